@@ -1,0 +1,216 @@
+package graphretry
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// peekLimit is how much of a failed answer's body is read to find the Graph
+// error in it. Those that Meta publishes have less than 1 KiB.
+const peekLimit = 64 << 10
+
+// peekedBody is a response body of which the first bytes were read ahead. Who
+// reads it finds every byte, and the end or the error where they were.
+type peekedBody struct {
+	peeked []byte        // what was read ahead
+	unread []byte        // what of it the caller has not read yet
+	err    error         // what came after peeked; nil: more follows in rest
+	rest   io.ReadCloser // the body itself
+	closed bool
+}
+
+// peek reads ahead in the body of resp, up to [peekLimit], and puts it back. It
+// can be called again for the same response.
+func peek(resp *http.Response) *peekedBody {
+	if body, ok := resp.Body.(*peekedBody); ok && len(body.unread) == len(body.peeked) {
+		return body
+	}
+	body := &peekedBody{rest: resp.Body}
+	if resp.Body == nil {
+		// What was no body stays none: this one is for our reading alone.
+		body.rest, body.err = http.NoBody, io.EOF
+		return body
+	}
+	size := int64(512)
+	if 0 <= resp.ContentLength && resp.ContentLength < peekLimit {
+		// One more, so that the reading ends at the end and not before it.
+		size = resp.ContentLength + 1
+	}
+	buffer := make([]byte, 0, size)
+	for body.err == nil && len(buffer) <= peekLimit {
+		if len(buffer) == cap(buffer) {
+			buffer = slices.Grow(buffer, len(buffer))
+		}
+		var n int
+		n, body.err = resp.Body.Read(buffer[len(buffer):cap(buffer)])
+		buffer = buffer[:len(buffer)+n]
+	}
+	body.peeked, body.unread = buffer, buffer
+	resp.Body = body
+	return body
+}
+
+// Read gives the peeked bytes, then what follows them.
+func (b *peekedBody) Read(p []byte) (int, error) {
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	if len(b.unread) > 0 {
+		n := copy(p, b.unread)
+		b.unread = b.unread[n:]
+		return n, nil
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	return b.rest.Read(p)
+}
+
+// Close closes the body itself.
+func (b *peekedBody) Close() error {
+	b.closed = true
+	return b.rest.Close()
+}
+
+// release gives the connection back before a wait, if nothing is left to read
+// from it: net/http uses it again then. What was peeked stays readable, for the
+// caller whose time runs out. A longer body, which is never a Graph error,
+// keeps its connection, since the caller may have to get it whole.
+func (b *peekedBody) release() {
+	if b.err != nil {
+		b.rest.Close()
+		b.rest = http.NoBody
+	}
+}
+
+// decoded is the peeked bytes without their Content-Encoding, as far as they
+// make sense. The bytes that the caller reads stay encoded. net/http has
+// decoded them already unless the caller asked for an encoding itself; of those
+// that the caller can ask for, the standard library knows gzip and deflate.
+func (b *peekedBody) decoded(resp *http.Response) []byte {
+	var decoder io.Reader
+	var err error
+	switch strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding"))) {
+	case "gzip", "x-gzip":
+		decoder, err = gzip.NewReader(bytes.NewReader(b.peeked))
+	case "deflate":
+		decoder, err = zlib.NewReader(bytes.NewReader(b.peeked))
+	default:
+		return b.peeked
+	}
+	if err != nil {
+		return b.peeked
+	}
+	// A decoder that fails has decoded what it could; the JSON is whole or not.
+	decoded, _ := io.ReadAll(io.LimitReader(decoder, peekLimit))
+	return decoded
+}
+
+// recording is the body of a request without GetBody. It keeps what the next
+// RoundTripper reads of it, up to a limit, so that it can be sent again. Nothing
+// is read ahead: a stream streams, and a reader that stalls stalls only whom it
+// would have stalled anyway.
+//
+// net/http may read on in another goroutine after it has answered, hence the
+// mutex.
+type recording struct {
+	body io.ReadCloser
+
+	closing  sync.Once
+	closeErr error
+
+	mu     sync.Mutex
+	room   int64    // how much more may be kept; negative: nothing is kept any more
+	chunks [][]byte // what was read, in pieces that are never copied
+	whole  bool     // the body was read to its end, and all of it was kept
+}
+
+func newRecording(body io.ReadCloser, limit int64) *recording {
+	return &recording{body: body, room: limit}
+}
+
+// Read reads from the body and keeps what it read.
+func (r *recording) Read(p []byte) (int, error) {
+	n, err := r.body.Read(p)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keep(p[:n])
+	if err != nil {
+		r.whole = err == io.EOF && r.room >= 0
+		if !r.whole {
+			r.drop()
+		}
+	}
+	return n, err
+}
+
+// keep adds p to the chunks. Each new chunk is as large as all before it, so
+// that they are few, and none reaches over the limit, so that together they
+// never hold more than that.
+func (r *recording) keep(p []byte) {
+	if int64(len(p)) > r.room {
+		r.drop()
+		return
+	}
+	r.room -= int64(len(p))
+	for len(p) > 0 {
+		if last := len(r.chunks) - 1; last >= 0 {
+			chunk := r.chunks[last]
+			n := copy(chunk[len(chunk):cap(chunk)], p)
+			r.chunks[last] = chunk[:len(chunk)+n]
+			p = p[n:]
+		}
+		if len(p) > 0 {
+			const smallest = 512
+			var size int64
+			for _, chunk := range r.chunks {
+				size += int64(len(chunk))
+			}
+			size = min(max(size, smallest, int64(len(p))), r.room+int64(len(p)))
+			r.chunks = append(r.chunks, make([]byte, 0, size))
+		}
+	}
+}
+
+// drop forgets what was kept, for good.
+func (r *recording) drop() {
+	r.room, r.chunks = -1, nil
+}
+
+// Close closes the body, once: net/http can close it more often.
+func (r *recording) Close() error {
+	r.closing.Do(func() { r.closeErr = r.body.Close() })
+	return r.closeErr
+}
+
+// replay ends the recording. If the body was read to its end within the limit,
+// it gives what makes a fresh copy, as in [http.Request.GetBody]; else nil, and
+// what was kept is dropped.
+func (r *recording) replay() func() (io.ReadCloser, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.whole {
+		r.drop()
+		return nil
+	}
+	chunks := r.chunks
+	return func() (io.ReadCloser, error) {
+		// Reading net.Buffers uses up the slice it reads from.
+		buffers := net.Buffers(slices.Clone(chunks))
+		return io.NopCloser(&buffers), nil
+	}
+}
+
+// stop ends a recording that nobody needs.
+func (r *recording) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop()
+}

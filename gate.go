@@ -1,0 +1,470 @@
+package graphretry
+
+import (
+	"container/heap"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// gate is the outage gate: one backoff shared by every call to one host. It is
+// open, shut or letting go.
+//
+// Open, calls pass by and the gate only counts: answers of 2 or 131016 in a row
+// are a run, and a run that is long enough shuts it. Shut, calls stand in line,
+// and one at a time goes out as a probe, after intervals that grow like any
+// backoff. A probe that is answered, by anything but an outage answer, shows that
+// the API is back. The line is then let go at a pace that starts low and rises
+// with each success, since an API that has just come back is not to be met by
+// all that gathered before its door. The release that empties the line opens the
+// gate.
+//
+// What is a long run depends on what was normal: three times the longest run
+// that an answer has ended lately. So an API that fails for a share of calls at
+// random, and now and then twenty times in a row, soon cannot shut the gate, and
+// its calls are left to their own backoff, which serves them better.
+//
+// The gate knows nothing of HTTP. Each call comes to it twice for each attempt:
+// enter before it and answered after it.
+type gate struct {
+	threshold int
+	interval  time.Duration // the first between probes
+	longest   time.Duration // the longest between probes
+	jitter    float64
+
+	// word is what calls read without the lock: the sequence number, and
+	// whether there is more to do than to pass by.
+	word atomic.Uint64
+
+	mu       sync.Mutex
+	sequence uint64 // counts the beginnings of runs and the shuttings
+	state    gateState
+
+	run       int    // outage answers in a row
+	runBegan  uint64 // the sequence number since then
+	worstRun  float64
+	worstTime time.Time // when worstRun was measured; it halves from then on
+
+	shut     uint64 // the sequence number since the gate was last shut
+	shutAt   time.Time
+	cause    *Error // the answer that shut it
+	joined   int    // calls that came to stand in line since shutAt
+	probes   int    // probes sent since the last shutting
+	passedOn int    // the probe that has its turn from one that was canceled
+
+	due        time.Time // when the next in line may go
+	pace       float64   // releases a second
+	ceiling    float64   // what the pace may rise to
+	slowed     time.Time // when a throttling answer last lowered the pace
+	line       line
+	arrivals   uint64 // numbers the calls in line
+	timer      *time.Timer
+	timerFires time.Time
+}
+
+type gateState int
+
+const (
+	gateOpen gateState = iota
+	gateShut
+	gateLettingGo
+)
+
+// The constants of the law. The figures in the README are measured with these.
+const (
+	// worstRunFactor: how many times the worst run of late a run must be. With
+	// 2, an API that fails 70 % of its calls keeps on shutting the gate.
+	worstRunFactor = 3
+	// worstRunHalfLife: what was normal half an hour ago is forgotten, what was
+	// normal a minute ago is not.
+	worstRunHalfLife = 30 * time.Second
+	// probeIntervals: the longest interval between probes, in first intervals.
+	// 30 s at the default: an outage that ends is noticed that soon.
+	probeIntervals = 6
+	// firstPace: releases a second to begin with.
+	firstPace = 10
+	// drain: the line shall be gone in two thirds of the time it took to form,
+	// beside what goes on arriving.
+	drain = 1.5
+	// mostOfJoining: but never faster than so many times the rate of arrival,
+	// which is what the API was asked to carry before.
+	mostOfJoining = 4
+	// throttledPace: what a throttling answer leaves of the pace, at most once
+	// every throttledEvery; the pace stays there for throttledFor.
+	throttledPace  = 0.8
+	throttledEvery = time.Second
+	throttledFor   = 10 * time.Second
+	// lateRelease: by how much a late timer may be made up for.
+	lateRelease = 10 * time.Millisecond
+)
+
+// The low bits of gate.word; the sequence number stands above them.
+const (
+	wordBusy    = 1 << iota // the gate is not open
+	wordRunning             // a run has begun
+	wordShift   = iota
+)
+
+// turn is a call's leave to send one attempt.
+type turn struct {
+	sequence uint64
+	probe    int // which probe it is, from 1; 0: none
+	// ended is set for the release that empties the line.
+	ended *outage
+}
+
+// outage is what is told of an outage when it is over.
+type outage struct {
+	lasted time.Duration
+	held   int
+	cause  *Error
+}
+
+// answer is what an attempt's end says of the API.
+type answer int
+
+const (
+	answerNone      answer = iota // nothing: a network error, a body that is no Graph error
+	answerUp                      // a success, or any Graph error but these:
+	answerThrottled               // the API is up, and asks for less
+	answerOutage                  // 2 or 131016
+	answerCanceled                // the caller left before there was one
+)
+
+func newGate(s *settings) *gate {
+	jitter := s.jitter
+	if jitter == unset {
+		jitter = defaultJitter
+	}
+	return &gate{
+		threshold: s.outageThreshold,
+		interval:  s.initialInterval,
+		longest:   max(s.initialInterval, min(times(probeIntervals, s.initialInterval), s.maxInterval)),
+		jitter:    jitter,
+	}
+}
+
+// pass is the way through the open gate. It reports false if the call must wait.
+func (g *gate) pass() (turn, bool) {
+	word := g.word.Load()
+	return turn{sequence: word >> wordShift}, word&wordBusy == 0
+}
+
+// waiter is a call in line.
+type waiter struct {
+	patience time.Time // when it must go, whatever comes; zero: never
+	arrival  uint64
+	index    int // in the line; -1: it has left
+
+	// let is closed when the call is let go. Before that, turn is its leave to
+	// send, or refused is set because its time has run out.
+	let     chan struct{}
+	turn    turn
+	refused bool
+}
+
+// join puts a call in line. It gives nil and a turn if the call can go at once,
+// and nil and no turn if its patience ends before the next can go.
+func (g *gate) join(patience time.Time) (*waiter, turn, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == gateOpen {
+		return nil, turn{sequence: g.sequence}, true
+	}
+	now := time.Now()
+	g.joined++
+	if !patience.IsZero() && !patience.After(later(now, g.due)) {
+		return nil, turn{}, false
+	}
+	g.arrivals++
+	w := &waiter{patience: patience, arrival: g.arrivals}
+	heap.Push(&g.line, w)
+	w.let = make(chan struct{})
+	g.advance(now)
+	return w, turn{}, true
+}
+
+// leave takes a call out of the line because its caller has ended it. If it was
+// let go at the same moment, its turn is passed on. It gives the outage that its
+// turn had ended, if so.
+func (g *gate) leave(w *waiter) *outage {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if w.index < 0 {
+		if !w.refused {
+			g.passOn(w.turn, false)
+		}
+		return w.turn.ended
+	}
+	heap.Remove(&g.line, w.index)
+	g.advance(time.Now())
+	return nil
+}
+
+// giveBack passes on a turn that was not used, or a probe's that was sent and
+// then canceled.
+func (g *gate) giveBack(t turn, sent bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.passOn(t, sent)
+}
+
+// passOn gives the next in line the turn of a call that did not use it, or, if
+// it was sent, did not wait for the answer.
+func (g *gate) passOn(t turn, sent bool) {
+	switch {
+	case g.state == gateOpen || t.sequence < g.shut || g.state == gateLettingGo && t.probe > 0:
+		return // nobody waits for this turn any more
+	case g.state == gateShut && t.probe != g.probes:
+		return // its interval is over, and another probe has gone
+	case t.probe > 0 && !sent:
+		g.probes--
+	case t.probe > 0 && t.probe == g.passedOn:
+		// Once an interval. Callers who all leave soon would else send a probe
+		// each, and together hammer an API that is down.
+		return
+	case t.probe > 0:
+		g.passedOn = g.probes + 1
+	}
+	now := time.Now()
+	g.due = now
+	g.advance(now)
+}
+
+// answered takes what an attempt's answer says of the API. It reports whether
+// this answer shut the gate, and the outage that it ended, if so.
+func (g *gate) answered(t turn, a answer, cause *Error) (began bool, ended *outage) {
+	switch {
+	case a == answerNone:
+		return false, nil
+	case a == answerCanceled:
+		if t.probe > 0 {
+			g.giveBack(t, true)
+		}
+		return false, nil
+	case a != answerOutage && g.word.Load()&(wordBusy|wordRunning) == 0:
+		return false, nil // all is well, and was
+	}
+
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t.sequence < g.shut {
+		return false, nil // it left before the gate was shut and says nothing of now
+	}
+	now := time.Now()
+	if a == answerOutage {
+		began = g.countOutage(now, cause)
+	} else {
+		ended = g.countUp(now, t, a)
+	}
+	g.publish()
+	g.advance(now)
+	return began, ended
+}
+
+// countOutage adds an outage answer to the run, and shuts the gate if the run is
+// now too long. It reports whether an outage began.
+func (g *gate) countOutage(now time.Time, cause *Error) bool {
+	if g.run == 0 {
+		g.sequence++
+		g.runBegan = g.sequence
+	}
+	g.run++
+	limit := max(float64(g.threshold), worstRunFactor*g.worst(now))
+	if g.state == gateShut || float64(g.run) < limit {
+		return false
+	}
+	// An API that fails again while the line is let go is the same outage: the
+	// line, and how fast it formed, stay.
+	began := g.state == gateOpen
+	if began {
+		g.shutAt, g.joined = now, 0
+	}
+	g.sequence++
+	g.shut = g.sequence
+	g.state, g.cause, g.probes, g.passedOn = gateShut, cause, 0, 0
+	g.due = now.Add(g.probeInterval())
+	return began
+}
+
+// countUp ends the run, if the answer is to an attempt that left after the run
+// had begun: a slow success from before an outage must not hide it. Shut, it
+// turns to letting go; letting go, it sets the pace. It gives the outage that it
+// ended, if nobody stands in line any more.
+func (g *gate) countUp(now time.Time, t turn, a answer) *outage {
+	if g.run > 0 && t.sequence >= g.runBegan {
+		g.worstRun, g.worstTime = max(g.worst(now), float64(g.run)), now
+		g.run = 0
+	}
+	switch g.state {
+	case gateShut:
+		if len(g.line) == 0 {
+			return g.open(now)
+		}
+		elapsed := max(now.Sub(g.shutAt).Seconds(), 1)
+		joining := float64(g.joined) / elapsed
+		g.ceiling = max(firstPace, min(joining+drain*float64(len(g.line))/elapsed, mostOfJoining*joining))
+		g.state, g.pace, g.due = gateLettingGo, firstPace, now
+		g.slowed = time.Time{}
+	case gateLettingGo:
+		held := !g.slowed.IsZero() && now.Sub(g.slowed) < throttledFor
+		if a != answerThrottled {
+			if !held {
+				g.pace = min(g.pace+1, g.ceiling)
+			}
+		} else if g.slowed.IsZero() || now.Sub(g.slowed) >= throttledEvery {
+			g.pace, g.slowed = max(1, g.pace*throttledPace), now
+		}
+	}
+	return nil
+}
+
+// advance lets go whoever may go by now, and sets the timer for the next. Every
+// change of the line or the state ends here.
+func (g *gate) advance(now time.Time) {
+	for g.state != gateOpen && len(g.line) > 0 {
+		w := g.line[0]
+		if !w.patience.IsZero() && !w.patience.After(now) {
+			w.refused = true
+		} else if g.due.After(now) {
+			break
+		} else {
+			w.turn = g.next(now)
+		}
+		heap.Pop(&g.line)
+		if g.state == gateLettingGo && len(g.line) == 0 && !w.refused {
+			w.turn.ended = g.open(now)
+		}
+		close(w.let)
+	}
+	g.setTimer(now)
+}
+
+// next is the turn of the next in line.
+func (g *gate) next(now time.Time) turn {
+	t := turn{sequence: g.sequence}
+	if g.state == gateShut {
+		g.probes++
+		t.probe = g.probes
+		g.due = now.Add(g.probeInterval())
+		return t
+	}
+	gap := time.Duration(float64(time.Second) / g.pace)
+	g.due = later(g.due, now.Add(-lateRelease)).Add(gap)
+	return t
+}
+
+// open opens the gate and gives the outage that is over.
+func (g *gate) open(now time.Time) *outage {
+	g.state = gateOpen
+	g.publish()
+	return &outage{lasted: now.Sub(g.shutAt), held: g.joined, cause: g.cause}
+}
+
+// why is the Graph error that last shut the gate.
+func (g *gate) why() *Error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cause
+}
+
+// publish tells the calls that take no lock.
+func (g *gate) publish() {
+	word := g.sequence << wordShift
+	if g.state != gateOpen {
+		word |= wordBusy
+	}
+	if g.run > 0 {
+		word |= wordRunning
+	}
+	g.word.Store(word)
+}
+
+// worst is the longest run of late.
+func (g *gate) worst(now time.Time) float64 {
+	return g.worstRun * math.Exp2(-now.Sub(g.worstTime).Seconds()/worstRunHalfLife.Seconds())
+}
+
+// probeInterval is the time from the last probe's departure to the next, with
+// jitter on top, so that many processes do not knock at once.
+func (g *gate) probeInterval() time.Duration {
+	interval := min(g.longest, times(math.Exp2(float64(g.probes)), g.interval))
+	return times(float64(interval)*(1+g.jitter*rand.Float64()), 1)
+}
+
+// setTimer has advance called when the next in line may go or must. No timer
+// runs when nobody stands in line.
+func (g *gate) setTimer(now time.Time) {
+	if g.state == gateOpen || len(g.line) == 0 {
+		if g.timer != nil {
+			g.timer.Stop()
+			g.timer = nil
+		}
+		return
+	}
+	fires := g.due
+	if patience := g.line[0].patience; !patience.IsZero() && patience.Before(fires) {
+		fires = patience
+	}
+	if g.timer != nil {
+		if fires.Equal(g.timerFires) {
+			return
+		}
+		g.timer.Stop()
+	}
+	g.timerFires = fires
+	var timer *time.Timer
+	timer = time.AfterFunc(fires.Sub(now), func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.timer == timer {
+			g.timer = nil
+			g.advance(time.Now())
+		}
+	})
+	g.timer = timer
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// line is the calls in line, as a heap: first whose patience ends first, then
+// who came first. First come first served would let the impatient go unserved
+// while those who have time are let go.
+type line []*waiter
+
+func (l line) Len() int { return len(l) }
+
+func (l line) Less(i, j int) bool {
+	a, b := l[i], l[j]
+	if a.patience.Equal(b.patience) {
+		return a.arrival < b.arrival
+	}
+	return !a.patience.IsZero() && (b.patience.IsZero() || a.patience.Before(b.patience))
+}
+
+func (l line) Swap(i, j int) {
+	l[i], l[j] = l[j], l[i]
+	l[i].index, l[j].index = i, j
+}
+
+func (l *line) Push(x any) {
+	w := x.(*waiter)
+	w.index = len(*l)
+	*l = append(*l, w)
+}
+
+func (l *line) Pop() any {
+	old := *l
+	w := old[len(old)-1]
+	w.index = -1
+	old[len(old)-1] = nil
+	*l = old[:len(old)-1]
+	return w
+}

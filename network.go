@@ -1,0 +1,73 @@
+package graphretry
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// idempotent tells whether a method may be carried out twice (RFC 9110, section
+// 9.2.2). TRACE is missing, which Graph does not have.
+func idempotent(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// gatewayFailed tells whether a status comes from what stands before the API.
+func gatewayFailed(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+}
+
+// neverLeft tells whether a request provably was not sent: no connection could
+// be made, directly or to a proxy.
+func neverLeft(err error) bool {
+	var op *net.OpError
+	for errors.As(err, &op) {
+		if op.Op == "dial" {
+			return true
+		}
+		err = op.Err
+	}
+	return false
+}
+
+// hopeless tells whether a request would fail in the same way again: net/http
+// cannot send it, or there is something wrong with a certificate.
+func hopeless(req *http.Request, err error) bool {
+	var (
+		verification *tls.CertificateVerificationError
+		alert        tls.AlertError
+		noTLS        tls.RecordHeaderError
+		authority    x509.UnknownAuthorityError
+		hostname     x509.HostnameError
+		invalid      x509.CertificateInvalidError
+	)
+	return req.URL.Scheme != "http" && req.URL.Scheme != "https" || !validHeader(req.Header) ||
+		errors.As(err, &verification) || errors.As(err, &alert) || errors.As(err, &noTLS) ||
+		errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
+		errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// validHeader tells whether net/http would send these fields (RFC 9110, section
+// 5.5 and 5.6.2). If not, it says so in an error that looks like any other.
+func validHeader(header http.Header) bool {
+	for name, values := range header {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool {
+			return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+		}) {
+			return false
+		}
+		for _, value := range values {
+			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,117 @@
+package graphretry
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Event is something that happened to a call, for [WithObserver]. There is one
+// for each failed attempt, one for a success after a retry, and one each for the
+// beginning and the end of an outage. A call that succeeds at once has none.
+type Event struct {
+	// Kind is what happened.
+	Kind EventKind
+	// Request is the caller's own. Its URL and its headers hold secrets.
+	Request *http.Request
+	// Attempt is the number of the attempt, from 1; 0 if nothing was sent.
+	Attempt int
+	// Graph is what Meta said, nil if the attempt had no Graph error. In its
+	// texts the tokens of the request are blanked.
+	Graph *Error
+	// Err is the attempt's error if it had no response, or what kept a call from
+	// being retried. It is the next RoundTripper's own, so its text is not
+	// blanked.
+	Err error
+	// Wait is the time until the next attempt for [EventRetrying], how long the
+	// outage lasted for [EventOutageEnded], and otherwise 0.
+	Wait time.Duration
+	// Reason is why it is, or is not, retried.
+	Reason Reason
+	// Time is when it happened.
+	Time time.Time
+
+	// held is how many calls an outage held, for the logger.
+	held int
+}
+
+// EventKind is the kind of an [Event].
+type EventKind int
+
+const (
+	// EventRetrying: an attempt failed, and the next one follows after Wait.
+	EventRetrying EventKind = iota + 1
+	// EventGaveUp: the failure was one that is retried, but no retries or no
+	// time are left.
+	EventGaveUp
+	// EventNotRetried: an attempt failed in a way that is not retried.
+	EventNotRetried
+	// EventRecovered: an attempt succeeded after a retry.
+	EventRecovered
+	// EventOutageBegan: the outage gate of the request's host was shut by this
+	// call's answer.
+	EventOutageBegan
+	// EventOutageEnded: the outage gate of the request's host is open again.
+	EventOutageEnded
+)
+
+var eventKindTexts = [...]string{
+	EventRetrying:    "retrying",
+	EventGaveUp:      "gave up",
+	EventNotRetried:  "not retried",
+	EventRecovered:   "recovered",
+	EventOutageBegan: "outage began",
+	EventOutageEnded: "outage ended",
+}
+
+// String gives the kind in a word or two.
+func (k EventKind) String() string {
+	if k < EventRetrying || int(k) >= len(eventKindTexts) {
+		return "EventKind(" + strconv.Itoa(int(k)) + ")"
+	}
+	return eventKindTexts[k]
+}
+
+// level is the level of an event's log record.
+func (k EventKind) level() slog.Level {
+	switch k {
+	case EventRetrying, EventOutageBegan:
+		return slog.LevelWarn
+	case EventGaveUp:
+		return slog.LevelError
+	default:
+		return slog.LevelInfo
+	}
+}
+
+// logTo is the observer that writes each event to a logger. The host is there
+// without the rest of the URL, whose query holds tokens.
+func logTo(logger *slog.Logger) func(context.Context, Event) {
+	return func(ctx context.Context, event Event) {
+		level := event.Kind.level()
+		if !logger.Enabled(ctx, level) {
+			return
+		}
+		attributes := []slog.Attr{
+			slog.String("method", event.Request.Method),
+			slog.String("host", event.Request.URL.Host),
+			slog.String("path", redact(event.Request, event.Request.URL.Path)),
+			slog.Int("attempt", event.Attempt),
+		}
+		switch event.Kind {
+		case EventOutageEnded:
+			attributes = append(attributes, slog.Duration("lasted", event.Wait), slog.Int("held", event.held))
+		case EventRetrying, EventGaveUp, EventNotRetried:
+			attributes = append(attributes, slog.Duration("wait", event.Wait), slog.String("reason", event.Reason.String()))
+		}
+		if event.Graph != nil {
+			attributes = append(attributes, event.Graph.attributes()...)
+		}
+		if event.Err != nil {
+			attributes = append(attributes, slog.String("error", redact(event.Request, event.Err.Error())))
+		}
+		logger.LogAttrs(ctx, level, "graphretry: "+event.Kind.String(), attributes...)
+	}
+}

@@ -1,0 +1,465 @@
+package graphretry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// The defaults. The interval, the multiplier and the two maxima are the words
+// of cenkalti/backoff; the values are this package's.
+const (
+	defaultHost            = "graph.facebook.com"
+	defaultInitialInterval = 5 * time.Second
+	defaultMultiplier      = 2
+	defaultMaxInterval     = 3 * time.Minute
+	defaultMaxElapsedTime  = 15 * time.Minute
+	defaultJitter          = 0.2
+	defaultMaxBufferedBody = 1 << 20
+	defaultOutageThreshold = 20
+	unlimited              = math.MaxInt
+	unset                  = -1
+)
+
+// Option changes one setting of a [Transport], a [Policy] or, through
+// [ContextWithOptions], a single call. Where two options set the same thing, the
+// later one holds. An option with a value that cannot be is refused by the
+// function it is given to, with an error that names the option and the value.
+type Option struct {
+	// transportOnly names the option if a context must not set it.
+	transportOnly string
+	apply         func(*settings) error
+}
+
+// settings is what the options set. It is not changed once it is in use.
+type settings struct {
+	initialInterval time.Duration
+	multiplier      float64
+	maxInterval     time.Duration
+	maxElapsedTime  time.Duration // 0: no limit
+	maxRetries      int
+	jitter          float64 // unset: the default, or none for a schedule of the caller's
+	newBackOff      func() backoff.BackOff
+
+	rules          map[Code]rule
+	transientFlag  bool
+	networkRetries bool
+
+	maxBufferedBody int64
+	attemptTimeout  time.Duration // 0: none
+
+	hosts           []host
+	outageThreshold int
+	observers       []func(context.Context, Event)
+}
+
+func defaultSettings() settings {
+	return settings{
+		initialInterval: defaultInitialInterval,
+		multiplier:      defaultMultiplier,
+		maxInterval:     defaultMaxInterval,
+		maxElapsedTime:  defaultMaxElapsedTime,
+		maxRetries:      unlimited,
+		jitter:          unset,
+		rules: map[Code]rule{
+			CodeAPIService:         {unlimited, ReasonTransient},
+			CodeServiceUnavailable: {unlimited, ReasonTransient},
+			CodeSomethingWentWrong: {1, ReasonRetryOnce},
+		},
+		maxBufferedBody: defaultMaxBufferedBody,
+		hosts:           []host{{name: defaultHost}},
+		outageThreshold: defaultOutageThreshold,
+	}
+}
+
+// with is a copy of s with the options applied. All that is wrong with them is
+// told at once.
+func (s settings) with(opts []Option) (settings, error) {
+	s.rules = maps.Clone(s.rules)
+	s.observers = slices.Clip(s.observers)
+	var errs []error
+	for _, opt := range opts {
+		// The zero Option sets nothing.
+		if opt.apply != nil {
+			errs = append(errs, opt.apply(&s))
+		}
+	}
+	if s.initialInterval > s.maxInterval {
+		errs = append(errs, fmt.Errorf("graphretry: WithInitialInterval(%v) is above WithMaxInterval(%v): want an initial interval of at most the maximum",
+			s.initialInterval, s.maxInterval))
+	}
+	return s, errors.Join(errs...)
+}
+
+// WithInitialInterval sets the first wait of the schedule. The default is 5 s.
+// It must be above 0 and not above the maximum interval.
+//
+// While the API is down ([WithOutageThreshold]) it is the first interval
+// between probes too.
+func WithInitialInterval(interval time.Duration) Option {
+	return Option{apply: func(s *settings) error {
+		s.initialInterval = interval
+		return positive("WithInitialInterval", interval)
+	}}
+}
+
+// WithMultiplier sets the factor from one interval of the schedule to the next.
+// The default is 2. It must be finite and at least 1.
+func WithMultiplier(multiplier float64) Option {
+	return Option{apply: func(s *settings) error {
+		s.multiplier = multiplier
+		if !(multiplier >= 1) || math.IsInf(multiplier, 0) {
+			return fmt.Errorf("graphretry: WithMultiplier(%v): want a finite number of at least 1", multiplier)
+		}
+		return nil
+	}}
+}
+
+// WithMaxInterval sets the interval above which the schedule does not grow. The
+// default is 3 minutes. It must be above 0. Jitter and Retry-After come on top.
+func WithMaxInterval(interval time.Duration) Option {
+	return Option{apply: func(s *settings) error {
+		s.maxInterval = interval
+		return positive("WithMaxInterval", interval)
+	}}
+}
+
+// WithMaxElapsedTime sets how long a call is retried, from its first failure, or
+// from the moment it joined the line of an outage, to the start of its last
+// attempt. The default is 15 minutes; 0 means no limit; a negative time is
+// refused. A wait that would pass it is not begun: the call gets its last
+// response at once.
+func WithMaxElapsedTime(elapsed time.Duration) Option {
+	return Option{apply: func(s *settings) error {
+		s.maxElapsedTime = elapsed
+		if elapsed < 0 {
+			return fmt.Errorf("graphretry: WithMaxElapsedTime(%v): want 0 (no limit) or more", elapsed)
+		}
+		return nil
+	}}
+}
+
+// WithMaxRetries sets how often a call is retried at the most, for whatever
+// code: n retries are n+1 attempts. The default is no limit but time. 0 switches
+// retries off, and with them all else: the call goes straight to the next
+// RoundTripper, as with [ContextBypass]. A negative number is refused.
+func WithMaxRetries(retries int) Option {
+	return Option{apply: func(s *settings) error {
+		s.maxRetries = retries
+		if retries < 0 {
+			return fmt.Errorf("graphretry: WithMaxRetries(%d): want 0 (no retries) or more", retries)
+		}
+		return nil
+	}}
+}
+
+// WithJitter sets the random part of a wait, as a share of its interval that
+// comes on top: with 0.2, the default, an interval of 5 s becomes a wait of 5 s
+// to 6 s. Jitter never shortens a wait, so no retry comes sooner than the
+// schedule says. It must be from 0 to 1.
+//
+// The intervals of a [WithBackOff] are taken as they come unless WithJitter is
+// given as well.
+func WithJitter(fraction float64) Option {
+	return Option{apply: func(s *settings) error {
+		s.jitter = fraction
+		if !(fraction >= 0 && fraction <= 1) {
+			return fmt.Errorf("graphretry: WithJitter(%v): want 0 to 1", fraction)
+		}
+		return nil
+	}}
+}
+
+// WithBackOff sets another schedule, of which newBackOff makes a new one for
+// each call that fails. NextBackOff gives the wait before each retry;
+// [backoff.Stop] ends the retries. [WithMaxRetries] and [WithMaxElapsedTime]
+// still hold, and a Retry-After still raises a wait; [WithInitialInterval],
+// [WithMultiplier] and [WithMaxInterval] have no part in it.
+func WithBackOff(newBackOff func() backoff.BackOff) Option {
+	return Option{apply: func(s *settings) error {
+		s.newBackOff = newBackOff
+		if newBackOff == nil {
+			return errors.New("graphretry: WithBackOff(nil): want a function that makes a schedule")
+		}
+		return nil
+	}}
+}
+
+// WithRetryOn has a code retried, at most maxRetries times in the life of a
+// call, on the schedule. It can also limit, or raise, how often a code is
+// retried that is retried by default. maxRetries must be 1 or more.
+//
+// Codes of [ClassParameter] and [ClassExperiment] are refused: the same request
+// would get the same answer, and Meta enforces against repeated sends to a
+// number in an experiment.
+func WithRetryOn(code Code, maxRetries int) Option {
+	return Option{apply: func(s *settings) error {
+		name := fmt.Sprintf("graphretry: WithRetryOn(%d, %d): ", code, maxRetries)
+		if why := neverRetried(code); why != "" {
+			return fmt.Errorf("%scode %d (%s) is never retried: %s", name, code, code.Title(), why)
+		}
+		if maxRetries < 1 {
+			return fmt.Errorf("%swant at least 1 retry; WithoutRetryOn(%d) is for none", name, code)
+		}
+		s.rules[code] = rule{maxRetries, ReasonRetryOn}
+		return nil
+	}}
+}
+
+// WithoutRetryOn has codes not retried, among them those that are retried by
+// default or by an option before this one.
+func WithoutRetryOn(codes ...Code) Option {
+	codes = slices.Clone(codes)
+	return Option{apply: func(s *settings) error {
+		for _, code := range codes {
+			s.rules[code] = rule{0, ReasonNotRetried}
+		}
+		return nil
+	}}
+}
+
+// WithThrottleRetries has the throttling codes retried: 4, 17, 341, 613, 80007,
+// 80008, 130429, 131056, 133015 and 134101. It is off by default, since waiting
+// in a call is seldom the best answer to sending too fast.
+//
+// The wait is the longest of the schedule's, Retry-After, and the
+// estimated_time_to_regain_access in X-Business-Use-Case-Usage (see
+// https://developers.facebook.com/docs/graph-api/overview/rate-limiting). The
+// limit on one sender and one recipient, 131056, has a schedule of its own in
+// place of ours, as Meta advises: 1 s, 4 s, 16 s, 64 s and on by the factor 4.
+//
+// The limits for which Meta punishes or blocks for days are not among these:
+// 131048, 131049, 131050, 131064, 130403 and 133016.
+func WithThrottleRetries() Option {
+	return Option{apply: func(s *settings) error {
+		for _, code := range []Code{
+			CodeAPITooManyCalls, CodeAPIUserTooManyCalls, CodeApplicationLimitReached, CodeCustomRateLimit,
+			CodeRateLimitIssues, CodeBusinessAccountTooManyCalls, CodeRateLimitHit, CodePairRateLimitHit,
+			CodeRegistrationWaitAFewMinutes, CodeTemplateStillSyncing,
+		} {
+			s.rules[code] = rule{unlimited, ReasonThrottle}
+		}
+		return nil
+	}}
+}
+
+// WithTransientFlag has every error retried that Meta marks with is_transient,
+// unless its class is [ClassParameter], [ClassExperiment], [ClassPolicy] or
+// [ClassRecipient]. It is off by default. A code named in [WithRetryOn] or
+// [WithoutRetryOn] follows those.
+func WithTransientFlag() Option {
+	return Option{apply: func(s *settings) error {
+		s.transientFlag = true
+		return nil
+	}}
+}
+
+// WithNetworkRetries has network failures retried where that cannot send a
+// message twice. It is off by default. A request that provably never left,
+// since the dial failed, is retried whatever its method. Any other network
+// failure, and a 502, 503 or 504 whose body is no Graph error, is retried for
+// GET, HEAD, OPTIONS, PUT and DELETE only. Certificate errors, unsupported
+// schemes and the caller's own cancellation never are.
+func WithNetworkRetries() Option {
+	return Option{apply: func(s *settings) error {
+		s.networkRetries = true
+		return nil
+	}}
+}
+
+// WithHosts sets the hosts whose calls are retried, in place of
+// graph.facebook.com. A call to any other host passes through untouched. Each is
+// a "host", which means every port of it, or a "host:port"; case does not
+// matter. It cannot be set in a context.
+func WithHosts(hosts ...string) Option {
+	hosts = slices.Clone(hosts)
+	return Option{transportOnly: "WithHosts", apply: func(s *settings) error {
+		if len(hosts) == 0 {
+			return errors.New("graphretry: WithHosts(): want at least one host")
+		}
+		s.hosts = nil
+		var errs []error
+		for _, name := range hosts {
+			host, ok := parseHost(name)
+			if !ok {
+				errs = append(errs, fmt.Errorf(`graphretry: WithHosts(%q): want "host" or "host:port", as in %q`, name, defaultHost))
+			}
+			if !slices.Contains(s.hosts, host) {
+				s.hosts = append(s.hosts, host)
+			}
+		}
+		return errors.Join(errs...)
+	}}
+}
+
+// WithMaxBufferedBody sets how much of a request body without GetBody is kept
+// in memory for a retry, in bytes. The default is 1 MiB; 0 means that nothing is
+// kept; a negative number is refused. A call whose body is longer has one
+// attempt. Bodies with GetBody, which [http.NewRequest] sets for the readers of
+// package bytes and strings, are never kept. It cannot be set in a context.
+func WithMaxBufferedBody(bytes int64) Option {
+	return Option{transportOnly: "WithMaxBufferedBody", apply: func(s *settings) error {
+		s.maxBufferedBody = bytes
+		if bytes < 0 {
+			return fmt.Errorf("graphretry: WithMaxBufferedBody(%d): want 0 (never buffer) or more bytes", bytes)
+		}
+		return nil
+	}}
+}
+
+// WithAttemptTimeout bounds each attempt, up to its response's headers and, for
+// a failed one, its body. There is no bound by default. The body of a success
+// can be read at leisure. An attempt that times out is a network failure in
+// which the message may have been taken, so it is retried only as
+// [WithNetworkRetries] says; its error has a method Timeout that reports true,
+// and is not [context.DeadlineExceeded]. The timeout must be above 0.
+func WithAttemptTimeout(timeout time.Duration) Option {
+	return Option{apply: func(s *settings) error {
+		s.attemptTimeout = timeout
+		return positive("WithAttemptTimeout", timeout)
+	}}
+}
+
+// WithOutageThreshold sets how many answers in a row with the codes 2 or 131016
+// shut the outage gate of a host. The default is 20; 0 means no gate; a negative
+// number is refused. See the package's documentation for what the gate does. It
+// cannot be set in a context.
+func WithOutageThreshold(answers int) Option {
+	return Option{transportOnly: "WithOutageThreshold", apply: func(s *settings) error {
+		s.outageThreshold = answers
+		if answers < 0 {
+			return fmt.Errorf("graphretry: WithOutageThreshold(%d): want 0 (no gate) or more answers", answers)
+		}
+		return nil
+	}}
+}
+
+// WithLogger logs every [Event]: retries and the beginning of an outage at
+// [slog.LevelWarn], giving up at [slog.LevelError], all else at
+// [slog.LevelInfo]. No secret of the request is logged. It cannot be set in a
+// context.
+func WithLogger(logger *slog.Logger) Option {
+	return Option{transportOnly: "WithLogger", apply: func(s *settings) error {
+		if logger == nil {
+			return errors.New("graphretry: WithLogger(nil): want a logger, such as slog.Default()")
+		}
+		s.observers = append(s.observers, logTo(logger))
+		return nil
+	}}
+}
+
+// WithObserver has observe called with every [Event], in the goroutine of the
+// call and outside every lock, so it may use the Transport itself; the call
+// waits for it. It must be safe for concurrent use. The context is that of the
+// request. It may be given more than once. It cannot be set in a context.
+func WithObserver(observe func(context.Context, Event)) Option {
+	return Option{transportOnly: "WithObserver", apply: func(s *settings) error {
+		if observe == nil {
+			return errors.New("graphretry: WithObserver(nil): want a function")
+		}
+		s.observers = append(s.observers, observe)
+		return nil
+	}}
+}
+
+// positive refuses a duration that is not above zero.
+func positive(option string, d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("graphretry: %s(%v): want more than 0", option, d)
+	}
+	return nil
+}
+
+// host is a host whose calls are ours.
+type host struct {
+	name string // lower case
+	port string // "": every port
+}
+
+func parseHost(s string) (host, bool) {
+	name, port := s, ""
+	if strings.Count(s, ":") == 1 || strings.HasPrefix(s, "[") && !strings.HasSuffix(s, "]") {
+		var err error
+		if name, port, err = net.SplitHostPort(s); err != nil || port == "" {
+			return host{}, false
+		}
+	}
+	name = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"))
+	if name == "" || strings.ContainsAny(name+port, " \t\r\n/?#@%*") {
+		return host{}, false
+	}
+	return host{name, port}, true
+}
+
+// matches tells whether a URL's host is h.
+func (h host) matches(u *url.URL) bool {
+	// What nearly every call has, without taking it apart.
+	if h.port == "" && u.Host == h.name {
+		return true
+	}
+	if !strings.EqualFold(u.Hostname(), h.name) {
+		return false
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return h.port == "" || h.port == port
+}
+
+// contextKey is the key of a *callOptions in a context.
+type contextKey struct{}
+
+// callOptions is what a context says of the calls made with it.
+type callOptions struct {
+	bypass bool
+	opts   []Option
+}
+
+// ContextWithOptions gives a context whose calls have these options on top of
+// the Transport's, and of those that ctx has already. [WithHosts],
+// [WithOutageThreshold], [WithLogger], [WithObserver] and [WithMaxBufferedBody]
+// are the Transport's alone: a call whose context has one of them, or any option
+// with a bad value, fails before anything is sent, with an error that says so.
+func ContextWithOptions(ctx context.Context, opts ...Option) context.Context {
+	set := callOptions{opts: opts}
+	if outer := optionsOf(ctx); outer != nil {
+		set.bypass = outer.bypass
+		set.opts = slices.Concat(outer.opts, opts)
+	}
+	return context.WithValue(ctx, contextKey{}, &set)
+}
+
+// ContextBypass gives a context whose calls go straight to the next
+// RoundTripper: no retry, no gate, no event.
+func ContextBypass(ctx context.Context) context.Context {
+	return context.WithValue(ctx, contextKey{}, &callOptions{bypass: true})
+}
+
+// optionsOf is what ctx says of the calls made with it, nil if nothing.
+func optionsOf(ctx context.Context) *callOptions {
+	set, _ := ctx.Value(contextKey{}).(*callOptions)
+	return set
+}
+
+// withCallOptions is s with the options of one call.
+func (s settings) withCallOptions(set *callOptions) (settings, error) {
+	var errs []error
+	for _, opt := range set.opts {
+		if opt.transportOnly != "" {
+			errs = append(errs, fmt.Errorf("graphretry: %s cannot be set for one call: give it to NewTransport", opt.transportOnly))
+		}
+	}
+	s, err := s.with(set.opts)
+	return s, errors.Join(append(errs, err)...)
+}

@@ -1,0 +1,241 @@
+package graphretry
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// Policy decides whether a failure is retried and after how long. It is what a
+// [Transport] asks, for those who retry elsewhere: a worker of a job queue, a
+// handler of webhooks. It is immutable and safe for concurrent use.
+type Policy struct {
+	settings
+}
+
+// NewPolicy gives a Policy with the options that a Transport takes; those that
+// are not about codes, waits or the number of retries have no part in it. All
+// that is wrong with the options is told in one error.
+func NewPolicy(opts ...Option) (*Policy, error) {
+	s, err := defaultSettings().with(opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Policy{s}, nil
+}
+
+// Decision is what becomes of a failure.
+type Decision struct {
+	// Retry tells whether to try again.
+	Retry bool
+	// Wait is how long to wait before that: the schedule's interval with its
+	// jitter, or what the answer's headers asked for if that is longer. It is 0
+	// if Retry is false.
+	Wait time.Duration
+	// Reason is why.
+	Reason Reason
+}
+
+// Reason is why a failure is, or is not, retried.
+type Reason int
+
+const (
+	// ReasonNotRetried: the code is none of those that are retried.
+	ReasonNotRetried Reason = iota
+	// ReasonNever: the code, or a WhatsApp code in the subcode, is of
+	// [ClassParameter] or [ClassExperiment], and no option can have it retried.
+	ReasonNever
+	// ReasonTransient: temporary downtime or overload, codes 2 and 131016.
+	ReasonTransient
+	// ReasonRetryOnce: code 131000, which has one retry in the life of a call.
+	ReasonRetryOnce
+	// ReasonThrottle: a throttling code, retried by [WithThrottleRetries].
+	ReasonThrottle
+	// ReasonTransientFlag: Meta marked the error is_transient, and
+	// [WithTransientFlag] is on.
+	ReasonTransientFlag
+	// ReasonRetryOn: the code is retried by [WithRetryOn].
+	ReasonRetryOn
+	// ReasonNetwork: a network failure that [WithNetworkRetries] retries.
+	ReasonNetwork
+	// ReasonAmbiguous: the request may have been carried out, as after a
+	// timeout, a broken connection or an answer that is no Graph error.
+	ReasonAmbiguous
+	// ReasonNoGraphError: the answer failed, with a status that leaves no doubt
+	// about that, and has no Graph error in it.
+	ReasonNoGraphError
+	// ReasonRetriesExhausted: it would be retried, but has had its retries.
+	ReasonRetriesExhausted
+	// ReasonNoTime: it would be retried, but the wait does not fit into the
+	// call's deadline or its maximum elapsed time.
+	ReasonNoTime
+	// ReasonBody: it would be retried, but the request's body cannot be sent
+	// again.
+	ReasonBody
+	// ReasonCanceled: the caller ended the call.
+	ReasonCanceled
+	// ReasonOutage: the API is down and the call cannot wait for it.
+	ReasonOutage
+)
+
+var reasonTexts = [...]string{
+	ReasonNotRetried:       "this code is not retried",
+	ReasonNever:            "this code is never retried",
+	ReasonTransient:        "temporary failure",
+	ReasonRetryOnce:        "retried once",
+	ReasonThrottle:         "throttled",
+	ReasonTransientFlag:    "marked is_transient",
+	ReasonRetryOn:          "retried by option",
+	ReasonNetwork:          "network failure",
+	ReasonAmbiguous:        "may have been carried out",
+	ReasonNoGraphError:     "no Graph error in the answer",
+	ReasonRetriesExhausted: "no retries left",
+	ReasonNoTime:           "no time left",
+	ReasonBody:             "body cannot be sent again",
+	ReasonCanceled:         "canceled by the caller",
+	ReasonOutage:           "API is down",
+}
+
+// String gives the reason in a few words.
+func (r Reason) String() string {
+	if r < 0 || int(r) >= len(reasonTexts) {
+		return "Reason(" + strconv.Itoa(int(r)) + ")"
+	}
+	return reasonTexts[r]
+}
+
+// rule is how often a code is retried, and why.
+type rule struct {
+	retries int
+	reason  Reason
+}
+
+// neverRetried says why no option can have a code retried, "" if one can.
+func neverRetried(code Code) string {
+	switch code.Class() {
+	case ClassParameter:
+		return "the same request would get the same answer"
+	case ClassExperiment:
+		return "Meta enforces against repeated sends"
+	}
+	return ""
+}
+
+// rule finds what holds for e.
+func (s *settings) rule(e *Error) rule {
+	if e.either(func(code Code) bool { return neverRetried(code) != "" }) {
+		return rule{0, ReasonNever}
+	}
+	if rule, ok := s.rules[e.Code]; ok {
+		return rule
+	}
+	if s.transientFlag && e.Transient && !e.either(punished) {
+		return rule{unlimited, ReasonTransientFlag}
+	}
+	return rule{0, ReasonNotRetried}
+}
+
+// punished tells whether trying again does harm: Meta counts it against the
+// sender, or the person does not want the message.
+func punished(code Code) bool {
+	class := code.Class()
+	return class == ClassPolicy || class == ClassRecipient
+}
+
+// Decide tells what becomes of work that failed with e. retries is how often
+// this work was retried already, for whatever code: 0 for its first failure. So
+// a 2 and then a 131000 is refused here where a Transport, which counts by code,
+// retries it once.
+//
+// The wait is that of the schedule after so many retries. The time that the work
+// has taken is not known here, so [WithMaxElapsedTime] has no part in it; a queue
+// knows how old its work is. A nil Error is not retried.
+func (p *Policy) Decide(e *Error, retries int) Decision {
+	if e == nil {
+		return Decision{Reason: ReasonNoGraphError}
+	}
+	retries = max(0, retries)
+	rule := p.rule(e)
+	if rule.retries == 0 {
+		return Decision{Reason: rule.reason}
+	}
+	if retries >= min(rule.retries, p.maxRetries) {
+		return Decision{Reason: ReasonRetriesExhausted}
+	}
+	schedule := newSchedule(&p.settings)
+	schedule.skip(retries)
+	wait, ok := schedule.next(e.Code, retries, e.RetryAfter)
+	if !ok {
+		return Decision{Reason: ReasonRetriesExhausted}
+	}
+	return Decision{Retry: true, Wait: wait, Reason: rule.reason}
+}
+
+// schedule is the waits of one call.
+type schedule struct {
+	backOff backoff.BackOff
+	jitter  float64
+	own     bool // ours, not the caller's
+}
+
+func newSchedule(s *settings) schedule {
+	if s.newBackOff != nil {
+		backOff := s.newBackOff()
+		if backOff == nil {
+			backOff = &backoff.StopBackOff{}
+		}
+		backOff.Reset()
+		return schedule{backOff: backOff, jitter: max(0, s.jitter)}
+	}
+	jitter := s.jitter
+	if jitter == unset {
+		jitter = defaultJitter
+	}
+	return schedule{
+		// Its own randomization would shorten waits, and its own elapsed time
+		// would miss the waits that jitter and Retry-After lengthen.
+		backOff: backoff.NewExponentialBackOff(
+			backoff.WithInitialInterval(s.initialInterval),
+			backoff.WithMultiplier(s.multiplier),
+			backoff.WithMaxInterval(s.maxInterval),
+			backoff.WithRandomizationFactor(0),
+			backoff.WithMaxElapsedTime(0),
+		),
+		jitter: jitter,
+		own:    true,
+	}
+}
+
+// skip passes over the first n intervals.
+func (s schedule) skip(n int) {
+	previous := time.Duration(unset)
+	for range n {
+		interval := s.backOff.NextBackOff()
+		if interval == backoff.Stop || s.own && interval == previous {
+			return // it has stopped, or grows no more
+		}
+		previous = interval
+	}
+}
+
+// next is the wait before the next retry: the schedule's interval with jitter on
+// top, raised to what the answer asked for. It reports false if the schedule has
+// ended. retries is how often this code was retried already.
+func (s schedule) next(code Code, retries int, retryAfter time.Duration) (time.Duration, bool) {
+	var interval time.Duration
+	if code == CodePairRateLimitHit {
+		interval = pairInterval(retries)
+	} else if interval = s.backOff.NextBackOff(); interval < 0 {
+		return 0, false
+	}
+	return max(times(float64(interval)*(1+s.jitter*rand.Float64()), 1), retryAfter), true
+}
+
+// pairInterval is Meta's advice for 131056, too many messages from one sender to
+// one recipient: 4^retries seconds.
+func pairInterval(retries int) time.Duration {
+	const most = 16 // 136 years, and no overflow
+	return time.Second << (2 * min(retries, most))
+}

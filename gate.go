@@ -10,24 +10,27 @@ import (
 )
 
 // gate is the outage gate: one backoff shared by every call to one host. It is
-// open, shut or letting go.
+// open, shut, or letting go.
 //
 // Open, calls pass by and the gate only counts: answers of 2 or 131016 in a row
 // are a run, and a run that is long enough shuts it. Shut, calls stand in line,
-// and one at a time goes out as a probe, after intervals that grow like any
-// backoff. A probe that is answered, by anything but an outage answer, shows that
-// the API is back. The line is then let go at a pace that starts low and rises
-// with each success, since an API that has just come back is not to be met by
-// all that gathered before its door. The release that empties the line opens the
-// gate.
+// and one at a time goes out as a probe, after intervals that grow. A probe that
+// is answered, by anything but an outage answer, shows that the API is back. The
+// line is then let go at a pace that starts low and rises with each success,
+// since an API that has just come back is not to be met by all that gathered
+// before its door. The release that empties the line opens the gate. A run while
+// the line is let go shuts it again; that is the same outage.
 //
-// What is a long run depends on what was normal: three times the longest run
-// that an answer has ended lately. So an API that fails for a share of calls at
-// random, and now and then twenty times in a row, soon cannot shut the gate, and
-// its calls are left to their own backoff, which serves them better.
+// How long is long enough depends on what was normal: three times the longest
+// run that an answer has ended lately. So an API that fails for a share of calls
+// at random, and now and then twenty times in a row, soon cannot shut the gate,
+// and its calls are left to their own backoff, which serves them better. Such an
+// API is patchy, and so is one that falls again while the line is let go: shut
+// again, it is probed more often, because a minute of waiting then is likely to
+// miss a chance.
 //
-// The gate knows nothing of HTTP. Each call comes to it twice for each attempt:
-// enter before it and answered after it.
+// The gate knows nothing of HTTP. Each attempt comes to it twice: to pass or
+// join before it is sent, and to answered after.
 type gate struct {
 	threshold int
 	interval  time.Duration // the first between probes
@@ -38,29 +41,36 @@ type gate struct {
 	// whether there is more to do than to pass by.
 	word atomic.Uint64
 
-	mu       sync.Mutex
-	sequence uint64 // counts the beginnings of runs and the shuttings
+	mu       sync.Mutex // guards all below
+	sequence uint64     // counts the beginnings of runs and the shuttings
 	state    gateState
 
-	run       int    // outage answers in a row
-	runBegan  uint64 // the sequence number since then
-	worstRun  float64
-	worstTime time.Time // when worstRun was measured; it halves from then on
+	// Counting. Answers to attempts with a lower sequence number are stale.
+	run       int       // outage answers in a row
+	runBegan  uint64    // the sequence number since then
+	worstRun  float64   // the longest run of late ...
+	worstTime time.Time // ... as it was then; it has halved every half-life since
 
-	shut     uint64 // the sequence number since the gate was last shut
-	shutAt   time.Time
-	cause    *Error // the answer that shut it
-	joined   int    // calls that came to stand in line since shutAt
-	probes   int    // probes sent since the last shutting
-	passedOn int    // the probe that has its turn from one that was canceled
+	// Shut.
+	shut     uint64    // the sequence number since the gate was last shut
+	shutAt   time.Time // when the outage began
+	cause    *Error    // the answer that shut the gate
+	joined   int       // calls that came to stand in line since shutAt
+	patchy   bool      // the API failed in part before, so it may be up again soon
+	probes   int       // probes sent since the last shutting
+	passedOn int       // the probe that has its turn from one that was canceled
 
-	due        time.Time // when the next in line may go
-	pace       float64   // releases a second
-	ceiling    float64   // what the pace may rise to
-	slowed     time.Time // when a throttling answer last lowered the pace
+	// Letting go. The paces are in calls a second.
+	joining float64   // calls that joined the line, until the API was back
+	resume  float64   // the pace to begin with
+	pace    float64   // the pace now
+	ceiling float64   // what the pace may rise to
+	slowed  time.Time // when a throttling answer last lowered the pace
+
 	line       line
-	arrivals   uint64 // numbers the calls in line
-	timer      *time.Timer
+	arrivals   uint64      // numbers the calls in line
+	due        time.Time   // when the next in line may go
+	timer      *time.Timer // calls advance; nil: nobody waits for anything
 	timerFires time.Time
 }
 
@@ -72,31 +82,48 @@ const (
 	gateLettingGo
 )
 
-// The constants of the law. The figures in the README are measured with these.
+// The constants of the law. The figures in the README, which bench/ measures,
+// are what they were chosen by. The times grow and shrink with the initial
+// interval where they are intervals between probes.
 const (
-	// worstRunFactor: how many times the worst run of late a run must be. With
-	// 2, an API that fails 70 % of its calls keeps on shutting the gate.
+	// worstRunFactor is how many times the worst run of late shuts the gate.
+	// Chance alone makes one of three times the length too rare to matter.
 	worstRunFactor = 3
-	// worstRunHalfLife: what was normal half an hour ago is forgotten, what was
-	// normal a minute ago is not.
+	// worstRunHalfLife is how fast the worst run is forgotten: within minutes,
+	// so that an outage after an outage is noticed as soon as the first.
 	worstRunHalfLife = 30 * time.Second
-	// probeIntervals: the longest interval between probes, in first intervals.
-	// 30 s at the default: an outage that ends is noticed that soon.
-	probeIntervals = 6
-	// firstPace: releases a second to begin with.
+	// patchyRun is the worst run of late, when a gate is shut, that marks the
+	// API as patchy. A single failure does not: it has none in its neighbourhood.
+	patchyRun = 2
+
+	// longestProbe is the longest interval between probes, in initial intervals:
+	// 5, 10, 20, 20 s and on. The end of an outage is noticed that soon.
+	longestProbe = 4
+	// patchyProbe and patchyGrowth are the first interval between probes of a
+	// patchy API, in initial intervals, and the factor to the next: about a
+	// tenth of the time since the API was last up, but still only some 30 probes
+	// in 3 minutes.
+	patchyProbe  = 0.2
+	patchyGrowth = 1.1
+
+	// firstPace is the pace that letting go begins with.
 	firstPace = 10
-	// drain: the line shall be gone in two thirds of the time it took to form,
-	// beside what goes on arriving.
+	// resumePace is the part of the pace at which the API fell again that the
+	// next letting go begins with.
+	resumePace = 0.5
+	// drain is how the ceiling follows from the line: it shall be gone in two
+	// thirds of the time it took to form, beside what goes on arriving ...
 	drain = 1.5
-	// mostOfJoining: but never faster than so many times the rate of arrival,
-	// which is what the API was asked to carry before.
+	// mostOfJoining is the ceiling's ceiling: ... but at no more than so many
+	// times the rate of arrival, which the API was asked to carry before.
 	mostOfJoining = 4
-	// throttledPace: what a throttling answer leaves of the pace, at most once
-	// every throttledEvery; the pace stays there for throttledFor.
+	// throttledPace is what a throttling answer leaves of the pace, at most once
+	// in throttledEvery. It stays so for throttledFor and then rises by 1 a
+	// second, not by 1 a success, since where the limit is has been learned.
 	throttledPace  = 0.8
 	throttledEvery = time.Second
 	throttledFor   = 10 * time.Second
-	// lateRelease: by how much a late timer may be made up for.
+	// lateRelease is how much of a timer's lateness is made up for.
 	lateRelease = 10 * time.Millisecond
 )
 
@@ -134,15 +161,12 @@ const (
 )
 
 func newGate(s *settings) *gate {
-	jitter := s.jitter
-	if jitter == unset {
-		jitter = defaultJitter
-	}
+	longest := min(times(longestProbe, s.initialInterval), s.maxInterval)
 	return &gate{
 		threshold: s.outageThreshold,
 		interval:  s.initialInterval,
-		longest:   max(s.initialInterval, min(times(probeIntervals, s.initialInterval), s.maxInterval)),
-		jitter:    jitter,
+		longest:   longest,
+		jitter:    s.jitterOr(defaultJitter),
 	}
 }
 
@@ -174,14 +198,13 @@ func (g *gate) join(patience time.Time) (*waiter, turn, bool) {
 		return nil, turn{sequence: g.sequence}, true
 	}
 	now := time.Now()
-	g.joined++
 	if !patience.IsZero() && !patience.After(later(now, g.due)) {
 		return nil, turn{}, false
 	}
+	g.joined++
 	g.arrivals++
-	w := &waiter{patience: patience, arrival: g.arrivals}
+	w := &waiter{patience: patience, arrival: g.arrivals, let: make(chan struct{})}
 	heap.Push(&g.line, w)
-	w.let = make(chan struct{})
 	g.advance(now)
 	return w, turn{}, true
 }
@@ -279,8 +302,12 @@ func (g *gate) countOutage(now time.Time, cause *Error) bool {
 	// An API that fails again while the line is let go is the same outage: the
 	// line, and how fast it formed, stay.
 	began := g.state == gateOpen
+	g.worstRun, g.worstTime = g.worst(now), now
+	g.patchy = !began || g.worstRun >= patchyRun
 	if began {
-		g.shutAt, g.joined = now, 0
+		g.shutAt, g.joined, g.resume = now, 0, firstPace
+	} else {
+		g.resume = max(firstPace, g.pace*resumePace)
 	}
 	g.sequence++
 	g.shut = g.sequence
@@ -294,28 +321,32 @@ func (g *gate) countOutage(now time.Time, cause *Error) bool {
 // turns to letting go; letting go, it sets the pace. It gives the outage that it
 // ended, if nobody stands in line any more.
 func (g *gate) countUp(now time.Time, t turn, a answer) *outage {
+	if g.state == gateShut {
+		g.worstTime = now // while shut, nothing is learned and nothing forgotten
+	}
 	if g.run > 0 && t.sequence >= g.runBegan {
 		g.worstRun, g.worstTime = max(g.worst(now), float64(g.run)), now
 		g.run = 0
 	}
+	if g.state != gateOpen && len(g.line) == 0 {
+		return g.open(now)
+	}
 	switch g.state {
 	case gateShut:
-		if len(g.line) == 0 {
-			return g.open(now)
-		}
 		elapsed := max(now.Sub(g.shutAt).Seconds(), 1)
-		joining := float64(g.joined) / elapsed
-		g.ceiling = max(firstPace, min(joining+drain*float64(len(g.line))/elapsed, mostOfJoining*joining))
-		g.state, g.pace, g.due = gateLettingGo, firstPace, now
+		g.joining = float64(g.joined) / elapsed
+		g.ceiling = max(firstPace, min(g.joining+drain*float64(len(g.line))/elapsed, mostOfJoining*g.joining))
+		g.state, g.pace, g.due = gateLettingGo, g.resume, now
 		g.slowed = time.Time{}
 	case gateLettingGo:
-		held := !g.slowed.IsZero() && now.Sub(g.slowed) < throttledFor
-		if a != answerThrottled {
-			if !held {
-				g.pace = min(g.pace+1, g.ceiling)
-			}
-		} else if g.slowed.IsZero() || now.Sub(g.slowed) >= throttledEvery {
-			g.pace, g.slowed = max(1, g.pace*throttledPace), now
+		switch {
+		case a == answerThrottled && now.Sub(g.slowed) >= throttledEvery:
+			g.pace, g.slowed = max(g.pace*throttledPace, min(g.pace, g.joining)), now
+		case a == answerThrottled:
+		case g.slowed.IsZero():
+			g.pace = min(g.pace+1, g.ceiling)
+		case now.Sub(g.slowed) >= throttledFor:
+			g.pace = min(g.pace+1/g.pace, g.ceiling)
 		}
 	}
 	return nil
@@ -390,7 +421,11 @@ func (g *gate) worst(now time.Time) float64 {
 // probeInterval is the time from the last probe's departure to the next, with
 // jitter on top, so that many processes do not knock at once.
 func (g *gate) probeInterval() time.Duration {
-	interval := min(g.longest, times(math.Exp2(float64(g.probes)), g.interval))
+	interval := times(math.Exp2(float64(g.probes)), g.interval)
+	if g.patchy {
+		interval = times(math.Pow(patchyGrowth, float64(g.probes))*patchyProbe, g.interval)
+	}
+	interval = min(g.longest, interval)
 	return times(float64(interval)*(1+g.jitter*rand.Float64()), 1)
 }
 

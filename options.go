@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -372,6 +373,14 @@ func WithObserver(observe func(context.Context, Event)) Option {
 	}}
 }
 
+// jitterOr is the jitter that was set, or else the fallback.
+func (s *settings) jitterOr(fallback float64) float64 {
+	if s.jitter == unset {
+		return fallback
+	}
+	return s.jitter
+}
+
 // positive refuses a duration that is not above zero.
 func positive(option string, d time.Duration) error {
 	if d <= 0 {
@@ -390,15 +399,20 @@ func parseHost(s string) (host, bool) {
 	name, port := s, ""
 	if strings.Count(s, ":") == 1 || strings.HasPrefix(s, "[") && !strings.HasSuffix(s, "]") {
 		var err error
-		if name, port, err = net.SplitHostPort(s); err != nil || port == "" {
+		if name, port, err = net.SplitHostPort(s); err != nil {
+			return host{}, false
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			return host{}, false
 		}
 	}
-	name = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"))
-	if name == "" || strings.ContainsAny(name+port, " \t\r\n/?#@%*") {
+	if strings.HasPrefix(name, "[") {
+		name = strings.TrimSuffix(name[1:], "]")
+	}
+	if name == "" || strings.ContainsAny(name, " \t\r\n/?#@%*[]") {
 		return host{}, false
 	}
-	return host{name, port}, true
+	return host{strings.ToLower(name), port}, true
 }
 
 // matches tells whether a URL's host is h.
@@ -432,7 +446,7 @@ type callOptions struct {
 // are the Transport's alone: a call whose context has one of them, or any option
 // with a bad value, fails before anything is sent, with an error that says so.
 func ContextWithOptions(ctx context.Context, opts ...Option) context.Context {
-	set := callOptions{opts: opts}
+	set := callOptions{opts: slices.Clone(opts)}
 	if outer := optionsOf(ctx); outer != nil {
 		set.bypass = outer.bypass
 		set.opts = slices.Concat(outer.opts, opts)

@@ -151,10 +151,14 @@ func punished(code Code) bool {
 //
 // The wait is that of the schedule after so many retries. The time that the work
 // has taken is not known here, so [WithMaxElapsedTime] has no part in it; a queue
-// knows how old its work is. A nil Error is not retried.
+// knows how old its work is. A nil Error is not retried, and nothing is by a
+// Policy that [NewPolicy] did not make.
 func (p *Policy) Decide(e *Error, retries int) Decision {
-	if e == nil {
+	switch {
+	case e == nil:
 		return Decision{Reason: ReasonNoGraphError}
+	case p == nil:
+		return Decision{Reason: ReasonNotRetried}
 	}
 	retries = max(0, retries)
 	rule := p.rule(e)
@@ -187,11 +191,7 @@ func newSchedule(s *settings) schedule {
 			backOff = &backoff.StopBackOff{}
 		}
 		backOff.Reset()
-		return schedule{backOff: backOff, jitter: max(0, s.jitter)}
-	}
-	jitter := s.jitter
-	if jitter == unset {
-		jitter = defaultJitter
+		return schedule{backOff: backOff, jitter: s.jitterOr(0)}
 	}
 	return schedule{
 		// Its own randomization would shorten waits, and its own elapsed time
@@ -203,15 +203,18 @@ func newSchedule(s *settings) schedule {
 			backoff.WithRandomizationFactor(0),
 			backoff.WithMaxElapsedTime(0),
 		),
-		jitter: jitter,
+		jitter: s.jitterOr(defaultJitter),
 		own:    true,
 	}
 }
 
 // skip passes over the first n intervals.
 func (s schedule) skip(n int) {
+	// What is retried so often waits no longer for it, and a number out of a
+	// queue that is off must not keep Decide busy for minutes.
+	const most = 1 << 16
 	previous := time.Duration(unset)
-	for range n {
+	for range min(n, most) {
 		interval := s.backOff.NextBackOff()
 		if interval == backoff.Stop || s.own && interval == previous {
 			return // it has stopped, or grows no more

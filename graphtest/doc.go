@@ -1,0 +1,60 @@
+// Package graphtest has a fake of Meta's Graph API, for the tests of programs
+// that send through it. It fails the way the real one does, as often and for as
+// long as a test asks, and remembers what reached it.
+//
+//	[New], [WithSeed]                                    make an [API]
+//	[API.AnswerNext], [API.DownBetween], [API.DownAfter],
+//	[API.AnswerShare], [API.SetLimit]                    script its answers, each an [Answer]
+//	[API.SetLatency], [API.SetSlowShare], [API.Clear]    say how fast it is; lift the script
+//	[API.Totals], [API.Calls], [API.CallsPerSecond],
+//	[API.Accepted], [API.AcceptedKeys],
+//	[API.Duplicates], [API.Lost]                         ask what happened
+//	[API.RoundTrip], [API.ServeHTTP]                     in memory; over HTTP
+//	[StatusWebhook], [ErrorBody], [Status]               stand alone
+//
+// # In memory
+//
+// An API is an [http.RoundTripper]. In a [testing/synctest] bubble an outage of
+// minutes is over in no time:
+//
+//	func TestReminderOutlastsAnOutage(t *testing.T) {
+//		synctest.Test(t, func(t *testing.T) {
+//			api := graphtest.New()
+//			api.DownAfter(0, 3*time.Minute, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+//
+//			client, err := graphretry.WrapClient(&http.Client{Transport: api})
+//			require.NoError(t, err)
+//			sendReminder(t, client, "reminder-1") // the code under test
+//
+//			require.Empty(t, api.Lost("reminder-1"))
+//			require.Empty(t, api.Duplicates())
+//		})
+//	}
+//
+// # Over HTTP
+//
+// An API is an [http.Handler] too. Over a real connection, HTTP/1.1 or HTTP/2,
+// the same script serves:
+//
+//	api := graphtest.New()
+//	server := httptest.NewServer(api)
+//	defer server.Close()
+//	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
+//	send(server.URL + "/v23.0/106540352242922/messages")
+//
+// # What it knows
+//
+// A version at the head of a path is optional, and no access token is asked for.
+//
+//   - POST /{phone-number-id}/messages, with the fields of a message as JSON or as
+//     a form: accepted, if it has messaging_product and to (or recipient), with an
+//     id; otherwise code 100, or 131009 for a body that cannot be read. Marking a
+//     message as read is answered with success, and is no message.
+//   - POST /{phone-number-id}/media, a multipart form with messaging_product and
+//     file: an id.
+//   - GET /{id} is answered with that id, GET /{id}/{edge} with an empty list, and
+//     every other call with {"success":true}.
+//
+// Messages are told apart by their biz_opaque_callback_data, and by their whole
+// body where they have none: see [Message].
+package graphtest

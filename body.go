@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // peekLimit is how much of a failed answer's body is read to find the Graph
@@ -23,7 +24,7 @@ type peekedBody struct {
 	unread []byte        // what of it the caller has not read yet
 	err    error         // what came after peeked; nil: more follows in rest
 	rest   io.ReadCloser // the body itself
-	closed bool
+	closed atomic.Bool   // net/http lets a body be closed while it is read
 }
 
 // peek reads ahead in the body of resp, up to [peekLimit], and puts it back. It
@@ -49,7 +50,7 @@ func peek(resp *http.Response) *peekedBody {
 			buffer = slices.Grow(buffer, len(buffer))
 		}
 		var n int
-		n, body.err = resp.Body.Read(buffer[len(buffer):cap(buffer)])
+		n, body.err = resp.Body.Read(buffer[len(buffer):min(cap(buffer), peekLimit+1)])
 		buffer = buffer[:len(buffer)+n]
 	}
 	body.peeked, body.unread = buffer, buffer
@@ -59,7 +60,7 @@ func peek(resp *http.Response) *peekedBody {
 
 // Read gives the peeked bytes, then what follows them.
 func (b *peekedBody) Read(p []byte) (int, error) {
-	if b.closed {
+	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	if len(b.unread) > 0 {
@@ -75,7 +76,7 @@ func (b *peekedBody) Read(p []byte) (int, error) {
 
 // Close closes the body itself.
 func (b *peekedBody) Close() error {
-	b.closed = true
+	b.closed.Store(true)
 	return b.rest.Close()
 }
 
@@ -121,19 +122,21 @@ func (b *peekedBody) decoded(resp *http.Response) []byte {
 // net/http may read on in another goroutine after it has answered, hence the
 // mutex.
 type recording struct {
-	body io.ReadCloser
+	body   io.ReadCloser
+	length int64 // what the body is said to have; 0 or less: unknown
 
 	closing  sync.Once
 	closeErr error
 
 	mu     sync.Mutex
 	room   int64    // how much more may be kept; negative: nothing is kept any more
+	kept   int64    // how much was kept
 	chunks [][]byte // what was read, in pieces that are never copied
 	whole  bool     // the body was read to its end, and all of it was kept
 }
 
-func newRecording(body io.ReadCloser, limit int64) *recording {
-	return &recording{body: body, room: limit}
+func newRecording(body io.ReadCloser, length, limit int64) *recording {
+	return &recording{body: body, length: length, room: limit}
 }
 
 // Read reads from the body and keeps what it read.
@@ -142,11 +145,16 @@ func (r *recording) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keep(p[:n])
-	if err != nil {
-		r.whole = err == io.EOF && r.room >= 0
-		if !r.whole {
-			r.drop()
-		}
+	switch err {
+	case nil:
+		// Where net/http knows the length, the answer to the last byte can come
+		// before it has looked for the end.
+		r.whole = r.room >= 0 && r.length > 0 && r.kept == r.length
+	case io.EOF:
+		r.whole = r.room >= 0
+	default:
+		r.whole = false
+		r.drop()
 	}
 	return n, err
 }
@@ -160,6 +168,7 @@ func (r *recording) keep(p []byte) {
 		return
 	}
 	r.room -= int64(len(p))
+	r.kept += int64(len(p))
 	for len(p) > 0 {
 		if last := len(r.chunks) - 1; last >= 0 {
 			chunk := r.chunks[last]
@@ -184,7 +193,8 @@ func (r *recording) drop() {
 	r.room, r.chunks = -1, nil
 }
 
-// Close closes the body, once: net/http can close it more often.
+// Close closes the body, once: net/http can close it more often, and so does
+// [roundTrip].
 func (r *recording) Close() error {
 	r.closing.Do(func() { r.closeErr = r.body.Close() })
 	return r.closeErr
@@ -196,11 +206,12 @@ func (r *recording) Close() error {
 func (r *recording) replay() func() (io.ReadCloser, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	chunks := r.chunks
+	// Whoever still reads must not write to them.
+	r.drop()
 	if !r.whole {
-		r.drop()
 		return nil
 	}
-	chunks := r.chunks
 	return func() (io.ReadCloser, error) {
 		// Reading net.Buffers uses up the slice it reads from.
 		buffers := net.Buffers(slices.Clone(chunks))

@@ -200,7 +200,7 @@ func lookUp(c Code) (catalogueRow, bool) {
 // needed: 200 stands before 201 to 299.
 //
 // To add a code, add its row in the place its number gives it, and its line with
-// Meta's page as the source to testdata/codes.csv. The tests name the row that
+// Meta's page as the source to graphtest/codes.csv. The tests name the row that
 // is out of place, and what is wrong with a title or an advice. An advice tells
 // a person what to do, not what happened, in words of this package's own.
 var catalogue = []catalogueRow{

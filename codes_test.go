@@ -29,7 +29,7 @@ func TestEveryRowOfTheCatalogueIsDocumented(t *testing.T) {
 	documented := documentedCodes(t)
 	for _, row := range catalogue {
 		for code := row.first; code <= row.last; code++ {
-			assert.Contains(t, documented, code, "%d %s has no line in testdata/codes.csv", code, row.title)
+			assert.Contains(t, documented, code, "%d %s has no line in graphtest/codes.csv", code, row.title)
 		}
 	}
 }
@@ -193,13 +193,13 @@ func TestLookingACodeUpAllocatesNothing(t *testing.T) {
 	assert.NotEmpty(t, text)
 }
 
-// documentedCode is what testdata/codes.csv says of a code.
+// documentedCode is what graphtest/codes.csv says of a code.
 type documentedCode struct {
 	class Class
 	title string // without the remark in parentheses that may follow the name
 }
 
-// documentedCodes reads testdata/codes.csv, with its ranges written out code by
+// documentedCodes reads graphtest/codes.csv, with its ranges written out code by
 // code. A line of its own for a code inside a range is what counts for it.
 func documentedCodes(t *testing.T) map[Code]documentedCode {
 	t.Helper()
@@ -216,7 +216,7 @@ func documentedCodes(t *testing.T) map[Code]documentedCode {
 	}
 	remark := regexp.MustCompile(` \([^()]*\)$`)
 
-	file, err := os.Open("testdata/codes.csv")
+	file, err := os.Open("graphtest/codes.csv")
 	require.NoError(t, err)
 	defer file.Close()
 	lines, err := csv.NewReader(file).ReadAll()

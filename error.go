@@ -2,6 +2,7 @@ package graphretry
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"iter"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Error is a Graph error: the object "error" in the body of a failed answer,
@@ -75,7 +77,12 @@ func (e *Error) Error() string {
 	if e.TraceID != "" {
 		text.WriteString(" [fbtrace_id " + e.TraceID + "]")
 	}
-	return text.String()
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' ' // a line break of Meta's must not begin a line in a log
+		}
+		return r
+	}, text.String())
 }
 
 // LogValue gives the error to a [slog.Logger] as a group of its fields, without Raw.
@@ -86,18 +93,27 @@ func (e *Error) LogValue() slog.Value {
 	return slog.GroupValue(e.attributes()...)
 }
 
-// attributes are the error's fields in a log, with the names Meta gives them.
+// attributes are the error's fields in a log, with the names Meta gives them. A
+// nil Error has them all too, and they say nothing: who searches a log by an
+// attribute finds every record.
 func (e *Error) attributes() []slog.Attr {
+	var title, advice string
+	class := e.Class()
+	if e == nil {
+		e = new(Error)
+	} else {
+		title, advice = e.title(), e.mostExact().Advice()
+	}
 	return []slog.Attr{
 		slog.Int("status", e.Status),
 		slog.Int("code", int(e.Code)),
 		slog.Int("subcode", e.Subcode),
-		slog.String("class", e.Class().String()),
-		slog.String("title", e.title()),
+		slog.String("class", class.String()),
+		slog.String("title", title),
 		slog.String("message", e.Message),
 		slog.String("details", e.Details),
 		slog.String("fbtrace_id", e.TraceID),
-		slog.String("advice", e.mostExact().Advice()),
+		slog.String("advice", advice),
 	}
 }
 
@@ -136,13 +152,13 @@ func (e *Error) either(such func(Code) bool) bool {
 // HTTP status. It reports false, and no error, for a body that holds none:
 // HTML, an empty or truncated body, a success. An error without an integer
 // "code" (a number or a numeric string) is none, since nothing can be decided
-// by it.
+// by it. What looks like one of Meta's access tokens is blanked in the texts.
 func ParseError(status int, body []byte) (*Error, bool) {
 	e, ok := decode(status, body)
 	if !ok {
 		return nil, false
 	}
-	return e.described(), true
+	return redacted(nil, e.described()), true
 }
 
 // ErrorFromResponse reads the Graph error out of an answer whose status is 400
@@ -216,11 +232,9 @@ func (e Error) described() *Error {
 		case "type":
 			e.Type = text(value)
 		case "message":
-			e.Message = text(value)
+			e.Message = cmp.Or(text(value), e.Message)
 		case "title":
-			if e.Message == "" {
-				e.Message = text(value)
-			}
+			e.Message = cmp.Or(e.Message, text(value))
 		case "error_data":
 			e.Details = text(value)
 			for key, value := range members(value) {
@@ -255,6 +269,9 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 				return // the closing brace
 			}
 			key := rest[1 : keyEnd-1]
+			if bytes.IndexByte(key, '\\') >= 0 {
+				key = []byte(text(rest[:keyEnd]))
+			}
 			rest = bytes.TrimLeft(rest[keyEnd:], " \t\r\n:")
 			end := valueEnd(rest)
 			if !yield(key, rest[:end]) {
@@ -296,8 +313,15 @@ func valueEnd(text []byte) int {
 
 // integer reads a JSON number or a string that holds one.
 func integer(value []byte) (int, bool) {
-	n, err := strconv.Atoi(string(bytes.Trim(value, `"`)))
-	return n, err == nil
+	digits := bytes.Trim(value, `"`)
+	if bytes.IndexByte(digits, '\\') >= 0 {
+		digits = []byte(text(value))
+	}
+	n, err := strconv.Atoi(string(digits))
+	if err != nil {
+		return 0, false
+	}
+	return n, true
 }
 
 // text reads a JSON string; any other value has no text.

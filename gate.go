@@ -61,11 +61,14 @@ type gate struct {
 	passedOn int       // the probe that has its turn from one that was canceled
 
 	// Letting go. The paces are in calls a second.
-	joining float64   // calls that joined the line, until the API was back
-	resume  float64   // the pace to begin with
-	pace    float64   // the pace now
-	ceiling float64   // what the pace may rise to
-	slowed  time.Time // when a throttling answer last lowered the pace
+	joining    float64   // calls that joined the line, until the API was back
+	resume     float64   // the pace to begin with
+	pace       float64   // the pace now
+	ceiling    float64   // what the pace may rise to
+	joinedThen int       // joined when it was
+	counted    time.Time // last counted, to raise the ceiling
+	throttled  float64   // throttling answers, less a share of the others
+	slowed     time.Time // when they last lowered the pace
 
 	line       line
 	arrivals   uint64      // numbers the calls in line
@@ -112,17 +115,23 @@ const (
 	// next letting go begins with.
 	resumePace = 0.5
 	// drain is how the ceiling follows from the line: it shall be gone in two
-	// thirds of the time it took to form, beside what goes on arriving ...
+	// thirds of the time it took to form, beside what goes on arriving. And if
+	// more arrive than did, the pace is to be so many times as fast ...
 	drain = 1.5
 	// mostOfJoining is the ceiling's ceiling: ... but at no more than so many
 	// times the rate of arrival, which the API was asked to carry before.
 	mostOfJoining = 4
-	// throttledPace is what a throttling answer leaves of the pace, at most once
-	// in throttledEvery. It stays so for throttledFor and then rises by 1 a
-	// second, not by 1 a success, since where the limit is has been learned.
-	throttledPace  = 0.8
-	throttledEvery = time.Second
-	throttledFor   = 10 * time.Second
+	// throttledPace is what throttling leaves of the pace: throttledAnswers, or
+	// more as long as they are no more than throttledShare of all, at most once
+	// in throttledEvery. Fewer are the limit of some other account, not of the
+	// line. The pace stays so for throttledFor and then rises by 1 a second, not
+	// by 1 a success, since where the limit is has been learned. It never falls
+	// below the rate at which calls come: no gate would hold that back either.
+	throttledAnswers = 3
+	throttledShare   = 0.05
+	throttledPace    = 0.8
+	throttledEvery   = time.Second
+	throttledFor     = 10 * time.Second
 	// lateRelease is how much of a timer's lateness is made up for.
 	lateRelease = 10 * time.Millisecond
 )
@@ -336,20 +345,38 @@ func (g *gate) countUp(now time.Time, t turn, a answer) *outage {
 		elapsed := max(now.Sub(g.shutAt).Seconds(), 1)
 		g.joining = float64(g.joined) / elapsed
 		g.ceiling = max(firstPace, min(g.joining+drain*float64(len(g.line))/elapsed, mostOfJoining*g.joining))
+		g.counted, g.joinedThen = now, g.joined
 		g.state, g.pace, g.due = gateLettingGo, g.resume, now
-		g.slowed = time.Time{}
+		g.throttled, g.slowed = 0, time.Time{}
 	case gateLettingGo:
-		switch {
-		case a == answerThrottled && now.Sub(g.slowed) >= throttledEvery:
-			g.pace, g.slowed = max(g.pace*throttledPace, min(g.pace, g.joining)), now
-		case a == answerThrottled:
-		case g.slowed.IsZero():
-			g.pace = min(g.pace+1, g.ceiling)
-		case now.Sub(g.slowed) >= throttledFor:
-			g.pace = min(g.pace+1/g.pace, g.ceiling)
-		}
+		g.setPace(now, a)
 	}
 	return nil
+}
+
+// setPace takes an answer that came while the line is let go.
+func (g *gate) setPace(now time.Time, a answer) {
+	// Those who come now count, too: workers of a queue come as fast as they are
+	// let go, and a ceiling from before would hold them for ever.
+	if since := now.Sub(g.counted).Seconds(); since >= 1 {
+		g.ceiling = max(g.ceiling, drain*float64(g.joined-g.joinedThen)/since)
+		g.counted, g.joinedThen = now, g.joined
+	}
+	sinceSlowed := now.Sub(g.slowed)
+	switch {
+	case a == answerThrottled:
+		g.throttled++
+		if g.throttled >= throttledAnswers && sinceSlowed >= throttledEvery {
+			g.pace = max(g.pace*throttledPace, min(g.pace, g.joining))
+			g.throttled, g.slowed = 0, now
+		}
+		return
+	case g.slowed.IsZero():
+		g.pace = min(g.pace+1, g.ceiling)
+	case sinceSlowed >= throttledFor:
+		g.pace = min(g.pace+1/g.pace, g.ceiling)
+	}
+	g.throttled = max(0, g.throttled-throttledShare)
 }
 
 // advance lets go whoever may go by now, and sets the timer for the next. Every

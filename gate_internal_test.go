@@ -350,12 +350,19 @@ func TestThrottlingLowersThePaceOnceASecondAndHoldsIt(t *testing.T) {
 		turn := waiters[0].turn
 		g.pace, g.ceiling, g.joining = 100, 200, 20
 
+		throttle := func() {
+			for range 3 {
+				g.answered(turn, answerThrottled, nil)
+			}
+		}
 		g.answered(turn, answerThrottled, nil)
+		assert.Equal(t, 100.0, g.pace, "one is not the line's limit")
+		throttle()
 		assert.Equal(t, 80.0, g.pace)
-		g.answered(turn, answerThrottled, nil)
+		throttle()
 		assert.Equal(t, 80.0, g.pace, "not twice in a second")
 		time.Sleep(time.Second)
-		g.answered(turn, answerThrottled, nil)
+		throttle()
 		assert.Equal(t, 64.0, g.pace)
 		time.Sleep(9 * time.Second)
 		g.answered(turn, answerUp, nil)
@@ -365,10 +372,31 @@ func TestThrottlingLowersThePaceOnceASecondAndHoldsIt(t *testing.T) {
 		assert.Equal(t, 64.0+1.0/64, g.pace, "then by 1 a second")
 		for range 20 {
 			time.Sleep(time.Second)
-			g.answered(turn, answerThrottled, nil)
+			throttle()
 		}
 		assert.Equal(t, 20.0, g.pace, "never below the rate at which calls come")
 		for _, w := range waiters {
+			g.leave(w)
+		}
+	})
+}
+
+func TestFewThrottlingAnswersAmongManyOthersDoNotLowerThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := shutGate(t)
+		waiters := []*waiter{joined(t, g, time.Time{}), joined(t, g, time.Time{}), joined(t, g, time.Time{})}
+		<-waiters[0].let
+		turn := waiters[0].turn
+		g.answered(turn, answerUp, nil)
+		g.pace, g.ceiling = 100, 100
+		for range 50 {
+			g.answered(turn, answerThrottled, nil)
+			for range 30 {
+				g.answered(turn, answerUp, nil)
+			}
+		}
+		assert.Equal(t, 100.0, g.pace)
+		for _, w := range waiters[1:] {
 			g.leave(w)
 		}
 	})

@@ -35,6 +35,9 @@ type reference struct {
 	due, slowed      time.Time
 	joining, resume  float64
 	pace, ceiling    float64
+	throttled        float64
+	counted          time.Time
+	joinedThen       int
 	waiting          []*modelCall
 }
 
@@ -161,6 +164,10 @@ func (r *reference) answered(now time.Time, t turn, a answer) {
 	if int(t.sequence) >= r.runBegan && r.run > 0 {
 		r.worstRun, r.worstTime, r.run = max(r.worst(now), float64(r.run)), now, 0
 	}
+	if since := now.Sub(r.counted).Seconds(); r.state == gateLettingGo && len(r.waiting) > 0 && since >= 1 {
+		r.ceiling = max(r.ceiling, 1.5*float64(r.joined-r.joinedThen)/since)
+		r.counted, r.joinedThen = now, r.joined
+	}
 	switch {
 	case r.state == gateOpen:
 	case len(r.waiting) == 0:
@@ -169,15 +176,22 @@ func (r *reference) answered(now time.Time, t turn, a answer) {
 		elapsed := max(1, now.Sub(r.shutAt).Seconds())
 		r.joining = float64(r.joined) / elapsed
 		r.ceiling = max(10, min(r.joining+1.5*float64(len(r.waiting))/elapsed, 4*r.joining))
+		r.counted, r.joinedThen, r.throttled = now, r.joined, 0
 		r.state, r.pace, r.due, r.slowed = gateLettingGo, r.resume, now, time.Time{}
 	case a == answerThrottled:
-		if r.slowed.IsZero() || now.Sub(r.slowed) >= time.Second {
-			r.pace, r.slowed = max(0.8*r.pace, min(r.pace, r.joining)), now
+		if r.throttled++; r.throttled >= 3 && (r.slowed.IsZero() || now.Sub(r.slowed) >= time.Second) {
+			r.pace, r.slowed, r.throttled = max(0.8*r.pace, min(r.pace, r.joining)), now, 0
 		}
-	case r.slowed.IsZero():
-		r.pace = min(r.pace+1, r.ceiling)
-	case now.Sub(r.slowed) >= 10*time.Second:
-		r.pace = min(r.pace+1/r.pace, r.ceiling)
+	default:
+		rise := 1.0
+		if !r.slowed.IsZero() {
+			rise = 1 / r.pace
+		}
+		if !r.slowed.IsZero() && now.Sub(r.slowed) < 10*time.Second {
+			rise = 0
+		}
+		r.pace = min(r.pace+rise, r.ceiling)
+		r.throttled = max(0, r.throttled-0.05)
 	}
 	r.moveTo(now)
 }
@@ -282,7 +296,7 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 					c := out[i]
 					out = slices.Delete(out, i, i+1)
 					a := answerUp
-					switch random.IntN(12) {
+					switch random.IntN(13) {
 					case 0:
 						a = answerNone
 					case 1:
@@ -290,7 +304,7 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 						if c.real.probe > 0 {
 							passedOn++
 						}
-					case 2:
+					case 2, 3:
 						a = answerThrottled
 					default:
 						if down {

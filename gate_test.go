@@ -114,6 +114,33 @@ func TestManySendersPutAFewDozenCallsOnAnAPIThatIsDown(t *testing.T) {
 	})
 }
 
+// Workers of a queue send the next message when the last is sent, so the line
+// is as long as there are workers however fast it is let go.
+func TestWorkersOfAQueueAreAsFastAfterAnOutageAsBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := graphtest.New()
+		api.SetLatency(50 * time.Millisecond)
+		began := time.Now()
+		api.DownAfter(10*time.Second, time.Minute, gateDown)
+		transport, err := graphretry.NewTransport(api)
+		require.NoError(t, err)
+		var group sync.WaitGroup
+		for range 20 {
+			group.Go(func() {
+				for time.Since(began) < 4*time.Minute {
+					status, err := statusOf(t.Context(), transport, gateURL)
+					assert.NoError(t, err)
+					assert.Equal(t, http.StatusOK, status)
+				}
+			})
+		}
+		group.Wait()
+		perSecond := api.CallsPerSecond(began)
+		assert.Equal(t, 400, perSecond[5])
+		assert.Equal(t, 400, perSecond[120], "within a minute")
+	})
+}
+
 func TestCallThatCannotWaitForTheOutageIsRefusedAndItsBodyClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()

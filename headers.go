@@ -44,9 +44,9 @@ func regainAccess(header http.Header) time.Duration {
 	var usage map[string][]struct {
 		Minutes float64 `json:"estimated_time_to_regain_access"`
 	}
-	if json.Unmarshal([]byte(value), &usage) != nil {
-		return 0
-	}
+	// What has another type than Meta's is left out, and what stands beside it
+	// is read.
+	_ = json.Unmarshal([]byte(value), &usage)
 	var longest float64
 	for _, limits := range usage {
 		for _, limit := range limits {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -27,9 +28,15 @@ func gatewayFailed(status int) bool {
 // neverLeft tells whether a request provably was not sent: no connection could
 // be made, directly or to a proxy.
 func neverLeft(err error) bool {
+	return failedIn(err, "dial")
+}
+
+// failedIn tells whether err, or what it comes from, is of one of these
+// operations of a connection.
+func failedIn(err error, operations ...string) bool {
 	var op *net.OpError
 	for errors.As(err, &op) {
-		if op.Op == "dial" {
+		if slices.Contains(operations, op.Op) {
 			return true
 		}
 		err = op.Err
@@ -38,7 +45,8 @@ func neverLeft(err error) bool {
 }
 
 // hopeless tells whether a request would fail in the same way again: net/http
-// cannot send it, or there is something wrong with a certificate.
+// cannot send it, or there is something wrong with a certificate, ours or the
+// server's.
 func hopeless(req *http.Request, err error) bool {
 	var (
 		verification *tls.CertificateVerificationError
@@ -51,7 +59,10 @@ func hopeless(req *http.Request, err error) bool {
 	return req.URL.Scheme != "http" && req.URL.Scheme != "https" || !validHeader(req.Header) ||
 		errors.As(err, &verification) || errors.As(err, &alert) || errors.As(err, &noTLS) ||
 		errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
-		errors.Is(err, http.ErrSchemeMismatch)
+		errors.Is(err, http.ErrSchemeMismatch) ||
+		// crypto/tls names its alerts so: the server wants another certificate of
+		// ours, or another version. Their own type is not exported.
+		failedIn(err, "remote error", "local error")
 }
 
 // validHeader tells whether net/http would send these fields (RFC 9110, section

@@ -1,6 +1,7 @@
 package graphretry
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -18,12 +19,14 @@ type Event struct {
 	Request *http.Request
 	// Attempt is the number of the attempt, from 1; 0 if nothing was sent.
 	Attempt int
-	// Graph is what Meta said, nil if the attempt had no Graph error. In its
-	// texts the tokens of the request are blanked.
+	// Graph is what Meta said, nil if the attempt had no Graph error. For
+	// [EventRecovered] it is what Meta said to the attempt before, for
+	// [EventOutageEnded] what began the outage. In its texts the tokens of the
+	// request are blanked.
 	Graph *Error
 	// Err is the attempt's error if it had no response, or what kept a call from
-	// being retried. It is the next RoundTripper's own, so its text is not
-	// blanked.
+	// being retried; for [EventRecovered], the error of the attempt before. It is
+	// the next RoundTripper's own, so its text is not blanked.
 	Err error
 	// Wait is the time until the next attempt for [EventRetrying], how long the
 	// outage lasted for [EventOutageEnded], and otherwise 0.
@@ -95,7 +98,7 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 			return
 		}
 		attributes := []slog.Attr{
-			slog.String("method", event.Request.Method),
+			slog.String("method", cmp.Or(event.Request.Method, http.MethodGet)),
 			slog.String("host", event.Request.URL.Host),
 			slog.String("path", redact(event.Request, event.Request.URL.Path)),
 			slog.Int("attempt", event.Attempt),
@@ -106,9 +109,7 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 		case EventRetrying, EventGaveUp, EventNotRetried:
 			attributes = append(attributes, slog.Duration("wait", event.Wait), slog.String("reason", event.Reason.String()))
 		}
-		if event.Graph != nil {
-			attributes = append(attributes, event.Graph.attributes()...)
-		}
+		attributes = append(attributes, event.Graph.attributes()...)
 		if event.Err != nil {
 			attributes = append(attributes, slog.String("error", redact(event.Request, event.Err.Error())))
 		}

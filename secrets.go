@@ -1,18 +1,24 @@
 package graphretry
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 // blank stands where a secret stood.
 const blank = "[REDACTED]"
 
-// accessToken finds Meta's access tokens wherever they stand. A request can
-// carry its token in its body, where this package does not look.
-var accessToken = regexp.MustCompile(`\bEAA[0-9A-Za-z]{12,}`)
+var (
+	// accessToken finds Meta's access tokens wherever they stand. A request can
+	// carry its token in its body, where this package does not look.
+	accessToken = regexp.MustCompile(`\bEAA[0-9A-Za-z]{12,}`)
+	// userinfo finds the user and the password in a URL, such as a proxy's.
+	userinfo = regexp.MustCompile(`://[^\s/?#"]+@`)
+)
 
 // redact blanks the secrets of req in a text: Meta echoes them ("Malformed
 // access token ...") and so can a proxy's error.
@@ -23,6 +29,7 @@ func redact(req *http.Request, text string) string {
 	for _, secret := range secrets(req) {
 		text = strings.ReplaceAll(text, secret, blank)
 	}
+	text = userinfo.ReplaceAllString(text, "://"+blank+"@")
 	return accessToken.ReplaceAllString(text, blank)
 }
 
@@ -34,9 +41,10 @@ func redacted(req *http.Request, e *Error) *Error {
 	return e
 }
 
-// secrets are the values of a request that nobody else may see: its
-// credentials, the password in its URL, and those of its query parameters whose
-// names say so, among them access_token, appsecret_proof and client_secret.
+// secrets are the values of a request that nobody else may see, the longest
+// first, since one can be a part of another: its credentials, the user in its
+// URL, its query as a whole, and the values in it whose names say so, among them
+// access_token, appsecret_proof and client_secret.
 func secrets(req *http.Request) []string {
 	if req == nil {
 		return nil
@@ -45,34 +53,54 @@ func secrets(req *http.Request) []string {
 	add := func(secret string) {
 		// A shorter one is no secret, and to blank it would spoil the text.
 		if len(secret) >= 4 {
-			found = append(found, secret)
-			if escaped := url.QueryEscape(secret); escaped != secret {
-				found = append(found, escaped)
-			}
+			found = append(found, secret, url.QueryEscape(secret))
 		}
 	}
-	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		for _, value := range req.Header.Values(name) {
-			_, credentials, _ := strings.Cut(value, " ")
-			add(strings.TrimSpace(credentials))
-			add(value)
+	for name, values := range req.Header {
+		if !strings.EqualFold(name, "Authorization") && !strings.EqualFold(name, "Proxy-Authorization") {
+			continue
 		}
+		for _, value := range values {
+			scheme, credentials, hasScheme := strings.Cut(value, " ")
+			if !hasScheme {
+				credentials = scheme
+			}
+			add(strings.TrimSpace(credentials))
+		}
+	}
+	if _, password, ok := req.BasicAuth(); ok {
+		add(password)
 	}
 	if req.URL == nil {
 		return found
 	}
-	if password, ok := req.URL.User.Password(); ok {
-		add(password)
-		add(req.URL.User.Username())
+	if user := req.URL.User; user != nil {
+		password, _ := user.Password()
+		for _, secret := range append(strings.Split(user.String(), ":"), user.Username(), password) {
+			add(secret)
+		}
 	}
-	for name, values := range req.URL.Query() {
-		if secretName(name) {
-			for _, value := range values {
+	if query := req.URL.RawQuery; query != "" {
+		add("?" + query)
+		// Not url.ParseQuery, which leaves out what it cannot read.
+		for pair := range strings.SplitSeq(query, "&") {
+			name, value, _ := strings.Cut(pair, "=")
+			if secretName(unescaped(name)) {
 				add(value)
+				add(unescaped(value))
 			}
 		}
 	}
+	slices.SortFunc(found, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return found
+}
+
+// unescaped is a part of a query without its escapes, if they can be read.
+func unescaped(part string) string {
+	if text, err := url.QueryUnescape(part); err == nil {
+		return text
+	}
+	return part
 }
 
 // secretName tells whether a query parameter of this name holds a secret.

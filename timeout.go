@@ -2,19 +2,15 @@ package graphretry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"time"
 )
 
-// errAttemptTimeout is the cause of the end of an attempt's context.
-var errAttemptTimeout = errors.New("graphretry: attempt timed out")
-
-// attemptTimeoutError is the error of an attempt that took too long. It is no
-// [context.DeadlineExceeded], which would say that the caller's own deadline was
-// over.
+// attemptTimeoutError is the error of an attempt that took too long, and the
+// cause of the end of its context. It is no [context.DeadlineExceeded], which
+// would say that the caller's own deadline was over.
 type attemptTimeoutError struct{ timeout time.Duration }
 
 func (e *attemptTimeoutError) Error() string {
@@ -26,21 +22,21 @@ func (e *attemptTimeoutError) Temporary() bool { return true }
 
 // attemptContext bounds one attempt.
 type attemptContext struct {
-	caller  context.Context
-	context context.Context
-	cancel  context.CancelCauseFunc
-	timer   *time.Timer
-	timeout time.Duration
+	caller   context.Context
+	context  context.Context
+	cancel   context.CancelCauseFunc
+	timer    *time.Timer
+	timedOut *attemptTimeoutError
 }
 
 // sendWithTimeout sends one attempt that may take no longer than timeout to its
 // headers and, if it failed, to the end of its body.
 func sendWithTimeout(next http.RoundTripper, req *http.Request, timeout time.Duration) (*http.Response, error) {
-	attempt := &attemptContext{caller: req.Context(), timeout: timeout}
+	attempt := &attemptContext{caller: req.Context(), timedOut: &attemptTimeoutError{timeout}}
 	attempt.context, attempt.cancel = context.WithCancelCause(req.Context())
-	attempt.timer = time.AfterFunc(timeout, func() { attempt.cancel(errAttemptTimeout) })
+	attempt.timer = time.AfterFunc(timeout, attempt.timeOut)
 
-	resp, err := next.RoundTrip(req.WithContext(attempt.context))
+	resp, err := roundTrip(next, req.WithContext(attempt.context))
 	switch {
 	case err != nil || resp == nil:
 		err = attempt.explain(err)
@@ -49,19 +45,24 @@ func sendWithTimeout(next http.RoundTripper, req *http.Request, timeout time.Dur
 		// Its body is the connection, which outlives the attempt, and must stay
 		// an io.ReadWriteCloser.
 		attempt.timer.Stop()
+	case resp.Body == nil || resp.Body == http.NoBody:
+		attempt.release()
 	case resp.StatusCode < http.StatusBadRequest && !attempt.timer.Stop():
-		// The headers came as the time ran out: the body can no more be read.
+		// The headers came as the time ran out: the body can no more be read. The
+		// timer's own goroutine may not have come to it yet.
+		attempt.timeOut()
 		if resp.Body != nil {
 			resp.Body.Close()
 		}
 		return nil, attempt.explain(context.Cause(attempt.context))
-	case resp.Body == nil || resp.Body == http.NoBody:
-		attempt.release()
 	default:
 		resp.Body = &attemptBody{resp.Body, attempt}
 	}
 	return resp, err
 }
+
+// timeOut ends the attempt.
+func (a *attemptContext) timeOut() { a.cancel(a.timedOut) }
 
 // release frees what the attempt holds.
 func (a *attemptContext) release() {
@@ -69,12 +70,17 @@ func (a *attemptContext) release() {
 	a.cancel(nil)
 }
 
-// explain gives the attempt's timeout in place of the error it led to.
+// explain gives the attempt's timeout in place of the error it led to, or how the
+// caller has ended the call, if both came in the same moment.
 func (a *attemptContext) explain(err error) error {
-	if err != nil && context.Cause(a.context) == errAttemptTimeout && a.caller.Err() == nil {
-		return &attemptTimeoutError{a.timeout}
+	switch {
+	case err == nil || context.Cause(a.context) != error(a.timedOut):
+		return err
+	case a.caller.Err() != nil:
+		return context.Cause(a.caller)
+	default:
+		return a.timedOut
 	}
-	return err
 }
 
 // attemptBody is the body of a response to an attempt that has a timeout. It

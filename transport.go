@@ -72,6 +72,9 @@ func WrapClient(client *http.Client, opts ...Option) (*http.Client, error) {
 // CloseIdleConnections has the next RoundTripper close its idle connections, if
 // it has any. [http.Client.CloseIdleConnections] calls it.
 func (t *Transport) CloseIdleConnections() {
+	if t == nil {
+		return
+	}
 	if next, ok := t.next.(interface{ CloseIdleConnections() }); ok {
 		next.CloseIdleConnections()
 	}
@@ -199,6 +202,11 @@ func (c *call) request() (*http.Request, error) {
 		if body, err = c.getBody(); err != nil {
 			return nil, err
 		}
+		if body == nil {
+			// Else the call would be sent without what it says, or net/http's
+			// error would stand in place of the last response.
+			return nil, errors.New("graphretry: the request's GetBody returned no body: it must make the whole body afresh")
+		}
 		// net/http may use it for what never left, such as a request on a
 		// connection that was closed as it was taken.
 		getBody = c.getBody
@@ -206,7 +214,7 @@ func (c *call) request() (*http.Request, error) {
 	case !hasBody || getBody != nil || c.policy.maxBufferedBody == 0 || c.req.ContentLength > c.policy.maxBufferedBody:
 		return c.req, nil
 	default:
-		c.recording = newRecording(body, c.policy.maxBufferedBody)
+		c.recording = newRecording(body, c.req.ContentLength, c.policy.maxBufferedBody)
 		body = c.recording
 	}
 	clone := *c.req
@@ -223,7 +231,7 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 	if c.policy.attemptTimeout > 0 {
 		resp, err = sendWithTimeout(c.next, req, c.policy.attemptTimeout)
 	} else {
-		resp, err = c.next.RoundTrip(req)
+		resp, err = roundTrip(c.next, req)
 	}
 	switch {
 	case err != nil && resp != nil:
@@ -234,10 +242,21 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 		resp = nil
 	case err == nil && resp == nil:
 		err = errors.New("graphretry: the next RoundTripper returned neither a response nor an error")
-	case resp != nil && (c.attempts > 1 || req != c.req):
+	case resp != nil && (c.attempts > 1 || req != c.req || c.policy.attemptTimeout > 0):
 		resp.Request = c.req
 	}
 	return resp, err
+}
+
+// roundTrip has next send req. When the context ends it closes a body that is
+// being recorded, since net/http waits over HTTP/1.1 until whoever reads the body
+// is back: an upload that stalls would not obey its context.
+func roundTrip(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+	if body, ok := req.Body.(*recording); ok {
+		stop := context.AfterFunc(req.Context(), func() { body.Close() })
+		defer stop()
+	}
+	return next.RoundTrip(req)
 }
 
 // discard closes the last response, which nobody will read.
@@ -329,7 +348,9 @@ func (c *call) decide() (wait time.Duration, retry bool) {
 	if c.retried == nil {
 		c.retried = make(map[Code]int)
 	}
-	c.retried[code]++
+	if c.last.isGraph {
+		c.retried[code]++
+	}
 	c.retries++
 	if c.last.body != nil {
 		c.last.body.release()
@@ -558,7 +579,7 @@ func (c *call) observe(event Event) {
 	if event.Graph == nil {
 		event.Graph = c.describe()
 	}
-	if event.Err == nil && c.last != nil {
+	if event.Err == nil && c.last != nil && event.Kind != EventOutageEnded {
 		event.Err = c.last.err
 	}
 	for _, observe := range c.policy.observers {

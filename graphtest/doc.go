@@ -2,15 +2,16 @@
 // that send through it. It fails the way the real one does, as often and for as
 // long as a test asks, and remembers what reached it.
 //
-//	[New], [WithSeed]                                    make an [API]
-//	[API.AnswerNext], [API.DownBetween], [API.DownAfter],
-//	[API.AnswerShare], [API.SetLimit]                    script its answers, each an [Answer]
-//	[API.SetLatency], [API.SetSlowShare], [API.Clear]    say how fast it is; lift the script
-//	[API.Totals], [API.Calls], [API.CallsPerSecond],
-//	[API.Accepted], [API.AcceptedKeys],
-//	[API.Duplicates], [API.Lost]                         ask what happened
-//	[API.RoundTrip], [API.ServeHTTP]                     in memory; over HTTP
-//	[StatusWebhook], [ErrorBody], [Status]               stand alone
+//   - [New] and [WithSeed] make an [API].
+//   - [API.AnswerNext], [API.DownBetween], [API.DownAfter], [API.AnswerShare] and
+//     [API.SetLimit] script its answers, each an [Answer], which may end in a [Fault].
+//   - [API.SetLatency] and [API.SetSlowShare] say how fast it is; [API.Clear] lifts
+//     the script.
+//   - [API.Totals], [API.Calls], [API.CallsPerSecond], [API.Accepted],
+//     [API.AcceptedKeys], [API.Duplicates] and [API.Lost] tell what happened, in
+//     terms of a [Call] and a [Message].
+//   - [API.RoundTrip] and [API.ServeHTTP] are the ways to reach it.
+//   - [StatusWebhook], [ErrorBody] and [Status] stand alone.
 //
 // # In memory
 //
@@ -24,7 +25,7 @@
 //
 //			client, err := graphretry.WrapClient(&http.Client{Transport: api})
 //			require.NoError(t, err)
-//			sendReminder(t, client, "reminder-1") // the code under test
+//			require.NoError(t, sendReminder(client, "reminder-1")) // the code under test
 //
 //			require.Empty(t, api.Lost("reminder-1"))
 //			require.Empty(t, api.Duplicates())

@@ -141,6 +141,7 @@ type call struct {
 	req    *http.Request // the caller's, never written to
 
 	attempts  int
+	sent      *http.Request // the last, as it left: a RoundTripper below may have set a token
 	turn      turn
 	recording *recording                    // of the first attempt's body, if it is kept
 	getBody   func() (io.ReadCloser, error) // makes the body of a retry
@@ -242,8 +243,11 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 		resp = nil
 	case err == nil && resp == nil:
 		err = errors.New("graphretry: the next RoundTripper returned neither a response nor an error")
-	case resp != nil && (c.attempts > 1 || req != c.req || c.policy.attemptTimeout > 0):
-		resp.Request = c.req
+	case resp != nil:
+		c.sent = resp.Request
+		if c.attempts > 1 || req != c.req || c.policy.attemptTimeout > 0 {
+			resp.Request = c.req
+		}
 	}
 	return resp, err
 }
@@ -565,7 +569,7 @@ func (c *call) describe() *Error {
 		return nil
 	}
 	if c.last.described == nil {
-		c.last.described = redacted(c.req, c.last.graph.described())
+		c.last.described = redacted(c.sent, redacted(c.req, c.last.graph.described()))
 	}
 	return c.last.described
 }

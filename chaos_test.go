@@ -44,6 +44,10 @@ func TestChaos(t *testing.T) {
 			t.Logf("to run it again: go test -race -run '^TestChaos$' -chaos.calls %d -chaos.seed %d .", *chaosCalls, seed)
 		}
 	})
+	calls := *chaosCalls
+	if testing.Short() { // as for mutation testing, which runs it hundreds of times
+		calls = min(calls, 300)
+	}
 	goroutines := runtime.NumGoroutine()
 	servers := newChaosServers(t, seed)
 	next := servers.client()
@@ -70,9 +74,9 @@ func TestChaos(t *testing.T) {
 			}
 		})
 	}
-	for number := range *chaosCalls {
+	for number := range calls {
 		// Down twice: a third and two thirds of the way.
-		if number == *chaosCalls/3 || number == *chaosCalls*2/3 {
+		if number == calls/3 || number == calls*2/3 {
 			servers.api.DownAfter(0, 300*time.Millisecond, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
 		}
 		numbers <- number
@@ -82,11 +86,11 @@ func TestChaos(t *testing.T) {
 
 	totals := servers.api.Totals()
 	t.Logf("%d calls: %d succeeded, %d failed for good, %d ambiguous, %d canceled; %d attempts, %d of them while down, %d messages accepted",
-		*chaosCalls, outcomes.succeeded.Load(), outcomes.failed.Load(), outcomes.ambiguous.Load(), outcomes.canceled.Load(),
+		calls, outcomes.succeeded.Load(), outcomes.failed.Load(), outcomes.ambiguous.Load(), outcomes.canceled.Load(),
 		totals.Calls, totals.WhileDown, totals.Accepted)
-	assert.EqualValues(t, *chaosCalls, outcomes.succeeded.Load()+outcomes.failed.Load()+outcomes.ambiguous.Load()+outcomes.canceled.Load())
+	assert.EqualValues(t, calls, outcomes.succeeded.Load()+outcomes.failed.Load()+outcomes.ambiguous.Load()+outcomes.canceled.Load())
 	assert.Empty(t, servers.api.Duplicates(), "accepted twice")
-	assert.Greater(t, outcomes.succeeded.Load(), int64(*chaosCalls/2), "the chaos was too much to show anything")
+	assert.Greater(t, outcomes.succeeded.Load(), int64(calls/2), "the chaos was too much to show anything")
 	for name, count := range map[string]int64{"failed": outcomes.failed.Load(), "ambiguous": outcomes.ambiguous.Load(), "canceled": outcomes.canceled.Load(), "while down": int64(totals.WhileDown)} {
 		assert.Positive(t, count, "nothing was tried of: "+name)
 	}

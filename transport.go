@@ -256,11 +256,18 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 // being recorded, since net/http waits over HTTP/1.1 until whoever reads the body
 // is back: an upload that stalls would not obey its context.
 func roundTrip(next http.RoundTripper, req *http.Request) (*http.Response, error) {
-	if body, ok := req.Body.(*recording); ok {
-		stop := context.AfterFunc(req.Context(), func() { body.Close() })
-		defer stop()
+	body, ok := req.Body.(*recording)
+	if !ok {
+		return next.RoundTrip(req)
 	}
-	return next.RoundTrip(req)
+	ctx := req.Context()
+	stop := context.AfterFunc(ctx, func() { body.Close() })
+	resp, err := next.RoundTrip(req)
+	if !stop() && err != nil && !errors.Is(err, ctx.Err()) {
+		// It may be about the body that we have closed.
+		err = context.Cause(ctx)
+	}
+	return resp, err
 }
 
 // discard closes the last response, which nobody will read.

@@ -1,0 +1,249 @@
+package graphretry_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+)
+
+// addErrorBodies seeds a fuzz target with the vectors, and with one body for
+// each documented code.
+func addErrorBodies(f *testing.F, add func(status int, body string)) {
+	f.Helper()
+	for _, vector := range vectors(f) {
+		add(vector.Status, vector.Body)
+	}
+	for _, code := range documentedNumbers(f) {
+		add(graphtest.Status(code), string(graphtest.ErrorBody(code)))
+	}
+	for _, body := range []string{
+		"", "[]", "null", `{"error":null}`, `{"error":{"code":"2"}}`, `{"error":{"code":2,"code":"x"}}`, `{"error":{"code":1e999}}`,
+		`{"error":{"error_data":"{\"details\":\"d\"}","code":100,"error_subcode":"133010"}}`,
+		`{"error":{"message":"\ud800\u0000\"}{","code":2,"is_transient":true}}`,
+		`{"\u0065rror":{"c\u006fde":2}}`, "{\"error\":{\"x\":\"\xff\",\"code\":2}}",
+	} {
+		add(500, body)
+	}
+}
+
+// readIndependently reads a Graph error as encoding/json sees it: the code, and
+// the whole error object, if there are such.
+func readIndependently(body []byte) (code int, object map[string]any, ok bool) {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	var answer map[string]any
+	if decoder.Decode(&answer) != nil || !json.Valid(body) {
+		return 0, nil, false
+	}
+	object, _ = answer["error"].(map[string]any)
+	var digits string
+	switch value := object["code"].(type) {
+	case json.Number:
+		digits = string(value)
+	case string:
+		digits = value
+	default:
+		return 0, nil, false
+	}
+	code, err := strconv.Atoi(digits)
+	return code, object, err == nil
+}
+
+func FuzzParseError(f *testing.F) {
+	addErrorBodies(f, func(status int, body string) { f.Add(status, []byte(body)) })
+	policy, err := graphretry.NewPolicy(everyOptIn()...)
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		before := bytes.Clone(body)
+		e, ok := graphretry.ParseError(status, body)
+		require.Equal(t, before, body, "the body is only read")
+		code, object, want := readIndependently(body)
+		require.Equal(t, want, ok)
+		require.Equal(t, ok, e != nil)
+		if !ok {
+			return
+		}
+		require.Equal(t, status, e.Status)
+		require.EqualValues(t, code, e.Code)
+		require.True(t, json.Valid(e.Raw))
+		require.True(t, bytes.Contains(body, e.Raw))
+		if transient, isBool := object["is_transient"].(bool); isBool {
+			require.Equal(t, transient, e.Transient)
+		}
+		if message, _ := object["message"].(string); message != "" && !strings.Contains(message, "EAA") && !strings.Contains(message, "://") {
+			require.Equal(t, message, e.Message)
+		}
+		if data, isText := object["error_data"].(string); isText && !strings.Contains(data, "EAA") && !strings.Contains(data, "://") {
+			require.Equal(t, data, e.Details)
+		}
+		require.Zero(t, e.RetryAfter)
+		require.NotContains(t, e.Error(), "\n")
+		require.NotEmpty(t, e.LogValue().Group())
+
+		decision := policy.Decide(e, 0)
+		require.Equal(t, decision.Retry, decision.Wait > 0)
+		if isNever(e.Code) || e.Subcode >= 130000 && isNever(graphretry.Code(e.Subcode)) {
+			require.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNever}, decision)
+		}
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, value := range []string{
+		"", "0", "1", "120", " 120 ", "-1", "+1", "1.5", "9223372036", "9223372037", "99999999999999999999", "soon",
+		"Sat, 01 Jan 2000 01:00:00 GMT", "Saturday, 01-Jan-00 01:00:00 GMT", "Sat Jan  1 01:00:00 2000", "Fri, 31 Dec 9999 23:59:59 GMT",
+	} {
+		f.Add(value, `{"1":[{"estimated_time_to_regain_access":19}]}`)
+	}
+	for _, usage := range []string{
+		"", "null", "{}", "[]", `{"1":[]}`, `{"1":[{"estimated_time_to_regain_access":-1}]}`, `{"1":[{"estimated_time_to_regain_access":1e300}]}`,
+		`{"1":[{"estimated_time_to_regain_access":"x"},{"estimated_time_to_regain_access":0.5}]}`,
+	} {
+		f.Add("5", usage)
+	}
+	f.Fuzz(func(t *testing.T, value, usage string) {
+		header := http.Header{"Retry-After": {value}}
+		asked := askedFor(t, 2, header)
+		require.GreaterOrEqual(t, asked, time.Duration(0))
+
+		trimmed := strings.TrimSpace(value)
+		digits := trimmed != "" && strings.Trim(trimmed, "0123456789") == ""
+		date, err := http.ParseTime(trimmed)
+		switch seconds, parseErr := strconv.ParseUint(trimmed, 10, 64); {
+		case digits && parseErr == nil && seconds <= math.MaxInt64/uint64(time.Second):
+			require.InDelta(t, float64(seconds)*1e9, float64(asked), 1024, "a float's precision")
+		case digits:
+			require.EqualValues(t, math.MaxInt64, asked)
+		case err != nil:
+			require.Zero(t, asked)
+		default:
+			require.InDelta(t, max(0, time.Until(date).Seconds()), asked.Seconds(), 60)
+		}
+
+		header.Set("X-Business-Use-Case-Usage", usage)
+		throttled := askedFor(t, 80008, header)
+		require.GreaterOrEqual(t, throttled, time.Duration(0))
+		require.InDelta(t, max(asked.Seconds(), throttled.Seconds()), throttled.Seconds(), 60, "it only raises the wait")
+	})
+}
+
+func FuzzParseWebhook(f *testing.F) {
+	f.Add(publishedWebhook(f))
+	for _, code := range documentedNumbers(f) {
+		f.Add(graphtest.StatusWebhook(graphtest.Message{
+			ID: "wamid.1", RecipientID: "16505551234", PhoneNumberID: "106540352242922", CallbackData: "reminder-1",
+		}, "failed", code))
+	}
+	for _, body := range []string{
+		"", "[]", "{}", `{"entry":[{"changes":[{"value":{"messages":[{"id":"wamid.2","timestamp":1,"errors":[{"code":"131051"}]}],"errors":[{"code":1,"title":"t"}]}}]}]}`,
+		`{"entry":[7,{"changes":7},{"changes":[{"value":7},{"value":{"statuses":[7,{"errors":[7,{"code":2}]}]}}]}]}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		before := bytes.Clone(body)
+		failures, err := graphretry.ParseWebhook(body)
+		require.Equal(t, before, body, "the body is only read")
+
+		var object map[string]json.RawMessage
+		isObject := json.Unmarshal(body, &object) == nil && object != nil
+		require.Equal(t, isObject, err == nil)
+		if err != nil {
+			require.Nil(t, failures)
+			return
+		}
+		for _, failure := range failures {
+			require.NotNil(t, failure.Graph)
+			require.Zero(t, failure.Graph.Status)
+			require.Zero(t, failure.Graph.RetryAfter)
+			require.True(t, bytes.Contains(body, failure.Graph.Raw))
+			// The same object in an answer's place is the same error.
+			code, _, ok := readIndependently(slices.Concat([]byte(`{"error":`), failure.Graph.Raw, []byte(`}`)))
+			require.True(t, ok)
+			require.EqualValues(t, code, failure.Graph.Code)
+			require.Equal(t, failure.Time, failure.Time.UTC())
+		}
+		again, err := graphretry.ParseWebhook(body)
+		require.NoError(t, err)
+		require.Equal(t, failures, again)
+	})
+}
+
+func FuzzErrorBodyIsUntouched(f *testing.F) {
+	addErrorBodies(f, func(status int, body string) {
+		f.Add([]byte(body), status, uint16(7), "", int64(len(body)), false, false)
+		f.Add(compressed(f, "gzip", body), status, uint16(0), "gzip", int64(-1), true, false)
+		f.Add(compressed(f, "deflate", body), status, uint16(1), "deflate", int64(0), false, true)
+	})
+	large := bytes.Repeat([]byte("<p>We're working on it.</p>\n"), 200<<10/28)
+	f.Add(large, 502, uint16(0), "", int64(-1), false, false)
+	f.Add(large, 502, uint16(1000), "gzip", int64(64<<10), true, true)
+
+	broken := errors.New("connection reset")
+	f.Fuzz(func(t *testing.T, content []byte, status int, atATime uint16, encoding string, contentLength int64, endsBy, breaks bool) {
+		if status < 400 || status > 599 {
+			status = 400 + int(uint(status)%200)
+		}
+		var end error
+		if breaks {
+			end = broken
+		}
+		var body *countedBody
+		answer := func() *http.Response {
+			body = &countedBody{rest: content, atATime: int(atATime), end: end, endsBy: endsBy}
+			return &http.Response{
+				StatusCode: status, Body: body, ContentLength: contentLength,
+				Header: http.Header{"Content-Encoding": {encoding}, "Retry-After": {"7"}},
+			}
+		}
+		untouched := func(resp *http.Response, what string) {
+			require.Zero(t, body.closed, what)
+			require.Equal(t, status, resp.StatusCode, what)
+			require.Equal(t, contentLength, resp.ContentLength, what)
+			require.Equal(t, http.Header{"Content-Encoding": {encoding}, "Retry-After": {"7"}}, resp.Header, what)
+			after, err := io.ReadAll(resp.Body)
+			require.Equal(t, end, err, what)
+			require.True(t, bytes.Equal(content, after), what)
+			require.NoError(t, resp.Body.Close(), what)
+			require.Equal(t, 1, body.closed, what)
+		}
+
+		resp := answer()
+		e, ok := graphretry.ErrorFromResponse(resp)
+		require.Equal(t, ok, e != nil)
+		if ok && encoding == "" {
+			_, _, found := readIndependently(content[:min(len(content), body.read)])
+			require.True(t, found)
+		}
+		untouched(resp, "after ErrorFromResponse")
+
+		// No wait fits, so the first response is the last.
+		transport, err := graphretry.NewTransport(roundTripper(func(*http.Request) (*http.Response, error) { return answer(), nil }),
+			append(everyOptIn(), graphretry.WithMaxElapsedTime(1))...)
+		require.NoError(t, err)
+		resp, err = transport.RoundTrip(message(t, t.Context()))
+		require.NoError(t, err)
+		untouched(resp, "after RoundTrip")
+
+		resp, err = transport.RoundTrip(message(t, graphretry.ContextWithOptions(t.Context(), graphretry.WithAttemptTimeout(time.Hour))))
+		require.NoError(t, err)
+		again, okAgain := graphretry.ErrorFromResponse(resp)
+		assert.Equal(t, ok, okAgain)
+		assert.Equal(t, e, again)
+		untouched(resp, "after RoundTrip with a timeout")
+	})
+}

@@ -1,0 +1,618 @@
+package graphretry_test
+
+import (
+	"encoding/csv"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+)
+
+// policyWith is a Policy without jitter, unless opts bring it back.
+func policyWith(t testing.TB, opts ...graphretry.Option) *graphretry.Policy {
+	t.Helper()
+	policy, err := graphretry.NewPolicy(append([]graphretry.Option{graphretry.WithJitter(0)}, opts...)...)
+	require.NoError(t, err)
+	return policy
+}
+
+// everyOptIn is all that makes a Policy retry more.
+func everyOptIn() []graphretry.Option {
+	return []graphretry.Option{
+		graphretry.WithThrottleRetries(),
+		graphretry.WithTransientFlag(),
+		graphretry.WithNetworkRetries(),
+		graphretry.WithRetryOn(graphretry.CodeAPIUnknown, 10),
+		graphretry.WithRetryOn(graphretry.CodeSomethingWentWrong, 10),
+	}
+}
+
+// documentedNumbers are the codes of graphtest/codes.csv.
+func documentedNumbers(t testing.TB) []graphretry.Code {
+	t.Helper()
+	file, err := os.Open("graphtest/codes.csv")
+	require.NoError(t, err)
+	defer file.Close()
+	lines, err := csv.NewReader(file).ReadAll()
+	require.NoError(t, err)
+	var codes []graphretry.Code
+	for _, line := range lines[1:] {
+		// What is no number is a range or a code with its subcode.
+		if n, err := strconv.Atoi(line[0]); err == nil {
+			codes = append(codes, graphretry.Code(n))
+		}
+	}
+	require.Greater(t, len(codes), 150)
+	return codes
+}
+
+func isNever(code graphretry.Code) bool {
+	return code.Class() == graphretry.ClassParameter || code.Class() == graphretry.ClassExperiment
+}
+
+func TestCodeDecidesWhatIsRetried(t *testing.T) {
+	for _, test := range []struct {
+		code   graphretry.Code
+		first  graphretry.Decision // after the first failure
+		second graphretry.Decision // if the retry fails in the same way
+	}{
+		{
+			2,
+			graphretry.Decision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
+			graphretry.Decision{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
+		},
+		{
+			131016,
+			graphretry.Decision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
+			graphretry.Decision{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
+		},
+		{
+			131000,
+			graphretry.Decision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonRetryOnce},
+			graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted},
+		},
+		{130472, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
+		{33, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
+		{100, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
+		{131008, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
+		{131009, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
+		{1, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
+		{131005, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
+		{134011, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
+		{999999, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
+		{0, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
+		{-1, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
+	} {
+		t.Run(strconv.Itoa(int(test.code)), func(t *testing.T) {
+			policy := policyWith(t)
+			e := &graphretry.Error{Status: 500, Code: test.code}
+			assert.Equal(t, test.first, policy.Decide(e, 0))
+			assert.Equal(t, test.second, policy.Decide(e, 1))
+		})
+	}
+}
+
+func TestNoOtherCodeIsRetriedByDefault(t *testing.T) {
+	policy := policyWith(t)
+	retried := map[graphretry.Code]bool{2: true, 131016: true, 131000: true}
+	for _, code := range documentedNumbers(t) {
+		// The flag alone is no reason.
+		decision := policy.Decide(&graphretry.Error{Code: code, Transient: true}, 0)
+		assert.Equal(t, retried[code], decision.Retry, "%d %s", code, code.Title())
+		assert.Equal(t, isNever(code), decision.Reason == graphretry.ReasonNever, "%d %s: %v", code, code.Title(), decision.Reason)
+	}
+}
+
+func TestStatusDoesNotDecide(t *testing.T) {
+	policy := policyWith(t)
+	for _, status := range []int{0, 200, 400, 401, 403, 404, 429, 500, 502, 503, 504} {
+		for code, retried := range map[graphretry.Code]bool{
+			2: true, 131016: true, 131000: true, // also where a proxy made a 400 of it
+			3: false, 131045: false, 133000: false, 134102: false, // documented with 500
+			1: false, 4: false, 133004: false, // documented with 500, 429 and 503
+		} {
+			assert.Equal(t, retried, policy.Decide(&graphretry.Error{Status: status, Code: code}, 0).Retry, "%d with status %d", code, status)
+		}
+	}
+}
+
+func TestNeverCodeIsRefusedInWordsThatNameItAndTheReason(t *testing.T) {
+	var never int
+	for _, code := range append(documentedNumbers(t), 33, 100, 131008, 131009, 130472) {
+		policy, err := graphretry.NewPolicy(graphretry.WithRetryOn(code, 1))
+		if !isNever(code) {
+			assert.NoError(t, err, "%d %s", code, code.Title())
+			continue
+		}
+		never++
+		assert.Nil(t, policy)
+		require.Error(t, err, "%d %s", code, code.Title())
+		assert.ErrorContains(t, err, fmt.Sprintf("graphretry: WithRetryOn(%d, 1)", code))
+		assert.ErrorContains(t, err, fmt.Sprintf("code %d (%s) is never retried", code, code.Title()))
+		why := "the same request would get the same answer"
+		if code == graphretry.CodeUserExperiment {
+			why = "Meta enforces against repeated sends"
+		}
+		assert.ErrorContains(t, err, why)
+	}
+	assert.Greater(t, never, 60, "codes that are never retried")
+}
+
+func TestNeverCodeIsNotRetriedWhateverIsOptedInto(t *testing.T) {
+	policy := policyWith(t, everyOptIn()...)
+	for _, code := range append(documentedNumbers(t), 33, 100, 131008, 131009, 130472) {
+		if !isNever(code) {
+			continue
+		}
+		want := graphretry.Decision{Reason: graphretry.ReasonNever}
+		assert.Equal(t, want, policy.Decide(&graphretry.Error{Code: code, Transient: true, RetryAfter: time.Minute}, 0), "%d", code)
+		if code < 130000 {
+			continue
+		}
+		for _, above := range []graphretry.Code{1, 2, 4, 131000, 131016} {
+			e := &graphretry.Error{Code: above, Subcode: int(code), Transient: true}
+			assert.Equal(t, want, policy.Decide(e, 0), "subcode %d under %d", code, above)
+		}
+	}
+}
+
+func TestSubcodeIsAWhatsAppCodeFrom130000Up(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		code    graphretry.Code
+		subcode int
+		reason  graphretry.Reason
+	}{
+		{"33 under 2 is no deleted number", 2, 33, graphretry.ReasonTransient},
+		{"100 under 2 is no wrong parameter", 2, 100, graphretry.ReasonTransient},
+		{"506 under 131016", 131016, 506, graphretry.ReasonTransient},
+		{"129999 under 2", 2, 129999, graphretry.ReasonTransient},
+		{"130472 under 2 is the experiment", 2, 130472, graphretry.ReasonNever},
+		{"131008 under 131000", 131000, 131008, graphretry.ReasonNever},
+		{"2388040 under 2", 2, 2388040, graphretry.ReasonNever},
+		{"one that is in no catalogue, under 2", 2, 2494010, graphretry.ReasonTransient},
+		{"2 under 1 makes nothing retried", 1, 2, graphretry.ReasonNotRetried},
+		{"131016 under 1 makes nothing retried", 1, 131016, graphretry.ReasonNotRetried},
+		{"131016 under 100 makes nothing retried", 100, 131016, graphretry.ReasonNever},
+		{"133010 under 100", 100, 133010, graphretry.ReasonNever},
+		{"33 under 100", 100, 33, graphretry.ReasonNever},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			decision := policyWith(t).Decide(&graphretry.Error{Code: test.code, Subcode: test.subcode}, 0)
+			assert.Equal(t, test.reason, decision.Reason)
+			assert.Equal(t, test.reason == graphretry.ReasonTransient, decision.Retry)
+		})
+	}
+}
+
+func TestDecideCountsRetriesWhateverTheirCode(t *testing.T) {
+	policy := policyWith(t, graphretry.WithRetryOn(131026, 2))
+	for _, test := range []struct {
+		code    graphretry.Code
+		retries int
+		retry   bool
+	}{
+		{131000, 0, true},
+		{131000, 1, false}, // also if what was retried before was a 2
+		{2, 1, true},       // also if what was retried before was a 131000
+		{2, 7, true},
+		{131026, 1, true},
+		{131026, 2, false},
+	} {
+		decision := policy.Decide(&graphretry.Error{Code: test.code}, test.retries)
+		assert.Equal(t, test.retry, decision.Retry, "%d after %d retries", test.code, test.retries)
+		if !test.retry {
+			assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted}, decision)
+		}
+	}
+}
+
+func TestScheduleIsThatOfTheDesign(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		opts  []graphretry.Option
+		waits []time.Duration // in seconds
+	}{
+		{"the default", nil, []time.Duration{5, 10, 20, 40, 80, 160, 180, 180, 180}},
+		{"initial interval", []graphretry.Option{graphretry.WithInitialInterval(time.Second)}, []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 180, 180}},
+		{"initial interval at the maximum", []graphretry.Option{graphretry.WithInitialInterval(3 * time.Minute)}, []time.Duration{180, 180, 180}},
+		{"multiplier", []graphretry.Option{graphretry.WithMultiplier(3)}, []time.Duration{5, 15, 45, 135, 180, 180}},
+		{"multiplier of 1", []graphretry.Option{graphretry.WithMultiplier(1)}, []time.Duration{5, 5, 5, 5}},
+		{"multiplier beyond all bounds", []graphretry.Option{graphretry.WithMultiplier(math.MaxFloat64)}, []time.Duration{5, 180, 180}},
+		{"max interval", []graphretry.Option{graphretry.WithMaxInterval(30 * time.Second)}, []time.Duration{5, 10, 20, 30, 30}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			policy := policyWith(t, test.opts...)
+			for retries, wait := range test.waits {
+				assert.Equal(t, wait*time.Second, policy.Decide(&graphretry.Error{Code: 2}, retries).Wait, "after %d retries", retries)
+			}
+		})
+	}
+}
+
+func TestLongestIntervalThereIsStaysAWait(t *testing.T) {
+	policy := policyWith(t, graphretry.WithJitter(1), graphretry.WithMaxInterval(math.MaxInt64), graphretry.WithMultiplier(1000))
+	for retries := range 20 {
+		decision := policy.Decide(&graphretry.Error{Code: 2}, retries)
+		assert.True(t, decision.Retry)
+		assert.GreaterOrEqual(t, decision.Wait, 5*time.Second, "after %d retries", retries)
+	}
+	assert.Equal(t, time.Duration(math.MaxInt64), policy.Decide(&graphretry.Error{Code: 2}, 20).Wait)
+}
+
+func TestJitterOnlyLengthensAWait(t *testing.T) {
+	const draws = 4000
+	for _, test := range []struct {
+		name     string
+		opts     []graphretry.Option
+		code     graphretry.Code
+		retries  int
+		interval time.Duration
+		fraction float64
+	}{
+		{"by default a fifth", nil, 2, 0, 5 * time.Second, 0.2},
+		{"on the second wait", nil, 2, 1, 10 * time.Second, 0.2},
+		{"above the maximum interval", nil, 2, 9, 3 * time.Minute, 0.2},
+		{"a hundredth", []graphretry.Option{graphretry.WithJitter(0.01)}, 2, 0, 5 * time.Second, 0.01},
+		{"as much again", []graphretry.Option{graphretry.WithJitter(1)}, 131000, 0, 5 * time.Second, 1},
+		{"on the schedule of 131056", []graphretry.Option{graphretry.WithThrottleRetries()}, 131056, 2, 16 * time.Second, 0.2},
+		{
+			"on a schedule of the caller's, if asked for",
+			[]graphretry.Option{
+				graphretry.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(time.Second) }),
+				graphretry.WithJitter(0.5),
+			},
+			2, 0, time.Second, 0.5,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			policy, err := graphretry.NewPolicy(test.opts...)
+			require.NoError(t, err)
+			var sum float64
+			least, most := math.Inf(1), math.Inf(-1)
+			for range draws {
+				wait := policy.Decide(&graphretry.Error{Code: test.code}, test.retries).Wait
+				extra := float64(wait-test.interval) / float64(test.interval)
+				least, most, sum = min(least, extra), max(most, extra), sum+extra
+			}
+			assert.GreaterOrEqual(t, least, 0.0, "the shortest wait")
+			assert.LessOrEqual(t, most, test.fraction, "the longest wait")
+			// Of 4000 even draws, all miss the lowest or the highest twentieth
+			// less often than once in 10^88.
+			assert.Less(t, least, 0.05*test.fraction, "the draws reach down to the interval")
+			assert.Greater(t, most, 0.95*test.fraction, "the draws reach up to the limit")
+			assert.InDelta(t, test.fraction/2, sum/draws, 0.05*test.fraction, "the draws are even")
+		})
+	}
+}
+
+func TestNoJitterMeansTheIntervalToTheNanosecond(t *testing.T) {
+	policy := policyWith(t, graphretry.WithInitialInterval(1234567891), graphretry.WithMultiplier(1))
+	for range 100 {
+		assert.Equal(t, time.Duration(1234567891), policy.Decide(&graphretry.Error{Code: 2}, 3).Wait)
+	}
+}
+
+func TestRetryAfterRaisesAWaitAndNeverLowersIt(t *testing.T) {
+	for _, test := range []struct {
+		retryAfter, wait time.Duration
+	}{
+		{0, 5 * time.Second},
+		{time.Second, 5 * time.Second},
+		{5 * time.Second, 5 * time.Second},
+		{5*time.Second + 1, 5*time.Second + 1},
+		{time.Hour, time.Hour},
+		{math.MaxInt64, math.MaxInt64},
+		{-time.Hour, 5 * time.Second},
+	} {
+		decision := policyWith(t).Decide(&graphretry.Error{Code: 2, RetryAfter: test.retryAfter}, 0)
+		assert.Equal(t, graphretry.Decision{Retry: true, Wait: test.wait, Reason: graphretry.ReasonTransient}, decision, "Retry-After of %v", test.retryAfter)
+	}
+	jittered := policyWith(t, graphretry.WithJitter(1))
+	for range 100 {
+		assert.Equal(t, 10*time.Second, jittered.Decide(&graphretry.Error{Code: 2, RetryAfter: 10 * time.Second}, 0).Wait,
+			"jitter is on top of the interval and not of Retry-After")
+	}
+}
+
+func TestThrottlingCodesAreRetriedOnRequest(t *testing.T) {
+	throttling := map[graphretry.Code]bool{
+		4: true, 17: true, 341: true, 613: true, 80007: true, 80008: true,
+		130429: true, 131056: true, 133015: true, 134101: true,
+	}
+	plain, throttled := policyWith(t), policyWith(t, graphretry.WithThrottleRetries())
+	for _, code := range documentedNumbers(t) {
+		e := &graphretry.Error{Code: code}
+		if !throttling[code] {
+			assert.Equal(t, plain.Decide(e, 0), throttled.Decide(e, 0), "%d %s is not among them", code, code.Title())
+			continue
+		}
+		delete(throttling, code)
+		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, plain.Decide(e, 0), "%d by default", code)
+		decision := throttled.Decide(e, 100)
+		assert.True(t, decision.Retry, "%d is retried as long as there is time", code)
+		assert.Equal(t, graphretry.ReasonThrottle, decision.Reason, "%d", code)
+		if code != 131056 {
+			assert.Equal(t, 5*time.Second, throttled.Decide(e, 0).Wait, "%d", code)
+		}
+		e.RetryAfter = 7 * time.Minute
+		assert.Equal(t, 7*time.Minute, throttled.Decide(e, 0).Wait, "%d asks for more", code)
+	}
+	assert.Empty(t, throttling, "these are not in graphtest/codes.csv")
+}
+
+func TestWhatMetaPunishesIsNoThrottleRetry(t *testing.T) {
+	policy := policyWith(t, graphretry.WithThrottleRetries())
+	for _, code := range []graphretry.Code{131048, 131049, 131050, 131064, 130403, 133016} {
+		e := &graphretry.Error{Code: code, RetryAfter: time.Second}
+		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, policy.Decide(e, 0), "%d %s", code, code.Title())
+	}
+}
+
+func TestPairRateLimitHasAScheduleOfItsOwn(t *testing.T) {
+	waits := []time.Duration{1, 4, 16, 64, 256, 1024, 4096} // seconds: 4^n
+	for name, opts := range map[string][]graphretry.Option{
+		"by default":                       nil,
+		"whatever the initial interval":    {graphretry.WithInitialInterval(time.Minute)},
+		"whatever the maximum interval":    {graphretry.WithMaxInterval(5 * time.Second)},
+		"whatever the multiplier":          {graphretry.WithMultiplier(10)},
+		"for those who asked for it alone": {graphretry.WithoutRetryOn(131056), graphretry.WithRetryOn(131056, 10)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := policyWith(t, append([]graphretry.Option{graphretry.WithThrottleRetries()}, opts...)...)
+			for retries, wait := range waits {
+				assert.Equal(t, wait*time.Second, policy.Decide(&graphretry.Error{Code: 131056}, retries).Wait, "after %d retries", retries)
+			}
+			asked := &graphretry.Error{Code: 131056, RetryAfter: 20 * time.Second}
+			assert.Equal(t, 20*time.Second, policy.Decide(asked, 2).Wait, "Retry-After raises it")
+			assert.Equal(t, 64*time.Second, policy.Decide(asked, 3).Wait, "and never lowers it")
+		})
+	}
+	longest := policyWith(t, graphretry.WithThrottleRetries()).Decide(&graphretry.Error{Code: 131056}, math.MaxInt-1)
+	assert.True(t, longest.Retry)
+	assert.Greater(t, longest.Wait, 365*24*time.Hour, "4^n does not wrap around")
+}
+
+func TestTransientFlagIsHeededOnRequest(t *testing.T) {
+	plain, flagged := policyWith(t), policyWith(t, graphretry.WithTransientFlag())
+	refused := map[graphretry.Class]bool{
+		graphretry.ClassParameter: true, graphretry.ClassExperiment: true,
+		graphretry.ClassPolicy: true, graphretry.ClassRecipient: true,
+	}
+	seen := map[graphretry.Class]int{}
+	for _, code := range documentedNumbers(t) {
+		marked, unmarked := &graphretry.Error{Code: code, Transient: true}, &graphretry.Error{Code: code}
+		seen[code.Class()]++
+		assert.Equal(t, plain.Decide(unmarked, 0), flagged.Decide(unmarked, 0), "%d without the flag", code)
+		switch decision := flagged.Decide(marked, 0); {
+		case code == 2 || code == 131016 || code == 131000:
+			assert.Equal(t, plain.Decide(marked, 0), decision, "%d has a rule of its own", code)
+		case refused[code.Class()]:
+			assert.False(t, decision.Retry, "%d %s is of class %v", code, code.Title(), code.Class())
+			assert.Zero(t, decision.Wait)
+		default:
+			assert.True(t, decision.Retry, "%d %s is of class %v", code, code.Title(), code.Class())
+			assert.Equal(t, graphretry.ReasonTransientFlag, decision.Reason)
+			assert.True(t, flagged.Decide(marked, 50).Retry, "%d is retried as long as there is time", code)
+		}
+	}
+	for class := range refused {
+		assert.Positive(t, seen[class], "codes of class %v", class)
+	}
+	unknown := &graphretry.Error{Code: 999999, Transient: true}
+	assert.Equal(t, graphretry.Decision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransientFlag}, flagged.Decide(unknown, 0))
+	for _, subcode := range []int{131048, 131049, 131031} {
+		unknown.Subcode = subcode
+		assert.False(t, flagged.Decide(unknown, 0).Retry, "the WhatsApp code %d stands in the subcode", subcode)
+	}
+	assert.False(t, policyWith(t, graphretry.WithTransientFlag(), graphretry.WithoutRetryOn(1)).
+		Decide(&graphretry.Error{Code: 1, Transient: true}, 0).Retry, "an option that names the code is the more exact")
+}
+
+func TestWhatIsNotRetriedCanBeChangedByAnOption(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		opts    []graphretry.Option
+		code    graphretry.Code
+		retries int // how many in all
+		reason  graphretry.Reason
+	}{
+		{"1 three times", []graphretry.Option{graphretry.WithRetryOn(1, 3)}, 1, 3, graphretry.ReasonRetryOn},
+		{"131005 once", []graphretry.Option{graphretry.WithRetryOn(131005, 1)}, 131005, 1, graphretry.ReasonRetryOn},
+		{"134011", []graphretry.Option{graphretry.WithRetryOn(134011, 2)}, 134011, 2, graphretry.ReasonRetryOn},
+		{"a code nobody knows", []graphretry.Option{graphretry.WithRetryOn(999999, 1)}, 999999, 1, graphretry.ReasonRetryOn},
+		{"a code Meta punishes for, since it is named", []graphretry.Option{graphretry.WithRetryOn(131049, 1)}, 131049, 1, graphretry.ReasonRetryOn},
+		{"131000 more often", []graphretry.Option{graphretry.WithRetryOn(131000, 4)}, 131000, 4, graphretry.ReasonRetryOn},
+		{"2 less often", []graphretry.Option{graphretry.WithRetryOn(2, 2)}, 2, 2, graphretry.ReasonRetryOn},
+		{"2 not at all", []graphretry.Option{graphretry.WithoutRetryOn(2)}, 2, 0, graphretry.ReasonNotRetried},
+		{"131000 not at all", []graphretry.Option{graphretry.WithoutRetryOn(2, 131000)}, 131000, 0, graphretry.ReasonNotRetried},
+		{"the later option holds", []graphretry.Option{graphretry.WithoutRetryOn(2), graphretry.WithRetryOn(2, 1)}, 2, 1, graphretry.ReasonRetryOn},
+		{"here too", []graphretry.Option{graphretry.WithThrottleRetries(), graphretry.WithoutRetryOn(4, 130429)}, 4, 0, graphretry.ReasonNotRetried},
+		{"no retries of any code", []graphretry.Option{graphretry.WithMaxRetries(0)}, 2, 0, graphretry.ReasonRetriesExhausted},
+		{"a few retries of any code", []graphretry.Option{graphretry.WithMaxRetries(3)}, 2, 3, graphretry.ReasonTransient},
+		{"the lower of two limits", []graphretry.Option{graphretry.WithMaxRetries(2), graphretry.WithRetryOn(1, 9)}, 1, 2, graphretry.ReasonRetryOn},
+		{"the lower of two limits, again", []graphretry.Option{graphretry.WithMaxRetries(9), graphretry.WithRetryOn(1, 2)}, 1, 2, graphretry.ReasonRetryOn},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			policy, e := policyWith(t, test.opts...), &graphretry.Error{Code: test.code}
+			for retries := range test.retries {
+				decision := policy.Decide(e, retries)
+				assert.True(t, decision.Retry, "after %d retries", retries)
+				assert.Equal(t, test.reason, decision.Reason)
+				assert.Positive(t, decision.Wait)
+			}
+			want := graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted}
+			if test.retries == 0 {
+				want.Reason = test.reason
+			}
+			assert.Equal(t, want, policy.Decide(e, test.retries))
+		})
+	}
+}
+
+// listedWaits is a schedule that stops at its end.
+type listedWaits struct {
+	waits []time.Duration
+	next  int
+	reset bool
+}
+
+func (l *listedWaits) Reset() { l.next, l.reset = 0, true }
+
+func (l *listedWaits) NextBackOff() time.Duration {
+	if !l.reset || l.next >= len(l.waits) {
+		return backoff.Stop
+	}
+	l.next++
+	return l.waits[l.next-1]
+}
+
+func TestScheduleOfTheCallersIsTakenAsItComes(t *testing.T) {
+	var made int
+	policy, err := graphretry.NewPolicy(graphretry.WithBackOff(func() backoff.BackOff {
+		made++
+		return &listedWaits{waits: []time.Duration{3 * time.Hour, time.Millisecond, 0, time.Minute}}
+	}))
+	require.NoError(t, err)
+	assert.Zero(t, made, "nothing is made before something fails")
+	for retries, wait := range []time.Duration{3 * time.Hour, time.Millisecond, 0, time.Minute} {
+		assert.Equal(t, graphretry.Decision{Retry: true, Wait: wait, Reason: graphretry.ReasonTransient},
+			policy.Decide(&graphretry.Error{Code: 2}, retries), "after %d retries: no jitter, no maximum", retries)
+		assert.Equal(t, retries+1, made, "each decision has a new schedule")
+	}
+	for _, retries := range []int{4, 5, 1000, math.MaxInt} {
+		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted},
+			policy.Decide(&graphretry.Error{Code: 2}, retries), "it has stopped, after %d retries", retries)
+	}
+	assert.Equal(t, 4*time.Hour, policy.Decide(&graphretry.Error{Code: 2, RetryAfter: 4 * time.Hour}, 0).Wait)
+	assert.False(t, policy.Decide(&graphretry.Error{Code: 131000}, 1).Retry, "the table of codes still holds")
+	assert.False(t, policy.Decide(&graphretry.Error{Code: 1}, 0).Retry)
+}
+
+func TestMaxRetriesHoldsOverAScheduleOfTheCallers(t *testing.T) {
+	policy := policyWith(t, graphretry.WithMaxRetries(2), graphretry.WithBackOff(func() backoff.BackOff { return &backoff.ZeroBackOff{} }))
+	assert.True(t, policy.Decide(&graphretry.Error{Code: 2}, 1).Retry)
+	assert.False(t, policy.Decide(&graphretry.Error{Code: 2}, 2).Retry)
+}
+
+func TestScheduleThatStopsAtOnceOrIsNilRetriesNothing(t *testing.T) {
+	for name, made := range map[string]backoff.BackOff{"stops at once": &backoff.StopBackOff{}, "nil": nil} {
+		t.Run(name, func(t *testing.T) {
+			policy := policyWith(t, graphretry.WithBackOff(func() backoff.BackOff { return made }))
+			for _, retries := range []int{0, 1, 1000} {
+				assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted},
+					policy.Decide(&graphretry.Error{Code: 2}, retries))
+			}
+		})
+	}
+}
+
+func TestWorkThatWasRetriedEndlesslyIsDecidedAtOnce(t *testing.T) {
+	// A queue keeps the number of retries itself, and may hand in anything.
+	for name, opts := range map[string][]graphretry.Option{
+		"by default":                  nil,
+		"constant":                    {graphretry.WithMultiplier(1)},
+		"growing as good as never":    {graphretry.WithMultiplier(1 + 1e-9)},
+		"tiny, too small to grow":     {graphretry.WithInitialInterval(1), graphretry.WithMultiplier(1.5)},
+		"growing without a bound":     {graphretry.WithMaxInterval(math.MaxInt64), graphretry.WithMultiplier(1.0001)},
+		"constant, of the caller's":   {graphretry.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(time.Second) })},
+		"growing, of the caller's":    {graphretry.WithBackOff(func() backoff.BackOff { return backoff.NewExponentialBackOff(backoff.WithMaxElapsedTime(0)) })},
+		"throttled":                   {graphretry.WithThrottleRetries()},
+		"marked transient":            {graphretry.WithTransientFlag()},
+		"at most often, by an option": {graphretry.WithRetryOn(2, math.MaxInt)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := policyWith(t, opts...)
+			for _, retries := range []int{1 << 20, math.MaxInt32, math.MaxInt - 1} {
+				decided := make(chan graphretry.Decision, 1)
+				go func() { decided <- policy.Decide(&graphretry.Error{Code: 2}, retries) }()
+				select {
+				case decision := <-decided:
+					assert.True(t, decision.Retry, "after %d retries", retries)
+					assert.Positive(t, decision.Wait, "after %d retries", retries)
+				case <-time.After(10 * time.Second):
+					require.FailNow(t, "Decide takes for ever", "after %d retries", retries)
+				}
+			}
+		})
+	}
+}
+
+func TestNegativeRetriesAreNone(t *testing.T) {
+	policy := policyWith(t, graphretry.WithThrottleRetries(), graphretry.WithMaxRetries(1))
+	for _, retries := range []int{-1, -1000, math.MinInt} {
+		for _, code := range []graphretry.Code{2, 131000, 131056, 1} {
+			e := &graphretry.Error{Code: code}
+			assert.Equal(t, policy.Decide(e, 0), policy.Decide(e, retries), "%d after %d retries", code, retries)
+		}
+	}
+}
+
+func TestNoErrorIsNotRetried(t *testing.T) {
+	for _, opts := range [][]graphretry.Option{nil, everyOptIn()} {
+		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNoGraphError}, policyWith(t, opts...).Decide(nil, 0))
+	}
+}
+
+func TestPolicyThatNobodyMadeRetriesNothing(t *testing.T) {
+	for _, policy := range []*graphretry.Policy{nil, {}} {
+		for _, code := range []graphretry.Code{2, 131000, 131009, 4} {
+			assert.False(t, policy.Decide(&graphretry.Error{Code: code, Transient: true}, 0).Retry)
+		}
+	}
+}
+
+func TestDecideDependsOnNothingButItsArguments(t *testing.T) {
+	policy := policyWith(t, everyOptIn()...)
+	e := &graphretry.Error{Status: 500, Code: 2, RetryAfter: time.Second, Raw: []byte(`{"code":2}`)}
+	before := *e
+	want := policy.Decide(e, 3)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 100 {
+				policy.Decide(&graphretry.Error{Code: 131000}, 0)
+				assert.Equal(t, want, policy.Decide(e, 3))
+			}
+		})
+	}
+	group.Wait()
+	assert.Equal(t, before, *e)
+}
+
+func TestTimeThatWorkHasTakenIsTheQueuesToKnow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := policyWith(t, graphretry.WithMaxElapsedTime(time.Second))
+		time.Sleep(time.Hour)
+		assert.Equal(t, 160*time.Second, policy.Decide(&graphretry.Error{Code: 2}, 5).Wait)
+	})
+}
+
+func TestReasonIsNamedInWords(t *testing.T) {
+	seen := map[string]bool{}
+	for reason := graphretry.ReasonNotRetried; reason <= graphretry.ReasonOutage; reason++ {
+		text := reason.String()
+		assert.NotEmpty(t, text, "reason %d", int(reason))
+		assert.NotContains(t, text, "Reason(", "reason %d", int(reason))
+		assert.False(t, seen[text], "two reasons are %q", text)
+		seen[text] = true
+	}
+	for reason, text := range map[graphretry.Reason]string{
+		graphretry.ReasonTransient:  "temporary failure",
+		graphretry.ReasonNever:      "this code is never retried",
+		graphretry.ReasonOutage + 1: "Reason(15)",
+		-1:                          "Reason(-1)",
+	} {
+		assert.Equal(t, text, reason.String())
+	}
+}

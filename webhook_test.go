@@ -1,0 +1,263 @@
+package graphretry_test
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+)
+
+// publishedWebhook is Meta's own sample of a message that failed.
+func publishedWebhook(t testing.TB) []byte {
+	t.Helper()
+	body, err := os.ReadFile("testdata/vectors/webhook_failed.json")
+	require.NoError(t, err)
+	return body
+}
+
+func TestFailureIsReadFromThePublishedWebhook(t *testing.T) {
+	failures, err := graphretry.ParseWebhook(publishedWebhook(t))
+	require.NoError(t, err)
+	require.Len(t, failures, 1)
+
+	failure := failures[0]
+	assert.Equal(t, "wamid.HBgLMTY1MDM4Nzk0MzkVAgARGBI0QUQ2MjA4NEYyRkExNjMyREUA", failure.MessageID)
+	assert.Equal(t, "16505551234", failure.RecipientID)
+	assert.Equal(t, "106540352242922", failure.PhoneNumberID)
+	assert.Empty(t, failure.CallbackData)
+	assert.Equal(t, time.Date(2025, time.June, 28, 20, 34, 48, 0, time.UTC), failure.Time)
+	assert.Equal(t, &graphretry.Error{
+		Code:    131049,
+		Message: "This message was not delivered to maintain healthy ecosystem engagement.",
+		Details: "In order to maintain a healthy ecosystem engagement, the message failed to be delivered.",
+		Raw:     failure.Graph.Raw,
+	}, failure.Graph)
+	assert.JSONEq(t, `{"code":131049,"title":"This message was not delivered to maintain healthy ecosystem engagement.",`+
+		`"message":"This message was not delivered to maintain healthy ecosystem engagement.",`+
+		`"error_data":{"details":"In order to maintain a healthy ecosystem engagement, the message failed to be delivered."},`+
+		`"href":"/documentation/business-messaging/whatsapp/support/error-codes"}`, string(failure.Graph.Raw))
+	assert.True(t, bytes.Contains(publishedWebhook(t), failure.Graph.Raw), "the error object as it was received")
+	assert.Equal(t, graphretry.ClassRecipient, failure.Graph.Class())
+	assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, policyWith(t).Decide(failure.Graph, 0))
+}
+
+func TestFailureOfAMessageThatWasAcceptedIsToldApartByItsCallbackData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := graphtest.StatusWebhook(graphtest.Message{
+			ID: "wamid.1", RecipientID: "16505551234", PhoneNumberID: "106540352242922", CallbackData: "reminder-1",
+		}, "failed", 131000, 131026)
+		failures, err := graphretry.ParseWebhook(body)
+		require.NoError(t, err)
+		require.Len(t, failures, 2, "one for each error")
+		for i, code := range []graphretry.Code{131000, 131026} {
+			failure := failures[i]
+			assert.Equal(t, code, failure.Graph.Code)
+			assert.Zero(t, failure.Graph.Status)
+			assert.Equal(t, "wamid.1", failure.MessageID)
+			assert.Equal(t, "16505551234", failure.RecipientID)
+			assert.Equal(t, "106540352242922", failure.PhoneNumberID)
+			assert.Equal(t, "reminder-1", failure.CallbackData)
+			assert.True(t, failure.Time.Equal(time.Now()))
+		}
+		assert.True(t, policyWith(t).Decide(failures[0].Graph, 0).Retry)
+	})
+}
+
+func TestWebhookThatReportsNoErrorHasNoFailure(t *testing.T) {
+	message := graphtest.Message{ID: "wamid.1", RecipientID: "16505551234", PhoneNumberID: "106540352242922"}
+	for name, body := range map[string]string{
+		"sent":                     string(graphtest.StatusWebhook(message, "sent")),
+		"delivered":                string(graphtest.StatusWebhook(message, "delivered")),
+		"read":                     string(graphtest.StatusWebhook(message, "read")),
+		"failed without an error":  string(graphtest.StatusWebhook(message, "failed")),
+		"a message that came in":   `{"entry":[{"changes":[{"value":{"messages":[{"from":"1","id":"wamid.1","timestamp":"1","type":"text","text":{"body":"{\"code\":2}"}}]}}]}]}`,
+		"a template's new status":  `{"entry":[{"changes":[{"value":{"event":"REJECTED","reason":"NONE"},"field":"message_template_status_update"}]}]}`,
+		"errors that have no code": `{"entry":[{"changes":[{"value":{"errors":[{"error_type":"TIMEOUT","error_rate":0.1}]},"field":"flows"}]}]}`,
+		"another product's":        `{"object":"page","entry":[{"id":"1","time":1,"messaging":[{"errors":[{"code":2}]}]}]}`,
+		"no entry":                 `{"object":"whatsapp_business_account","entry":[]}`,
+		"an empty object":          ` { } `,
+		"an answer, not a webhook": `{"error":{"code":2}}`,
+	} {
+		failures, err := graphretry.ParseWebhook([]byte(body))
+		assert.NoError(t, err, name)
+		assert.Empty(t, failures, name)
+	}
+}
+
+func TestErrorsAreReadFromEveryPlaceOfAWebhook(t *testing.T) {
+	failures, err := graphretry.ParseWebhook([]byte(`{"object":"whatsapp_business_account","entry":[
+		{"id":"1","changes":[
+			{"field":"messages","value":{
+				"metadata":{"display_phone_number":"15550783881","phone_number_id":"first"},
+				"statuses":[
+					{"id":"wamid.1","status":"delivered","timestamp":"1751142888","recipient_id":"11"},
+					{"id":"wamid.2","status":"failed","timestamp":"1751142889","recipient_id":"12","biz_opaque_callback_data":"two",
+					 "errors":[{"code":131026,"title":"Message undeliverable"},{"code":131047,"title":"Re-engagement message"}]}],
+				"messages":[
+					{"from":"13","id":"wamid.3","timestamp":"1751142890","type":"unsupported",
+					 "errors":[{"code":131051,"title":"Message type unknown","message":"Message type unknown","error_data":{"details":"not supported"}}]}],
+				"errors":[{"code":130429,"title":"Rate limit hit"}]}},
+			{"field":"calls","value":{
+				"metadata":{"phone_number_id":"second"},
+				"statuses":[{"id":"wacid.4","status":"FAILED","timestamp":1751142891,"recipient_id":"14","errors":[{"code":"138006"}]}]}}]},
+		{"id":"2","changes":[
+			{"value":{"errors":[{"code":1}]}}]}]}`))
+	require.NoError(t, err)
+
+	type row struct {
+		code                                              graphretry.Code
+		message, details, id, recipient, number, callback string
+		time                                              int64
+	}
+	var got []row
+	for _, failure := range failures {
+		unix := int64(0)
+		if !failure.Time.IsZero() {
+			unix = failure.Time.Unix()
+		}
+		got = append(got, row{
+			failure.Graph.Code, failure.Graph.Message, failure.Graph.Details,
+			failure.MessageID, failure.RecipientID, failure.PhoneNumberID, failure.CallbackData, unix,
+		})
+	}
+	assert.Equal(t, []row{
+		{131026, "Message undeliverable", "", "wamid.2", "12", "first", "two", 1751142889},
+		{131047, "Re-engagement message", "", "wamid.2", "12", "first", "two", 1751142889},
+		{131051, "Message type unknown", "not supported", "wamid.3", "", "first", "", 1751142890},
+		{130429, "Rate limit hit", "", "", "", "first", "", 0},
+		{138006, "", "", "wacid.4", "14", "second", "", 1751142891},
+		{1, "", "", "", "", "", "", 0},
+	}, got)
+}
+
+// failureOf wraps a status in a webhook.
+func failureOf(status string) []byte {
+	return []byte(`{"entry":[{"changes":[{"value":{"statuses":[` + status + `]}}]}]}`)
+}
+
+func TestTitleOfAWebhooksErrorStandsInForItsMessage(t *testing.T) {
+	for entry, message := range map[string]string{
+		`{"code":1,"title":"title"}`:                           "title",
+		`{"title":"title","code":1}`:                           "title",
+		`{"code":1,"title":"title","message":"message"}`:       "message",
+		`{"code":1,"message":"message","title":"title"}`:       "message",
+		`{"code":1,"title":"title","message":""}`:              "title",
+		`{"code":1,"message":"","title":"title"}`:              "title",
+		`{"code":1,"title":"title","message":null}`:            "title",
+		`{"code":1,"title":null,"message":"message"}`:          "message",
+		`{"code":1,"details":"details","href":"/error-codes"}`: "",
+	} {
+		failures, err := graphretry.ParseWebhook(failureOf(`{"errors":[` + entry + `]}`))
+		require.NoError(t, err, entry)
+		require.Len(t, failures, 1, entry)
+		assert.Equal(t, message, failures[0].Graph.Message, entry)
+	}
+}
+
+func TestTimestampIsInSecondsAsAStringOrANumber(t *testing.T) {
+	for timestamp, want := range map[string]time.Time{
+		`"1751142888"`:           time.Unix(1751142888, 0).UTC(),
+		`1751142888`:             time.Unix(1751142888, 0).UTC(),
+		`"0"`:                    time.Unix(0, 0).UTC(),
+		`""`:                     {},
+		`"soon"`:                 {},
+		`null`:                   {},
+		`1751142888.5`:           {},
+		`{}`:                     {},
+		`[1751142888]`:           {},
+		`99999999999999999999`:   {},
+		`"99999999999999999999"`: {},
+		`"2025-06-28T20:34:48Z"`: {},
+	} {
+		failures, err := graphretry.ParseWebhook(failureOf(`{"id":"wamid.1","timestamp":` + timestamp + `,"errors":[{"code":2}]}`))
+		require.NoError(t, err, timestamp)
+		require.Len(t, failures, 1, timestamp)
+		assert.Equal(t, want, failures[0].Time, timestamp)
+		assert.Equal(t, "wamid.1", failures[0].MessageID, timestamp)
+	}
+	failures, err := graphretry.ParseWebhook(failureOf(`{"errors":[{"code":2}]}`))
+	require.NoError(t, err)
+	assert.True(t, failures[0].Time.IsZero())
+}
+
+func TestOneOddEntryHidesNoOther(t *testing.T) {
+	const good = `{"id":"wamid.good","timestamp":"1751142888","recipient_id":"12","errors":[{"code":131026}]}`
+	value := func(members string) string { return `{"entry":[{"changes":[{"value":{` + members + `}}]}]}` }
+	for name, body := range map[string]string{
+		"an entry":                   `{"entry":[7,"x",null,[],{"changes":[{"value":{"statuses":[` + good + `]}}]}]}`,
+		"an entry's changes":         `{"entry":[{"changes":7},{"changes":{"value":{}}},{"changes":[{"value":{"statuses":[` + good + `]}}]}]}`,
+		"a change":                   `{"entry":[{"changes":[null,"x",{"value":[]},{"value":"x"},{"value":{"statuses":[` + good + `]}}]}]}`,
+		"the metadata":               value(`"metadata":7,"statuses":[` + good + `]`),
+		"the phone number":           value(`"metadata":{"phone_number_id":7},"statuses":[` + good + `]`),
+		"a status":                   value(`"statuses":[7,"x",null,[],` + good + `]`),
+		"the messages":               value(`"messages":{"id":"wamid.1"},"statuses":[` + good + `]`),
+		"the errors of the value":    value(`"errors":{"code":2},"statuses":[` + good + `]`),
+		"the errors of a status":     value(`"statuses":[{"errors":{"code":2}},{"errors":"x"},{"errors":7},` + good + `]`),
+		"an error of a status":       value(`"statuses":[{"errors":[7,"x",null,[{"code":2}],{"code":"x"},{"code":{}},{}]},` + good + `]`),
+		"the id of another":          value(`"statuses":[{"id":{"x":1}},{"id":[]},` + good + `]`),
+		"the recipient of another":   value(`"statuses":[{"recipient_id":12},` + good + `]`),
+		"the callback data":          value(`"statuses":[{"biz_opaque_callback_data":{"x":1}},` + good + `]`),
+		"whatever else stands there": value(`"contacts":7,"statuses":[{"pricing":7,"conversation":[]},` + good + `],"z":1e999`),
+	} {
+		failures, err := graphretry.ParseWebhook([]byte(body))
+		require.NoError(t, err, name)
+		require.Len(t, failures, 1, name)
+		assert.Equal(t, "wamid.good", failures[0].MessageID, name)
+		assert.EqualValues(t, 131026, failures[0].Graph.Code, name)
+	}
+}
+
+func TestOddFieldOfAFailureIsLeftEmpty(t *testing.T) {
+	failures, err := graphretry.ParseWebhook([]byte(`{"entry":[{"changes":[{"value":{"metadata":{"phone_number_id":7},"statuses":[` +
+		`{"id":7,"recipient_id":{},"biz_opaque_callback_data":[],"timestamp":true,"errors":[{"code":2,"message":7,"error_data":7}]}]}}]}]}`))
+	require.NoError(t, err)
+	require.Len(t, failures, 1)
+	failures[0].Graph.Raw = nil
+	assert.Equal(t, graphretry.Failure{Graph: &graphretry.Error{Code: 2}}, failures[0])
+}
+
+func TestBodyThatIsNoObjectIsAnErrorThatDoesNotEchoIt(t *testing.T) {
+	for name, body := range map[string]string{
+		"empty":            "",
+		"white space":      " \n",
+		"HTML":             "<html>s3cr3t</html>",
+		"a form":           "entry=s3cr3t",
+		"an array":         `[{"s3cr3t":1}]`,
+		"a string":         `"s3cr3t"`,
+		"a number":         `53537`,
+		"null":             `null`,
+		"cut off":          string(publishedWebhook(t)[:300]),
+		"two objects":      `{"s3cr3t":1}{}`,
+		"far too deep":     strings.Repeat(`{"s3cr3t":`, 20_000) + "1" + strings.Repeat("}", 20_000),
+		"not even in text": "\x00\xff\xfes3cr3t",
+	} {
+		failures, err := graphretry.ParseWebhook([]byte(body))
+		assert.Nil(t, failures, name)
+		require.Error(t, err, name)
+		assert.Regexp(t, `^graphretry: `, err.Error(), name)
+		assert.ErrorContains(t, err, "no JSON object", name)
+		assert.ErrorContains(t, err, "want ", name)
+		assert.NotContains(t, err.Error(), "s3cr3t", name)
+		assert.NotContains(t, err.Error(), "wamid", name)
+	}
+	_, err := graphretry.ParseWebhook(nil)
+	assert.Error(t, err)
+}
+
+func TestFailureSharesNoMemoryWithTheBody(t *testing.T) {
+	body := publishedWebhook(t)
+	failures, err := graphretry.ParseWebhook(body)
+	require.NoError(t, err)
+	clear(body)
+	again, err := graphretry.ParseWebhook(publishedWebhook(t))
+	require.NoError(t, err)
+	assert.Equal(t, again, failures)
+}

@@ -1,0 +1,76 @@
+# What a developer does with graphretry. It needs Go and make; the rest it gets itself.
+# What it makes goes to bin/, which git ignores, and to Go's own caches.
+
+# The race detector needs a C compiler on most systems. Without one the tests run without
+# it, and say so; RACE=-race insists on it.
+RACE ?= $(shell go list -race unsafe >/dev/null 2>&1 && echo -race)
+FUZZTIME ?= 60s
+
+# go tool builds the pinned tools with the Go in use, and caches them.
+tool = go tool -modfile=$(CURDIR)/tools/go.mod
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: test
+test: ## Run the tests, in random order, under the race detector
+ifeq ($(RACE),)
+	@echo "This Go cannot use its race detector (it needs cgo: a C compiler and CGO_ENABLED=1)."
+	@echo "The tests run without it, so a data race would not be found."
+endif
+	go test $(RACE) -shuffle=on ./...
+
+.PHONY: demo
+demo: ## Watch a message ride out an outage, in about 20 seconds; flags go into ARGS
+	go run ./examples/outage $(ARGS)
+
+.PHONY: lint
+lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
+	@set -e; \
+	unformatted=$$("$$(go env GOROOT)/bin/gofmt" -l .); \
+	if [ -n "$$unformatted" ]; then echo "to be formatted with gofmt:"; echo "$$unformatted"; exit 1; fi; \
+	modules=$$(tools/nested-modules); \
+	for module in . $$modules; do \
+		echo "lint $$module"; \
+		(cd $$module && go mod tidy -diff); \
+		packages=$$(cd $$module && go list ./...); \
+		if [ -z "$$packages" ]; then continue; fi; \
+		(cd $$module && go vet ./...); \
+		case " $$(echo $$modules) " in \
+		*" ./tools "*) (cd $$module && $(tool) staticcheck ./...);; \
+		*) echo "staticcheck is left out: this Go is too old for it (tools/go.mod)";; \
+		esac; \
+	done
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME (60s)
+	@set -e; \
+	targets=$$(go test -list '^Fuzz' . | grep '^Fuzz'); \
+	for target in $$targets; do \
+		echo "fuzz $$target for $(FUZZTIME)"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) .; \
+	done
+
+.PHONY: cover
+cover: ## Measure the statement coverage of the package; below 95 % fails
+	@mkdir -p bin
+	go test -coverprofile bin/cover.out .
+	@go tool cover -func bin/cover.out | awk '/^total:/ { sub("%", "", $$3); covered = $$3 } \
+		END { printf "%s %% of the statements are covered; at least 95 %% are to be\n", covered; exit !(covered >= 95) }'
+
+.PHONY: bench
+bench: ## Measure graphretry beside other libraries: tables in Markdown, docs/outage.svg
+	cd bench && go test -count=1 -timeout=30m -seeds=20 -subject=all -picture=../docs/outage.svg
+
+.PHONY: chaos
+chaos: ## Send 20,000 calls through an API that fails in every way it can
+	go test $(RACE) -count 1 -v -run '^TestChaos$$' . -chaos.calls 20000
+
+# A file in a folder is of another package. Chaos is left out of it: it is for load, and
+# would take 15 s for each mutant.
+.PHONY: mutate
+mutate: ## Break the package's code an operator at a time; below 90 % noticed fails
+	@mkdir -p bin
+	GOFLAGS="$$(go env GOFLAGS) -short -count=1 -skip=^TestChaos$$" $(tool) gremlins unleash --exclude-files / --timeout-coefficient 4 \
+		--threshold-efficacy 90 --output bin/mutants.json

@@ -1,0 +1,9 @@
+// Package bench measures graphretry side by side with other ways to retry a call
+// to Meta's Graph API. Its tests are the measurements; README.md says what each
+// is and how to run it.
+//
+//	subject.go   who is compared
+//	scenario.go  what an API in trouble goes through, and what is sent to it
+//	row.go       the scenarios, and the figures to reach
+//	picture.go   an outage, drawn
+package bench

@@ -1,0 +1,123 @@
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	seeds        = flag.Int("seeds", 1, "with how many seeds to measure graphretry; the worst counts")
+	peerSeeds    = flag.Int("peer-seeds", 1, "with how many seeds to measure the others; the worst counts")
+	onlyScenario = flag.String("scenario", "", "measure only the scenarios that have this in their name")
+	onlySubject  = flag.String("subject", ours.name, "measure, beside plain backoff, only those who have this in their name; all for everybody")
+	pictureFile  = flag.String("picture", "", "where to write the picture of an outage; without it, it is drawn and dropped")
+)
+
+// TestMain prints what the tests have measured, after them and in a fixed order,
+// so that it can be pasted as it is.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if problem := checkFlags(); problem != "" {
+		fmt.Fprintln(os.Stderr, "bench: "+problem)
+		os.Exit(2)
+	}
+	status := m.Run()
+	report.print()
+	os.Exit(status)
+}
+
+func checkFlags() string {
+	switch {
+	case *seeds < 1 || *peerSeeds < 1:
+		return fmt.Sprintf("-seeds=%d -peer-seeds=%d: want 1 or more", *seeds, *peerSeeds)
+	case !slices.ContainsFunc(scenarios, scenario.wanted):
+		return fmt.Sprintf("-scenario=%q: no scenario has that in its name; see row.go", *onlyScenario)
+	case !slices.ContainsFunc(tuned, subject.wanted):
+		return fmt.Sprintf("-subject=%q: nobody has that in their name; see subject.go", *onlySubject)
+	}
+	return ""
+}
+
+func (s scenario) wanted() bool { return strings.Contains(s.name, *onlyScenario) }
+
+func (s subject) wanted() bool {
+	return s.name == plain.name || *onlySubject == "all" || strings.Contains(s.name, *onlySubject)
+}
+
+// sections is the report: what the tests publish, each under its heading.
+type sections [6]string
+
+// The headings, in the order of the report. Tests that publish do not run in
+// parallel.
+const (
+	inAnOutage = iota
+	inPart
+	costs
+	uploads
+	duplicated
+	waiting
+)
+
+var headings = sections{
+	inAnOutage: "Calls in an outage",
+	inPart:     "An API that fails in part",
+	costs:      "What a call costs",
+	uploads:    "An upload of 64 MiB without GetBody",
+	duplicated: "A connection that breaks after the message was taken",
+	waiting:    "100,000 calls that wait",
+}
+
+var report sections
+
+func (s *sections) publish(section int, text string) { s[section] = text }
+
+func (s *sections) print() {
+	printed := false
+	for i, text := range s {
+		if text == "" {
+			continue
+		}
+		if !printed {
+			fmt.Printf("Measured with `%s` in `bench/`, %s, %s/%s, %d cores.\n", command(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+			printed = true
+		}
+		fmt.Printf("\n### %s\n\n%s\n", headings[i], strings.TrimSpace(text))
+	}
+	if printed {
+		fmt.Println()
+	}
+}
+
+// command is what to type to measure the same again.
+func command() string {
+	command := "go test -count=1"
+	flag.Visit(func(f *flag.Flag) {
+		switch value := f.Value.String(); f.Name {
+		case "test.run":
+			command += fmt.Sprintf(" -run='%s'", value)
+		case "seeds", "peer-seeds", "subject", "scenario", "picture":
+			if strings.ContainsAny(value, " %") {
+				value = "'" + value + "'"
+			}
+			command += fmt.Sprintf(" -%s=%s", f.Name, value)
+		}
+	})
+	return command
+}
+
+// table is a Markdown table whose first column is words and the others figures.
+func table(header []string, lines [][]string) string {
+	var b strings.Builder
+	write := func(cells []string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
+	write(header)
+	b.WriteString("|---|" + strings.Repeat("---:|", len(header)-1) + "\n")
+	for _, line := range lines {
+		write(line)
+	}
+	return b.String()
+}

@@ -1,0 +1,127 @@
+package bench
+
+import (
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestStorm measures the scenarios, and fails if graphretry misses a target with
+// any seed.
+func TestStorm(t *testing.T) {
+	var measured []subject
+	for _, subject := range tuned {
+		if subject.wanted() {
+			measured = append(measured, subject)
+		}
+	}
+	// Collecting garbage means to go over the stacks of all who wait.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	runs := runs{}
+	t.Run("run", func(t *testing.T) {
+		for _, scenario := range slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !s.wanted() }) {
+			for _, subject := range measured {
+				n := *peerSeeds
+				if subject.name == ours.name {
+					n = *seeds
+				}
+				for seed := range n {
+					t.Run(fmt.Sprintf("%s/%s/%d", scenario.name, subject.name, seed+1), func(t *testing.T) {
+						t.Parallel()
+						synctest.Test(t, func(*testing.T) {
+							result := scenario.run(subject, uint64(seed+1))
+							runs.add(run{scenario.name, subject.name, seed}, result)
+						})
+					})
+				}
+			}
+		}
+	})
+	var missed []string
+	publish := func(section int, rows []row) {
+		text, misses := runs.table(rows, measured)
+		missed = append(missed, misses...)
+		report.publish(section, text)
+	}
+	publish(inAnOutage, stormRows)
+	publish(inPart, partialRows)
+	require.Empty(t, missed, "targets that graphretry misses")
+}
+
+// run is what one result is of.
+type run struct {
+	scenario, subject string
+	seed              int // from 0
+}
+
+// runs is what was measured.
+type runs struct {
+	mu      sync.Mutex
+	results map[run]result
+}
+
+func (r *runs) add(of run, res result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.results == nil {
+		r.results = map[run]result{}
+	}
+	r.results[of] = res
+}
+
+// worst is a row's worst value among the seeds a subject was measured with.
+func (r *runs) worst(row row, subject subject) (worst float64) {
+	for seed := 0; ; seed++ {
+		result, ok := r.results[run{row.scenario, subject.name, seed}]
+		if !ok {
+			return worst
+		}
+		value := row.measure(result, r.results[run{row.scenario, plain.name, seed % *peerSeeds}])
+		if seed == 0 {
+			worst = value
+		}
+		worst = row.worse(worst, value)
+	}
+}
+
+// table prints the rows that were measured, "" if there are none, and tells
+// which targets graphretry has missed.
+func (r *runs) table(rows []row, measured []subject) (text string, missed []string) {
+	header := []string{""}
+	for _, subject := range measured {
+		header = append(header, subject.name)
+	}
+	var lines [][]string
+	for _, row := range rows {
+		first, ok := r.results[run{row.scenario, plain.name, 0}]
+		if !ok {
+			continue
+		}
+		line := []string{row.name}
+		verdict := ""
+		for _, subject := range measured {
+			worst := r.worst(row, subject)
+			cell := row.format(worst)
+			switch {
+			case subject.name == plain.name && row.absolute != nil:
+				cell = row.absolute(first)
+			case subject.name == ours.name && !row.reached(worst):
+				verdict = ", **missed**"
+				missed = append(missed, fmt.Sprintf("%s: %s, to reach: %s", row.name, cell, row.targetText()))
+			case subject.name == ours.name && row.targetText() != "":
+				verdict = ", reached"
+			}
+			line = append(line, cell)
+		}
+		lines = append(lines, append(line, row.targetText()+verdict))
+	}
+	if lines == nil {
+		return "", nil
+	}
+	return table(append(header, "to reach"), lines), missed
+}

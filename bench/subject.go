@@ -1,0 +1,269 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/PuerkitoBio/rehttp"
+	"github.com/cenkalti/backoff/v4"
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/failsafehttp"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/graphretry/graphretry"
+)
+
+// subject is one way to retry, wrapped around the next RoundTripper.
+type subject struct {
+	name string
+	wrap func(next http.RoundTripper) http.RoundTripper
+}
+
+// The schedule that all subjects follow. It is graphretry's default.
+const (
+	initialInterval = 5 * time.Second
+	multiplier      = 2
+	maxInterval     = 3 * time.Minute
+	maxElapsedTime  = 15 * time.Minute
+	jitter          = 0.2 // on top
+)
+
+var (
+	plain = subject{"plain backoff", withPlainBackOff}
+	ours  = subject{"graphretry", func(next http.RoundTripper) http.RoundTripper { return withGraphretry(next) }}
+)
+
+// tuned is everybody as a careful user would have them: on the same schedule,
+// and retrying on the Graph error's code. It is in the order of the columns.
+var tuned = []subject{
+	plain,
+	{"go-retryablehttp", func(next http.RoundTripper) http.RoundTripper { return withinMaxElapsedTime{withRetryable(next)} }},
+	{"rehttp", func(next http.RoundTripper) http.RoundTripper { return withinMaxElapsedTime{withRehttp(next)} }},
+	{"failsafe-go", withFailsafe},
+	{"failsafe-go with breaker", withBreaker},
+	ours,
+}
+
+// peeking is everybody with what it costs to look into an answer, and nothing
+// beside it.
+var peeking = []subject{
+	nextAlone,
+	{"rehttp, peek by hand", withRehttp},
+	{"go-retryablehttp, peek by hand", withRetryable},
+	{"failsafe-go, peek by hand", withFailsafe},
+	ours,
+}
+
+// atDefaults is everybody as they come, but for waits of a millisecond, since
+// these run in real time. rehttp has no defaults; it is as in its documentation.
+var atDefaults = []subject{
+	nextAlone,
+	{"go-retryablehttp", func(next http.RoundTripper) http.RoundTripper {
+		client := retryablehttp.NewClient()
+		client.HTTPClient = &http.Client{Transport: next}
+		client.Logger = nil
+		client.RetryWaitMin, client.RetryWaitMax = time.Millisecond, time.Millisecond
+		return &retryablehttp.RoundTripper{Client: client}
+	}},
+	{"rehttp", func(next http.RoundTripper) http.RoundTripper {
+		retry := rehttp.RetryAll(rehttp.RetryMaxRetries(3), rehttp.RetryTemporaryErr())
+		return rehttp.NewTransport(next, retry, rehttp.ConstDelay(time.Millisecond))
+	}},
+	{"failsafe-go", func(next http.RoundTripper) http.RoundTripper {
+		return failsafehttp.NewRoundTripper(next, failsafehttp.NewRetryPolicyBuilder().Build())
+	}},
+	ours,
+	{"graphretry, WithNetworkRetries", func(next http.RoundTripper) http.RoundTripper {
+		return withGraphretry(next, graphretry.WithNetworkRetries())
+	}},
+}
+
+// nextAlone is the measure of what the others add.
+var nextAlone = subject{"nothing around it", func(next http.RoundTripper) http.RoundTripper { return next }}
+
+func withGraphretry(next http.RoundTripper, opts ...graphretry.Option) http.RoundTripper {
+	transport, err := graphretry.NewTransport(next, opts...)
+	if err != nil {
+		panic(err) // the options are fixed
+	}
+	return transport
+}
+
+func withPlainBackOff(next http.RoundTripper) http.RoundTripper { return plainBackOff{next} }
+
+// plainBackOff is the loop that is written by hand: one schedule of
+// cenkalti/backoff for each call.
+type plainBackOff struct{ next http.RoundTripper }
+
+func (p plainBackOff) RoundTrip(req *http.Request) (*http.Response, error) {
+	schedule := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(initialInterval),
+		backoff.WithMultiplier(multiplier),
+		backoff.WithMaxInterval(maxInterval),
+		backoff.WithRandomizationFactor(0), // ours comes on top
+		backoff.WithMaxElapsedTime(0),      // judged below, with the wait to come
+	)
+	start := time.Now()
+	for {
+		resp, err := p.next.RoundTrip(req)
+		if !temporary(resp, err) {
+			return resp, err
+		}
+		wait := withJitter(schedule.NextBackOff())
+		if time.Since(start)+wait > maxElapsedTime {
+			return resp, err
+		}
+		resp.Body.Close()
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-req.Context().Done():
+			timer.Stop()
+			return nil, req.Context().Err()
+		}
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		req = req.Clone(req.Context())
+		req.Body = body
+	}
+}
+
+func withRetryable(next http.RoundTripper) http.RoundTripper {
+	client := retryablehttp.NewClient()
+	client.HTTPClient = &http.Client{Transport: next}
+	client.Logger = nil
+	client.RetryMax = 1 << 30 // the time is the limit
+	client.RetryWaitMin, client.RetryWaitMax = initialInterval, maxInterval
+	client.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+		return ctx.Err() == nil && temporary(resp, err), ctx.Err()
+	}
+	client.Backoff = func(_, _ time.Duration, attempt int, _ *http.Response) time.Duration {
+		return withJitter(interval(attempt))
+	}
+	client.ErrorHandler = retryablehttp.PassthroughErrorHandler
+	return &retryablehttp.RoundTripper{Client: client}
+}
+
+func withRehttp(next http.RoundTripper) http.RoundTripper {
+	return rehttp.NewTransport(next,
+		func(attempt rehttp.Attempt) bool { return temporary(attempt.Response, attempt.Error) },
+		func(attempt rehttp.Attempt) time.Duration { return withJitter(interval(attempt.Index)) },
+	)
+}
+
+func withFailsafe(next http.RoundTripper) http.RoundTripper {
+	return failsafehttp.NewRoundTripper(next, failsafeRetry(temporary))
+}
+
+// withBreaker is failsafe-go's retry around its circuit breaker. Without
+// WithSuccessThreshold each probe would be 20 calls, and with a longer delay more
+// is lost where a share of the calls fails.
+func withBreaker(next http.RoundTripper) http.RoundTripper {
+	breaker := circuitbreaker.NewBuilder[*http.Response]().
+		HandleIf(temporary).
+		WithFailureThreshold(20). // in a row, as graphretry's default
+		WithSuccessThreshold(1).
+		WithDelay(10 * time.Second).
+		Build()
+	retry := failsafeRetry(func(resp *http.Response, err error) bool {
+		return err == circuitbreaker.ErrOpen || temporary(resp, err)
+	})
+	return failsafehttp.NewRoundTripper(refusalTakesTime{failsafehttp.NewRoundTripper(next, breaker)}, retry)
+}
+
+// refusalTakesTime is for virtual time, in which a breaker's refusal would take
+// none. A call that is refused at the very end of its maximum duration, which
+// failsafe-go tries once more, would then be tried for ever.
+type refusalTakesTime struct{ next http.RoundTripper }
+
+func (r refusalTakesTime) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.next.RoundTrip(req)
+	if err == circuitbreaker.ErrOpen {
+		time.Sleep(time.Microsecond)
+	}
+	return resp, err
+}
+
+func failsafeRetry(retried func(*http.Response, error) bool) failsafe.Policy[*http.Response] {
+	return retrypolicy.NewBuilder[*http.Response]().
+		HandleIf(retried).
+		WithMaxRetries(-1).
+		WithMaxDuration(maxElapsedTime).
+		WithDelayFunc(func(exec failsafe.ExecutionAttempt[*http.Response]) time.Duration {
+			return withJitter(interval(exec.Retries()))
+		}).
+		ReturnLastFailure().
+		Build()
+}
+
+// withinMaxElapsedTime bounds a call for those that know no maximum of their own.
+type withinMaxElapsedTime struct{ next http.RoundTripper }
+
+func (w withinMaxElapsedTime) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(req.Context(), maxElapsedTime)
+	resp, err := w.next.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Body = &cancelOnClose{resp.Body, cancel}
+	return resp, nil
+}
+
+// cancelOnClose keeps a context alive for as long as a body is read.
+type cancelOnClose struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (c *cancelOnClose) Close() error {
+	defer c.cancel()
+	return c.ReadCloser.Close()
+}
+
+// interval is the schedule's, before the retry of that number, from 0.
+func interval(retry int) time.Duration {
+	d := initialInterval
+	for range retry {
+		d = min(multiplier*d, maxInterval)
+	}
+	return d
+}
+
+// withJitter lengthens an interval by up to a fifth.
+func withJitter(interval time.Duration) time.Duration {
+	return time.Duration(float64(interval) * (1 + jitter*rand.Float64()))
+}
+
+// temporary tells whether an answer's Graph error has one of the codes that a
+// careful user retries, and leaves the body as it was. This is the peek that
+// each of the others needs, and graphretry brings.
+func temporary(resp *http.Response, err error) bool {
+	if err != nil || resp.StatusCode < http.StatusBadRequest {
+		return false
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil {
+		return false
+	}
+	var answer struct {
+		Error struct {
+			Code int `json:"code"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return false
+	}
+	return answer.Error.Code == 2 || answer.Error.Code == 131016
+}

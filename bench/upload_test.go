@@ -1,0 +1,71 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const uploadSize = 64 << 20
+
+// TestUploadHoldsLittle streams a body of 64 MiB without GetBody and of unknown
+// length, and measures how much more memory is held than before while it is on
+// its way.
+func TestUploadHoldsLittle(t *testing.T) {
+	var lines [][]string
+	for _, subject := range atDefaults {
+		held := heapHeldByUpload(t, subject)
+		lines = append(lines, []string{subject.name, fmt.Sprintf("%.1f MiB", float64(held)/(1<<20))})
+		if subject.name == ours.name {
+			require.LessOrEqual(t, held, int64(3<<20), "the buffer of 1 MiB, and what it took to grow")
+		}
+	}
+	report.publish(uploads, table([]string{"", "memory held"}, lines))
+}
+
+// heapHeldByUpload is the most that was held after any MiB of the upload.
+func heapHeldByUpload(t *testing.T, subject subject) (held int64) {
+	t.Helper()
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	var before, size int64
+	client := subject.wrap(roundTripper(func(req *http.Request) (*http.Response, error) {
+		defer req.Body.Close()
+		for {
+			n, err := io.CopyN(io.Discard, req.Body, 1<<20)
+			size += n
+			held = max(held, heap()-before)
+			if err == io.EOF {
+				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}))
+	req, err := http.NewRequest(http.MethodPost, "https://graph.facebook.com/v23.0/106540352242922/media", io.LimitReader(zeros{}, uploadSize))
+	require.NoError(t, err)
+	require.Nil(t, req.GetBody)
+	before = heap()
+	resp, err := client.RoundTrip(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.EqualValues(t, uploadSize, size, "%s did not send the whole body, once", subject.name)
+	return held
+}
+
+// zeros is a stream without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}

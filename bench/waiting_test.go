@@ -1,0 +1,100 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/graphtest"
+)
+
+// TestHundredThousandCallsWaitInLittleMemory has the gate shut, 100,000 calls
+// standing in line, and then all of them leaving at once. What they hold counts
+// all: goroutine, stack, request and place in line.
+func TestHundredThousandCallsWaitInLittleMemory(t *testing.T) {
+	const (
+		calls   = 100_000
+		atMost  = 6 << 10
+		leaving = time.Second
+		shutsIt = 20
+	)
+	now := realClock(t)
+	synctest.Test(t, func(t *testing.T) {
+		api := graphtest.New()
+		api.DownAfter(0, time.Hour, graphtest.Answer{})
+		client := ours.wrap(api)
+		ctx, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		wait := func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://graph.facebook.com/v23.0/1/messages", strings.NewReader("{}"))
+			if !assert.NoError(t, err) {
+				return
+			}
+			_, err = client.RoundTrip(req)
+			assert.ErrorIs(t, err, context.Canceled)
+		}
+		for range shutsIt {
+			group.Go(wait)
+		}
+		synctest.Wait()
+
+		before := memoryInUse()
+		for range calls {
+			group.Go(wait)
+		}
+		synctest.Wait()
+		held := (memoryInUse() - before) / calls
+		require.Equal(t, shutsIt, api.Totals().Calls, "the gate is shut: nothing else may have gone out")
+
+		left, worked := now(), cpuTimer(t)
+		cancel()
+		group.Wait()
+		// On a machine that is busy with other things the clock runs on while we
+		// do not; with a core to ourselves it would be no more than our own work.
+		took := min(now().Sub(left), worked())
+
+		if raceDetector { // it is slow, and its own memory counts as ours
+			assert.LessOrEqual(t, took, 10*leaving, "until all had left")
+			return
+		}
+		assert.LessOrEqual(t, took, leaving, "until all had left")
+		assert.LessOrEqual(t, held, int64(atMost), "bytes held by each call")
+		report.publish(waiting, table([]string{"", "", "to reach"}, [][]string{
+			{"memory held by each, its goroutine and request among it", fmt.Sprintf("%.1f KiB", float64(held)/(1<<10)), "6 KiB at most"},
+			{"until all have left when their contexts end", fmt.Sprintf("%.2f s", took.Seconds()), "1 s at most"},
+		}))
+	})
+}
+
+// memoryInUse is heap and stacks.
+func memoryInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
+}
+
+// realClock tells the real time inside a synctest bubble: it is read outside.
+func realClock(t *testing.T) func() time.Time {
+	t.Helper()
+	ask, answer := make(chan struct{}), make(chan time.Time)
+	go func() {
+		for range ask {
+			answer <- time.Now()
+		}
+	}()
+	t.Cleanup(func() { close(ask) })
+	return func() time.Time {
+		ask <- struct{}{}
+		return <-answer
+	}
+}

@@ -190,6 +190,30 @@ func TestCompressedErrorOverRealHTTP(t *testing.T) {
 	}
 }
 
+func TestConnectionIsGivenBackBeforeTheWait(t *testing.T) {
+	for name, test := range map[string]struct {
+		first  reply
+		closed int // in the wait
+	}{
+		"Graph error": {down, 1},
+		// The caller may have to get it whole, should time run out in line.
+		"longer than the peek": {page, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &witness{next: script(test.first, success)}
+				transport := newTransport(t, w, append(allOptIns, graphretry.WithAttemptTimeout(time.Minute))...)
+				var call sync.WaitGroup
+				call.Go(func() { callUnderContract(t, transport, w, newWatchedRequest(t, t.Context(), http.MethodGet, noBody)) })
+				time.Sleep(time.Second)
+				synctest.Wait()
+				assert.Equal(t, test.closed, w.seen()[0].answer.closed())
+				call.Wait()
+			})
+		})
+	}
+}
+
 func TestBodyIsClosedForGoodAfterClose(t *testing.T) {
 	w := &witness{next: script(refused)}
 	resp, err := newTransport(t, w).RoundTrip(newWatchedRequest(t, t.Context(), http.MethodPost, withGetBody).Request)
@@ -248,6 +272,24 @@ func TestRequestItselfGoesDownTheFirstTimeAndACopyOfItsOwnForEachRetry(t *testin
 				}
 			})
 		})
+	}
+}
+
+func TestRequestItselfGoesDownIfItsBodyIsNotKept(t *testing.T) {
+	for name, test := range map[string]struct {
+		limit  int64
+		length int64
+	}{"known to be too long": {10, 11}, "bodies are not kept": {0, -1}} {
+		var sent *http.Request
+		next := roundTripper(func(req *http.Request) (*http.Response, error) {
+			sent = req
+			return nil, errReset
+		})
+		req := newWatchedRequest(t, t.Context(), http.MethodPost, plainReader)
+		req.ContentLength = test.length
+		_, err := newTransport(t, next, graphretry.WithMaxBufferedBody(test.limit)).RoundTrip(req.Request)
+		require.ErrorIs(t, err, errReset)
+		assert.True(t, sent == req.Request, name)
 	}
 }
 

@@ -65,8 +65,8 @@ type gate struct {
 	resume     float64   // the pace to begin with
 	pace       float64   // the pace now
 	ceiling    float64   // what the pace may rise to
-	joinedThen int       // joined when it was
-	counted    time.Time // last counted, to raise the ceiling
+	counted    time.Time // when the ceiling was last compared with who joins ...
+	joinedThen int       // ... and how many had joined then
 	throttled  float64   // throttling answers, less a share of the others
 	slowed     time.Time // when they last lowered the pace
 
@@ -95,8 +95,9 @@ const (
 	// worstRunHalfLife is how fast the worst run is forgotten: within minutes,
 	// so that an outage after an outage is noticed as soon as the first.
 	worstRunHalfLife = 30 * time.Second
-	// patchyRun is the worst run of late, when a gate is shut, that marks the
-	// API as patchy. A single failure does not: it has none in its neighbourhood.
+	// patchyRun is the worst run of late that marks the API as patchy when the
+	// gate is shut. A run of one does not: a call in a thousand may fail at any
+	// time.
 	patchyRun = 2
 
 	// longestProbe is the longest interval between probes, in initial intervals:
@@ -121,12 +122,13 @@ const (
 	// mostOfJoining is the ceiling's ceiling: ... but at no more than so many
 	// times the rate of arrival, which the API was asked to carry before.
 	mostOfJoining = 4
-	// throttledPace is what throttling leaves of the pace: throttledAnswers, or
-	// more as long as they are no more than throttledShare of all, at most once
-	// in throttledEvery. Fewer are the limit of some other account, not of the
-	// line. The pace stays so for throttledFor and then rises by 1 a second, not
-	// by 1 a success, since where the limit is has been learned. It never falls
-	// below the rate at which calls come: no gate would hold that back either.
+	// throttledAnswers within a short time take the pace to throttledPace of
+	// itself, at most once in throttledEvery. Each other answer makes up for
+	// throttledShare of one, since a few among many are the limit of some other
+	// account and not of the line. The pace stays so for throttledFor and then
+	// rises by 1 a second, not by 1 a success: where the limit is has been
+	// learned. It never falls below the rate at which calls come, which nothing
+	// held back before the outage either.
 	throttledAnswers = 3
 	throttledShare   = 0.05
 	throttledPace    = 0.8

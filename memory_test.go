@@ -134,3 +134,29 @@ func TestBodyOfOneMiBIsKeptOnce(t *testing.T) {
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
 	assert.Less(t, most, base+uint64(len(content))+1<<20+noise)
 }
+
+// What was kept goes with the answer, though net/http may still hold the body.
+func TestNothingIsKeptOnceACallHasEnded(t *testing.T) {
+	for _, failed := range []bool{false, true} {
+		body := &heapMeter{size: 1 << 20, every: 1 << 30}
+		base := liveHeap()
+		var held io.Reader
+		transport := newTransport(t, roundTripper(func(req *http.Request) (*http.Response, error) {
+			_, err := io.CopyN(io.Discard, req.Body, 900<<10)
+			require.NoError(t, err)
+			assert.Greater(t, liveHeap(), base+900<<10, "while the answer is not there")
+			held = req.Body
+			if failed {
+				return nil, errReset
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		}))
+		_, err := transport.RoundTrip(messageRequest(t, io.LimitReader(body, body.size)))
+		assert.Equal(t, failed, err != nil)
+		assert.Less(t, liveHeap(), base+noise)
+		n, err := io.Copy(io.Discard, held)
+		require.NoError(t, err)
+		assert.Equal(t, body.size-900<<10, n)
+		assert.Less(t, liveHeap(), base+noise, "nor is it begun again")
+	}
+}

@@ -481,16 +481,16 @@ func TestScheduleOfTheCallersIsTakenAsItComes(t *testing.T) {
 	var made int
 	policy, err := graphretry.NewPolicy(graphretry.WithBackOff(func() backoff.BackOff {
 		made++
-		return &listedWaits{waits: []time.Duration{3 * time.Hour, time.Millisecond, 0, time.Minute}}
+		return &listedWaits{waits: []time.Duration{3 * time.Hour, time.Second, time.Second, time.Second, 0, time.Minute}}
 	}))
 	require.NoError(t, err)
 	assert.Zero(t, made, "nothing is made before something fails")
-	for retries, wait := range []time.Duration{3 * time.Hour, time.Millisecond, 0, time.Minute} {
+	for retries, wait := range []time.Duration{3 * time.Hour, time.Second, time.Second, time.Second, 0, time.Minute} {
 		assert.Equal(t, graphretry.Decision{Retry: true, Wait: wait, Reason: graphretry.ReasonTransient},
 			policy.Decide(&graphretry.Error{Code: 2}, retries), "after %d retries: no jitter, no maximum", retries)
 		assert.Equal(t, retries+1, made, "each decision has a new schedule")
 	}
-	for _, retries := range []int{4, 5, 1000, math.MaxInt} {
+	for _, retries := range []int{6, 7, 1000, math.MaxInt - 1} {
 		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted},
 			policy.Decide(&graphretry.Error{Code: 2}, retries), "it has stopped, after %d retries", retries)
 	}

@@ -85,6 +85,8 @@ func assertAttemptTimeout(t testing.TB, err error) {
 	var timeout net.Error
 	if assert.ErrorAs(t, err, &timeout) {
 		assert.True(t, timeout.Timeout(), "Timeout()")
+		//lint:ignore SA1019 net.Error has it, and its readers may ask.
+		assert.True(t, timeout.Temporary(), "Temporary()")
 	}
 	assert.NotErrorIs(t, err, context.DeadlineExceeded)
 	assert.NotErrorIs(t, err, context.Canceled)

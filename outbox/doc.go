@@ -1,0 +1,52 @@
+// Package outbox is a durable queue of WhatsApp messages on NATS JetStream, for
+// messages that must outlive the process and the outage.
+//
+//	server, err := outbox.Embedded("/var/lib/reminders")
+//	o, err := outbox.Open(ctx, server.JetStream(), nil, outbox.WithAccessToken(token))
+//	err = o.Enqueue(ctx, "reminder-4711", phoneNumberID, payload)
+//	err = o.Run(ctx) // here, or on any number of other machines
+//
+// What becomes of a failure is decided by a [graphretry.Policy], as in a
+// [graphretry.Transport]; the waits are spent in the queue.
+//
+// # The life of a message
+//
+// [Outbox.Enqueue] puts it into the queue and writes its record: [StateQueued].
+// A worker in [Outbox.Run] takes it, stands in line if the API is down, writes
+// [StateSending] into the record, and sends. The answer decides:
+//
+//   - Meta has taken it: [StateSent].
+//   - A Graph error, which says that it was not sent: back to StateQueued until
+//     the policy's wait is over, or [StateFailed].
+//   - No connection could be made, so nothing was sent: back to StateQueued.
+//   - Anything else, such as a connection that broke, a timeout, or a gateway's
+//     502: [StateUnknown]. It is not sent again.
+//
+// A worker that dies, or is cut off from JetStream, leaves StateSending behind.
+// JetStream then delivers the message to another one, which finds that, and makes
+// it StateUnknown.
+//
+// # Nothing is sent twice
+//
+// The record is only ever changed by compare-and-set, and StateSending is written
+// right before each attempt, beneath the transport and its outage gate. So no
+// second attempt is made while one may have reached Meta, whoever dies when; and
+// who dies while waiting for the API to come back leaves nothing in doubt.
+//
+// What this rests on is Meta's word: a Graph error of a retried code is taken for
+// "not sent". Meta's texts say so, but nobody guarantees it. If a message that
+// arrives twice is worse than one that never does, have such codes not retried:
+// [graphretry.WithoutRetryOn] in [WithTransportOptions].
+//
+// # Unknown messages
+//
+// [Outbox.HandleWebhook] settles them, since Meta's status webhooks carry the id
+// of the message. [Outbox.Unknown] lists those that no webhook has settled: of
+// these most were never taken. [Outbox.Resend] and [Outbox.Drop] are a person's
+// decision.
+//
+// # Clocks
+//
+// Waits and ages are told by the clocks of the machines that workers run on.
+// Where these are apart, a retry comes too early or too late by as much.
+package outbox

@@ -1,0 +1,143 @@
+package outbox_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/outbox"
+)
+
+const phoneNumberID = "106540352242922"
+
+// patience bounds what a test waits for and expects within milliseconds.
+const patience = 20 * time.Second
+
+// payload is a text message, without what the outbox adds to it.
+func payload(text string) []byte {
+	return fmt.Appendf(nil, `{"messaging_product":"whatsapp","to":"15550001111","type":"text","text":{"body":%q}}`, text)
+}
+
+// fast makes every wait a matter of milliseconds.
+func fast() []outbox.Option {
+	return []outbox.Option{
+		outbox.WithAckWait(2 * time.Second),
+		outbox.WithAttemptTimeout(2 * time.Second),
+		outbox.WithTransportOptions(
+			graphretry.WithInitialInterval(20*time.Millisecond),
+			graphretry.WithMaxInterval(200*time.Millisecond),
+		),
+	}
+}
+
+// bench is an outbox on a server of its own, and the API that it sends to.
+type bench struct {
+	t      *testing.T
+	api    *graphtest.API
+	url    string
+	server *outbox.Server
+	*outbox.Outbox
+	log *syncBuffer
+}
+
+func newBench(t *testing.T, opts ...outbox.Option) *bench {
+	t.Helper()
+	b := &bench{t: t, api: graphtest.New(), log: &syncBuffer{}}
+	web := httptest.NewServer(b.api)
+	t.Cleanup(web.Close)
+	b.url = web.URL + "/v23.0"
+	var err error
+	b.server, err = outbox.Embedded(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, b.server.Close()) })
+	b.Outbox = b.open(nil, opts...)
+	return b
+}
+
+// open opens the bench's outbox once more, as another machine would.
+func (b *bench) open(next http.RoundTripper, opts ...outbox.Option) *outbox.Outbox {
+	b.t.Helper()
+	opts = append(append(fast(),
+		outbox.WithBaseURL(b.url),
+		outbox.WithLogger(slog.New(slog.NewTextHandler(b.log, nil))),
+	), opts...)
+	o, err := outbox.Open(b.t.Context(), b.server.JetStream(), next, opts...)
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { assert.NoError(b.t, o.Close()) })
+	return o
+}
+
+// run runs an outbox until the returned function is called.
+func run(t *testing.T, o *outbox.Outbox) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- o.Run(ctx) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			assert.NoError(t, <-done)
+		})
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func (b *bench) enqueue(ids ...string) {
+	b.t.Helper()
+	for _, id := range ids {
+		require.NoError(b.t, b.Enqueue(b.t.Context(), id, phoneNumberID, payload(id)))
+	}
+}
+
+// becomes waits until a message is in that state.
+func (b *bench) becomes(id string, state outbox.State) outbox.Status {
+	b.t.Helper()
+	return b.until(id, string(state), func(s outbox.Status) bool { return s.State == state })
+}
+
+func (b *bench) until(id, what string, such func(outbox.Status) bool) outbox.Status {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		status, err := b.Status(b.t.Context(), id)
+		require.NoError(b.t, err)
+		if such(status) {
+			return status
+		}
+		if time.Now().After(deadline) {
+			require.Failf(b.t, "it never came to be", "message %s: want %s, is %+v\n%s", id, what, status, b.log)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// syncBuffer is a buffer for several writers.
+type syncBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}

@@ -1,0 +1,211 @@
+package outbox_test
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/outbox"
+)
+
+func TestBadMessageIsRefused(t *testing.T) {
+	b := newBench(t)
+	good := string(payload("hello"))
+	for _, row := range []struct{ id, phone, payload, want string }{
+		{"", phoneNumberID, good, "outbox: the id is empty"},
+		{strings.Repeat("x", 257), phoneNumberID, good, "outbox: the id has 257 bytes: want at most 256"},
+		{"\xff", phoneNumberID, good, "not valid UTF-8"},
+		{"a", "", good, `outbox: message "a": the phone number ID ""`},
+		{"a", "+15550001111", good, `the phone number ID "+15550001111": want the digits of the id`},
+		{"a", "1/../2", good, "the phone number ID"},
+		{"a", phoneNumberID, "", "the payload is no JSON object"},
+		{"a", phoneNumberID, "null", "the payload is no JSON object"},
+		{"a", phoneNumberID, `"text"`, "the payload is no JSON object"},
+		{"a", phoneNumberID, `[{}]`, "the payload is no JSON object"},
+		{"a", phoneNumberID, `{"to":1}{}`, "the payload is no JSON object"},
+		{"a", phoneNumberID, `{"to":`, "the payload is no JSON object"},
+		{"a", phoneNumberID, `{"biz_opaque_callback_data":"mine"}`, "biz_opaque_callback_data of its own"},
+		{"a", phoneNumberID, `{"biz_opaque_callback_data":7}`, "biz_opaque_callback_data of its own"},
+		{"a", phoneNumberID, `{"x":"` + strings.Repeat("x", 1<<20) + `"}`, "want a shorter payload"},
+	} {
+		err := b.Enqueue(t.Context(), row.id, row.phone, []byte(row.payload))
+		if assert.ErrorContains(t, err, row.want) {
+			assert.True(t, strings.HasPrefix(err.Error(), "outbox: "), err)
+		}
+	}
+	_, err := b.Status(t.Context(), "a")
+	require.ErrorIs(t, err, outbox.ErrNotFound)
+	assert.ErrorContains(t, err, `"a"`)
+	assert.ErrorIs(t, b.Resend(t.Context(), "a"), outbox.ErrNotFound)
+	assert.ErrorIs(t, b.Drop(t.Context(), "a"), outbox.ErrNotFound)
+	for _, id := range []string{"", strings.Repeat("x", 257)} {
+		_, err = b.Status(t.Context(), id)
+		assert.ErrorContains(t, err, "outbox: the id")
+	}
+	b.queueIsEmpty()
+}
+
+func TestPayloadArrivesAsItWas(t *testing.T) {
+	b := newBench(t)
+	for id, payload := range map[string]string{
+		strings.Repeat("é", 128):  `{"messaging_product":"whatsapp","to":15550001111,"type":"text","text":{"body":"a <b> & c  d"},"n":1.50e300}`,
+		`quote " backslash \ <&>`: "  {\n \"to\" : \"1\" , \"messaging_product\":\"whatsapp\"}\n",
+		"has it already":          `{"biz_opaque_callback_data":"has it already","messaging_product":"whatsapp","to":"1"}`,
+	} {
+		require.NoError(t, b.Enqueue(t.Context(), id, phoneNumberID, []byte(payload)))
+	}
+	run(t, b.Outbox)
+	for _, id := range []string{strings.Repeat("é", 128), `quote " backslash \ <&>`, "has it already"} {
+		b.becomes(id, outbox.StateSent)
+	}
+	for _, m := range b.api.Accepted() {
+		switch m.CallbackData {
+		case strings.Repeat("é", 128):
+			assert.JSONEq(t, `{"biz_opaque_callback_data":"`+m.CallbackData+`","messaging_product":"whatsapp","to":15550001111,"type":"text","text":{"body":"a <b> & c  d"},"n":1.50e300}`, string(m.Body))
+			assert.Contains(t, string(m.Body), "1.50e300", "numbers are not rewritten")
+		case "has it already":
+			assert.Equal(t, 1, strings.Count(string(m.Body), "biz_opaque_callback_data"))
+		}
+	}
+	assert.Len(t, b.api.Accepted(), 3)
+}
+
+func TestSecondMessageWithTheSameIDIsPassedOver(t *testing.T) {
+	b := newBench(t)
+	require.NoError(t, b.Enqueue(t.Context(), "a", phoneNumberID, payload("the first one counts")))
+	run(t, b.Outbox)
+	b.becomes("a", outbox.StateSent)
+	require.NoError(t, b.Enqueue(t.Context(), "a", "42", payload("the second")))
+	b.queueIsEmpty()
+	require.Len(t, b.api.Accepted(), 1)
+	assert.Contains(t, string(b.api.Accepted()[0].Body), "the first one counts")
+}
+
+// Whoever enqueues the same id at the same moment, on whatever machine, puts one
+// message into the queue.
+func TestSameIDFromManyAtOnceIsOneMessage(t *testing.T) {
+	b := newBench(t)
+	run(t, b.Outbox)
+	errs := make(chan error)
+	for range 20 {
+		go func() { errs <- b.Enqueue(t.Context(), "a", phoneNumberID, payload("a")) }()
+	}
+	for range 20 {
+		require.NoError(t, <-errs)
+	}
+	b.becomes("a", outbox.StateSent)
+	b.queueIsEmpty()
+	assert.Equal(t, []string{"a"}, b.api.AcceptedKeys())
+}
+
+func TestBadOptionIsRefused(t *testing.T) {
+	server, err := outbox.Embedded(t.TempDir())
+	require.NoError(t, err)
+	defer server.Close()
+	for want, opt := range map[string]outbox.Option{
+		`WithName(""): want 1 to 64`:                    outbox.WithName(""),
+		`WithName("a.b")`:                               outbox.WithName("a.b"),
+		`WithReplicas(0): want 1 to 5`:                  outbox.WithReplicas(0),
+		`WithReplicas(6)`:                               outbox.WithReplicas(6),
+		`WithRetention(1s): want at least 1m`:           outbox.WithRetention(time.Second),
+		`WithMaxAge(0s): want more than 0`:              outbox.WithMaxAge(0),
+		`WithMaxAge(24h0m0s) is above WithRetention`:    outbox.WithRetention(time.Hour),
+		`is above the retention of 720h0m0s`:            outbox.WithMaxAge(31 * 24 * time.Hour),
+		`WithAckWait(1ms): want at least 100ms`:         outbox.WithAckWait(time.Millisecond),
+		`WithAttemptTimeout(-1ns): want more than 0`:    outbox.WithAttemptTimeout(-1),
+		`WithWorkers(0): want 1 to 1000`:                outbox.WithWorkers(0),
+		`WithBaseURL: want a URL such as`:               outbox.WithBaseURL("graph.facebook.com"),
+		`without user, query or fragment`:               outbox.WithBaseURL("https://graph.facebook.com/v23.0?access_token=SECRET"),
+		`WithAccessToken: want a token of visible`:      outbox.WithAccessToken("two words"),
+		`WithLogger(nil): want a logger`:                outbox.WithLogger(nil),
+		`graphretry: WithInitialInterval(0s)`:           outbox.WithTransportOptions(graphretry.WithInitialInterval(0)),
+		`code 100 (Invalid parameter) is never retried`: outbox.WithTransportOptions(graphretry.WithRetryOn(100, 1)),
+	} {
+		_, err := outbox.Open(t.Context(), server.JetStream(), nil, opt)
+		if assert.ErrorContains(t, err, want) {
+			assert.NotContains(t, err.Error(), "SECRET")
+		}
+	}
+	_, err = outbox.Open(t.Context(), server.JetStream(), nil, outbox.WithWorkers(0), outbox.WithName(""))
+	assert.ErrorContains(t, err, "WithWorkers")
+	assert.ErrorContains(t, err, "WithName", "all that is wrong is told at once")
+	_, err = outbox.Open(t.Context(), nil, nil)
+	assert.ErrorContains(t, err, "outbox: Open without a JetStream")
+
+	o, err := outbox.Open(t.Context(), server.JetStream(), http.DefaultTransport, outbox.Option{}, outbox.WithLogger(slog.Default()))
+	require.NoError(t, err, "the zero Option sets nothing")
+	require.NoError(t, o.Close())
+}
+
+func TestLaterOpenTakesWhatItFinds(t *testing.T) {
+	server, err := outbox.Embedded(t.TempDir())
+	require.NoError(t, err)
+	defer server.Close()
+	js := server.JetStream()
+	open := func(opts ...outbox.Option) {
+		t.Helper()
+		o, err := outbox.Open(t.Context(), js, nil, opts...)
+		require.NoError(t, err)
+		require.NoError(t, o.Close())
+	}
+	has := func(retention, ackWait time.Duration) {
+		t.Helper()
+		for _, name := range []string{"graphretry-outbox", "KV_graphretry-outbox-records"} {
+			stream, err := js.Stream(t.Context(), name)
+			require.NoError(t, err)
+			assert.Equal(t, retention, stream.CachedInfo().Config.MaxAge, name)
+		}
+		consumer, err := js.Consumer(t.Context(), "graphretry-outbox", "workers")
+		require.NoError(t, err)
+		assert.Equal(t, ackWait, consumer.CachedInfo().Config.AckWait)
+	}
+	const day = 24 * time.Hour
+	open()
+	has(30*day, 30*time.Second)
+	open(outbox.WithRetention(60*day), outbox.WithAckWait(time.Minute))
+	has(60*day, time.Minute)
+	open(outbox.WithMaxAge(50 * day))
+	has(60*day, time.Minute)
+	_, err = outbox.Open(t.Context(), js, nil, outbox.WithMaxAge(61*day))
+	assert.ErrorContains(t, err, "above the retention of 1440h0m0s")
+}
+
+func TestOutboxesOfDifferentNamesAreApart(t *testing.T) {
+	b := newBench(t)
+	other := b.open(nil, outbox.WithName("other"))
+	require.NoError(t, other.Enqueue(t.Context(), "a", phoneNumberID, payload("a")))
+	_, err := b.Status(t.Context(), "a")
+	assert.ErrorIs(t, err, outbox.ErrNotFound)
+}
+
+func TestStreamOfAnotherPurposeIsLeftAlone(t *testing.T) {
+	server, err := outbox.Embedded(t.TempDir())
+	require.NoError(t, err)
+	defer server.Close()
+	_, err = server.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{Name: "taken", Subjects: []string{"x"}})
+	require.NoError(t, err)
+	_, err = outbox.Open(t.Context(), server.JetStream(), nil, outbox.WithName("taken"))
+	assert.ErrorContains(t, err, `stream "taken" is not an outbox`)
+}
+
+func TestClosedServerIsNamedInTheError(t *testing.T) {
+	server, err := outbox.Embedded(t.TempDir())
+	require.NoError(t, err)
+	o, err := outbox.Open(t.Context(), server.JetStream(), nil)
+	require.NoError(t, err)
+	require.NoError(t, server.Close())
+	err = o.Enqueue(t.Context(), "a", phoneNumberID, payload("a"))
+	assert.ErrorIs(t, err, nats.ErrConnectionClosed)
+	assert.ErrorContains(t, err, `outbox: cannot`)
+	_, err = outbox.Open(t.Context(), server.JetStream(), nil)
+	assert.ErrorIs(t, err, nats.ErrConnectionClosed)
+	require.NoError(t, o.Close())
+}

@@ -1,0 +1,187 @@
+package outbox_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/outbox"
+)
+
+// holding opens an outbox whose attempts wait to be released after the API has
+// answered them.
+func (b *bench) holding(opts ...outbox.Option) (o *outbox.Outbox, held, release chan struct{}) {
+	held, release = make(chan struct{}, 10), make(chan struct{})
+	o = b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := b.api.RoundTrip(req)
+		held <- struct{}{}
+		<-release
+		return resp, err
+	}), append([]outbox.Option{outbox.WithAttemptTimeout(time.Minute)}, opts...)...)
+	return o, held, release
+}
+
+func TestSecondDeliveryParksAndTheLateAnswerSettles(t *testing.T) {
+	for name, row := range map[string]struct {
+		answer graphtest.Answer
+		first  string
+		state  outbox.State
+	}{
+		"sent":           {graphtest.Answer{}, "ack", outbox.StateSent},
+		"refused":        {graphtest.Answer{Code: 100}, "term", outbox.StateFailed},
+		"refused, again": {graphtest.Answer{Code: 131016}, "ack", outbox.StateQueued},
+		"lost":           {graphtest.Answer{Fault: graphtest.FaultBreak}, "ack", outbox.StateUnknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.api.AnswerNext(1, row.answer)
+			o, held, release := b.holding()
+			b.enqueue("a")
+			first := make(chan string)
+			go func() {
+				end, err := outbox.Handle(o, "a", 0, 1)
+				assert.NoError(t, err)
+				first <- end
+			}()
+			<-held
+			end, err := outbox.Handle(o, "a", 0, 1)
+			require.NoError(t, err)
+			assert.Equal(t, "ack", end)
+			b.becomes("a", outbox.StateUnknown)
+			assert.Len(t, b.api.Calls(), 1, "it is not sent again")
+			close(release)
+			assert.Equal(t, row.first, <-first)
+			b.becomes("a", row.state)
+
+			if row.state == outbox.StateQueued { // by a message of its own, since the first has left the queue
+				time.Sleep(50 * time.Millisecond)
+				end, err := outbox.Handle(o, "a", 1, 2)
+				require.NoError(t, err)
+				assert.Equal(t, "ack", end)
+				b.becomes("a", outbox.StateSent)
+			}
+		})
+	}
+}
+
+func TestCopyOfAMessageThatIsBeingSentIsTakenOut(t *testing.T) {
+	b := newBench(t)
+	o, held, release := b.holding()
+	b.enqueue("a")
+	first := make(chan string)
+	go func() {
+		end, _ := outbox.Handle(o, "a", 0, 1)
+		first <- end
+	}()
+	<-held
+	end, err := outbox.Handle(o, "a", 0, 7)
+	require.NoError(t, err)
+	assert.Equal(t, "ack", end)
+	b.becomes("a", outbox.StateSending)
+	close(release)
+	assert.Equal(t, "ack", <-first)
+	b.becomes("a", outbox.StateSent)
+}
+
+// Everybody reads that the message is queued; one can mark it.
+func TestOneOfManyDeliveriesAtOnceSends(t *testing.T) {
+	b := newBench(t)
+	b.api.SetLatency(20 * time.Millisecond)
+	var waiting atomic.Int32
+	const n = 8
+	b.enqueue("a")
+	ends := make(chan string, n)
+	go func() {
+		for sequence := range uint64(n) {
+			go func() {
+				waiting.Add(1)
+				end, _ := outbox.Handle(b.Outbox, "a", 0, sequence)
+				ends <- end
+			}()
+		}
+	}()
+	for range n {
+		assert.Contains(t, []string{"ack", "leave"}, <-ends)
+	}
+	assert.Equal(t, 1, b.api.Totals().Calls)
+	b.becomes("a", outbox.StateSent)
+}
+
+func TestMessageOfAnotherGeneration(t *testing.T) {
+	b := newBench(t)
+	b.enqueue("a")
+	require.NoError(t, b.Drop(t.Context(), "a"))
+	require.NoError(t, b.Resend(t.Context(), "a"))
+	end, err := outbox.Handle(b.Outbox, "a", 0, 1)
+	require.NoError(t, err)
+	assert.Equal(t, "ack", end, "an earlier one is left over")
+	end, err = outbox.Handle(b.Outbox, "a", 2, 3)
+	require.NoError(t, err)
+	assert.Equal(t, "nak", end, "a later one shows that the record was read from a replica that lags behind")
+	assert.Zero(t, b.api.Totals().Calls)
+	end, err = outbox.Handle(b.Outbox, "a", 1, 2)
+	require.NoError(t, err)
+	assert.Equal(t, "ack", end)
+	assert.Equal(t, 1, b.api.Totals().Accepted)
+}
+
+func TestRecordThatHasChangedSinceItWasReadIsNotSent(t *testing.T) {
+	b := newBench(t)
+	o := b.open(roundTripper(func(*http.Request) (*http.Response, error) {
+		panic("it must not come here")
+	}), outbox.WithAccessToken("token"), outbox.WithTransportOptions())
+	b.enqueue("a")
+	end, err := outbox.HandleAfter(o, "a", func() { require.NoError(t, outbox.Touch(o, "a")) })
+	require.NoError(t, err)
+	assert.Equal(t, "leave", end)
+	b.becomes("a", outbox.StateQueued)
+}
+
+func TestMarkThatCouldNotBeMadeInTimeIsTakenBack(t *testing.T) {
+	b := newBench(t)
+	for _, made := range []bool{false, true} {
+		id := map[bool]string{false: "still on its way", true: "made"}[made]
+		b.enqueue(id)
+		require.NoError(t, outbox.LateMark(b.Outbox, id, made))
+		b.becomes(id, outbox.StateQueued)
+	}
+}
+
+// A process can die between two writes.
+func TestSweepFinishesWhatWasLeftHalfDone(t *testing.T) {
+	b := newBench(t)
+	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	b.becomes("a", outbox.StateUnknown)
+	b.queueIsEmpty()
+	require.NoError(t, outbox.Sweep(b.Outbox))
+	flags, err := outbox.Flags(b.Outbox)
+	require.NoError(t, err)
+	assert.Equal(t, 1, flags, "an unknown message stays in the list")
+
+	require.NoError(t, outbox.Orphan(b.Outbox, "a"))
+	time.Sleep(20 * time.Millisecond)
+	b.becomes("a", outbox.StateQueued)
+	require.NoError(t, outbox.Sweep(b.Outbox))
+	b.becomes("a", outbox.StateSent)
+	b.queueIsEmpty()
+	require.NoError(t, outbox.Sweep(b.Outbox))
+	flags, err = outbox.Flags(b.Outbox)
+	require.NoError(t, err)
+	assert.Zero(t, flags)
+	assert.Equal(t, []string{"a"}, b.api.AcceptedKeys())
+}
+
+func TestFlagThatWasSetAnewIsNotRemoved(t *testing.T) {
+	b := newBench(t)
+	require.NoError(t, outbox.RemoveOldFlag(b.Outbox, "a"))
+	flags, err := outbox.Flags(b.Outbox)
+	require.NoError(t, err)
+	assert.Equal(t, 1, flags)
+}

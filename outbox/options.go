@@ -1,0 +1,229 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/graphretry/graphretry"
+)
+
+// The defaults.
+const (
+	defaultName           = "graphretry-outbox"
+	defaultBaseURL        = "https://graph.facebook.com/v23.0"
+	defaultReplicas       = 1
+	defaultRetention      = 30 * 24 * time.Hour
+	defaultMaxAge         = 24 * time.Hour
+	defaultAckWait        = 30 * time.Second
+	defaultAttemptTimeout = time.Minute
+	defaultWorkers        = 8
+)
+
+// Option changes one setting of an [Outbox]. Where two options set the same
+// thing, the later one holds. [Open] refuses an option with a value that cannot
+// be, in words that name the option and the value.
+//
+// [WithReplicas], [WithRetention] and [WithAckWait] are kept in JetStream. The
+// first Open sets them; a later Open that gives the option changes them, for all
+// machines, and one that does not takes what it finds.
+type Option struct {
+	apply func(*settings) error
+}
+
+type settings struct {
+	name           string
+	replicas       int           // 0: as found
+	retention      time.Duration // 0: as found
+	ackWait        time.Duration // 0: as found
+	maxAge         time.Duration
+	attemptTimeout time.Duration
+	workers        int
+	baseURL        *url.URL
+	accessToken    string
+	transport      []graphretry.Option
+	logger         *slog.Logger
+}
+
+func newSettings(opts []Option) (settings, error) {
+	s := settings{
+		name:           defaultName,
+		maxAge:         defaultMaxAge,
+		attemptTimeout: defaultAttemptTimeout,
+		workers:        defaultWorkers,
+		logger:         slog.New(slog.DiscardHandler),
+	}
+	var errs []error
+	for _, opt := range slices.Concat([]Option{WithBaseURL(defaultBaseURL)}, opts) {
+		// The zero Option sets nothing.
+		if opt.apply != nil {
+			errs = append(errs, opt.apply(&s))
+		}
+	}
+	if s.retention != 0 && s.maxAge > s.retention {
+		errs = append(errs, fmt.Errorf("outbox: WithMaxAge(%v) is above WithRetention(%v): a record must outlive its message", s.maxAge, s.retention))
+	}
+	return s, errors.Join(errs...)
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// WithName sets the name of the outbox in JetStream, where one account can hold
+// several. The default is "graphretry-outbox". The queue is the stream of that
+// name, the bucket of records has the name with "-records" after it. It must
+// have 1 to 64 letters, digits, dashes or underscores.
+func WithName(name string) Option {
+	return Option{func(s *settings) error {
+		s.name = name
+		if !namePattern.MatchString(name) {
+			return fmt.Errorf("outbox: WithName(%q): want 1 to 64 letters, digits, dashes or underscores", name)
+		}
+		return nil
+	}}
+}
+
+// WithReplicas sets on how many servers of a cluster each message and each
+// record is kept, 1 to 5. The default is 1; in a cluster of three or more want
+// 3, which outlives the loss of one server.
+func WithReplicas(replicas int) Option {
+	return Option{func(s *settings) error {
+		s.replicas = replicas
+		if replicas < 1 || replicas > 5 {
+			return fmt.Errorf("outbox: WithReplicas(%d): want 1 to 5", replicas)
+		}
+		return nil
+	}}
+}
+
+// WithRetention sets how long a record is kept after it last changed. The
+// default is 30 days. After that its id may be used again, Status knows nothing
+// of it, and an unknown message that nobody has settled is forgotten. It must be
+// at least a minute, and not below the maximum age.
+func WithRetention(retention time.Duration) Option {
+	return Option{func(s *settings) error {
+		s.retention = retention
+		if retention < time.Minute {
+			return fmt.Errorf("outbox: WithRetention(%v): want at least 1m", retention)
+		}
+		return nil
+	}}
+}
+
+// WithMaxAge sets how old a message may be when it is sent. The default is 24
+// hours, counted from Enqueue or Resend. One that is older, or whose next
+// attempt would come later, becomes failed. It must be above 0 and not above the
+// retention. It holds for the workers of this Outbox, and takes the place of
+// [graphretry.WithMaxElapsedTime].
+func WithMaxAge(age time.Duration) Option {
+	return Option{func(s *settings) error {
+		s.maxAge = age
+		return positive("WithMaxAge", age)
+	}}
+}
+
+// WithAckWait sets after what time without a sign of life from its worker a
+// message is given to another. The default is 30 s. Workers give a sign three
+// times as often, so it bounds neither an attempt nor the wait for an outage to
+// end; it is how long the messages of a worker that was killed lie idle. It must
+// be at least 100 ms.
+func WithAckWait(wait time.Duration) Option {
+	return Option{func(s *settings) error {
+		s.ackWait = wait
+		if wait < 100*time.Millisecond {
+			return fmt.Errorf("outbox: WithAckWait(%v): want at least 100ms", wait)
+		}
+		return nil
+	}}
+}
+
+// WithAttemptTimeout bounds one attempt, from the first byte sent to the last
+// byte of the answer. The default is 1 minute; it must be above 0. An attempt
+// that takes longer leaves the message unknown. It takes the place of
+// [graphretry.WithAttemptTimeout].
+func WithAttemptTimeout(timeout time.Duration) Option {
+	return Option{func(s *settings) error {
+		s.attemptTimeout = timeout
+		return positive("WithAttemptTimeout", timeout)
+	}}
+}
+
+// WithWorkers sets how many messages one [Outbox.Run] sends at the same time.
+// The default is 8; it must be 1 to 1000.
+func WithWorkers(workers int) Option {
+	return Option{func(s *settings) error {
+		s.workers = workers
+		if workers < 1 || workers > maxAckPending {
+			return fmt.Errorf("outbox: WithWorkers(%d): want 1 to %d", workers, maxAckPending)
+		}
+		return nil
+	}}
+}
+
+// WithBaseURL sets what comes before /{phone-number-id}/messages. The default is
+// https://graph.facebook.com/v23.0. Want an http or https URL with the API's
+// version and without a query. The outage gate watches over its host.
+func WithBaseURL(base string) Option {
+	return Option{func(s *settings) error {
+		u, err := url.Parse(base)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			// Not the URL itself, which may hold a token.
+			return fmt.Errorf("outbox: WithBaseURL: want a URL such as %s, without user, query or fragment", defaultBaseURL)
+		}
+		u.Path = strings.TrimRight(u.Path, "/")
+		s.baseURL = u
+		return nil
+	}}
+}
+
+// WithAccessToken has every call carry the token in its Authorization header, as
+// a bearer token. It is not written to JetStream. There is none by default, for
+// a next [net/http.RoundTripper] that sets the header itself, as one must that
+// has a token for each phone number.
+func WithAccessToken(token string) Option {
+	return Option{func(s *settings) error {
+		s.accessToken = token
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return errors.New("outbox: WithAccessToken: want a token of visible ASCII characters; it is empty or has others")
+		}
+		return nil
+	}}
+}
+
+// WithTransportOptions sets the options of the graphretry transport and policy
+// that workers send and decide with. They mean what they mean there, but for
+// these: the waits are spent in the queue, so [graphretry.WithMaxElapsedTime]
+// and [graphretry.WithAttemptTimeout] have no part in it (see [WithMaxAge] and
+// [WithAttemptTimeout]), and an observer or a logger sees each attempt as a call
+// of its own, whose EventGaveUp says that the queue is to try again later.
+func WithTransportOptions(opts ...graphretry.Option) Option {
+	opts = slices.Clone(opts)
+	return Option{func(s *settings) error {
+		s.transport = append(s.transport, opts...)
+		return nil
+	}}
+}
+
+// WithLogger logs what somebody should know: a message that is parked or has
+// failed at [slog.LevelWarn], trouble with JetStream and what cannot be read at
+// [slog.LevelError]. No payload and no token is logged. By default nothing is.
+func WithLogger(logger *slog.Logger) Option {
+	return Option{func(s *settings) error {
+		if logger == nil {
+			return errors.New("outbox: WithLogger(nil): want a logger, such as slog.Default()")
+		}
+		s.logger = logger
+		return nil
+	}}
+}
+
+func positive(option string, d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("outbox: %s(%v): want more than 0", option, d)
+	}
+	return nil
+}

@@ -1,0 +1,386 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/outbox"
+)
+
+// The proof that nothing is sent twice and nothing is lost. It is run with 200
+// messages by default; with 2,000 by
+//
+//	OUTBOX_PROOF_MESSAGES=2000 go test -run TestProof -v -timeout 30m .
+//
+// and again with the seed that a run has printed by OUTBOX_PROOF_SEED. The seed
+// fixes what the API does to which call, and when workers are killed; how the
+// processes take turns, nothing can fix.
+func TestProofThatNothingIsSentTwiceOrLost(t *testing.T) {
+	server, err := outbox.Embedded(t.TempDir(), outbox.WithListen("127.0.0.1:0"))
+	require.NoError(t, err)
+	defer server.Close()
+	p := newProof(t)
+	p.open(server.URL())
+	p.prove(nil)
+}
+
+// The same on a cluster of three, of which the server that leads the records is
+// killed.
+func TestProofOnAClusterThatLosesAServer(t *testing.T) {
+	p := newProof(t)
+	nodes := startCluster(t)
+	p.open(nodes.urls(), outbox.WithReplicas(3))
+	p.prove(func() {
+		leader := p.leader()
+		p.t.Logf("killing server %s, which leads the records", leader)
+		nodes[leader].kill(t)
+	})
+}
+
+type proof struct {
+	t      *testing.T
+	random *rand.Rand
+	ids    []string
+
+	api     *graphtest.API
+	apiURL  string
+	natsURL string
+	js      jetstream.JetStream
+	outbox  *outbox.Outbox
+
+	workers [3]*process
+	kills   int
+}
+
+func newProof(t *testing.T) *proof {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes a minute")
+	}
+	messages, seed := 200, rand.Uint64()
+	for name, set := range map[string]func(string) error{
+		"OUTBOX_PROOF_MESSAGES": func(s string) (err error) { messages, err = strconv.Atoi(s); return err },
+		"OUTBOX_PROOF_SEED":     func(s string) (err error) { seed, err = strconv.ParseUint(s, 10, 64); return err },
+	} {
+		if value, ok := os.LookupEnv(name); ok {
+			require.NoError(t, set(value), name)
+		}
+	}
+	t.Logf("OUTBOX_PROOF_MESSAGES=%d OUTBOX_PROOF_SEED=%d", messages, seed)
+	p := &proof{
+		t:      t,
+		random: rand.New(rand.NewPCG(seed, 1)),
+		api:    graphtest.New(graphtest.WithSeed(seed)),
+	}
+	for i := range messages {
+		p.ids = append(p.ids, fmt.Sprintf("order %d", i))
+	}
+	web := httptest.NewServer(p.api)
+	t.Cleanup(web.Close)
+	p.apiURL = web.URL + "/v23.0"
+	return p
+}
+
+func (p *proof) open(urls string, opts ...outbox.Option) {
+	p.t.Helper()
+	p.natsURL = urls
+	connection, js, err := connect(urls)
+	require.NoError(p.t, err)
+	p.t.Cleanup(connection.Close)
+	p.js = js
+	// A new cluster takes a while to agree on who leads it.
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	defer cancel()
+	p.outbox, err = outbox.Open(ctx, js, nil, append(proofOptions(p.apiURL), opts...)...)
+	require.NoError(p.t, err)
+	p.t.Cleanup(func() { assert.NoError(p.t, p.outbox.Close()) })
+}
+
+// prove does it. disaster strikes when a third of the messages is through.
+func (p *proof) prove(disaster func()) {
+	p.t.Helper()
+	began := time.Now()
+	p.misbehave()
+	for i := range p.workers {
+		p.startWorker(i)
+	}
+	var enqueuing sync.WaitGroup
+	enqueuing.Go(p.enqueue)
+
+	ctx, stopKilling := context.WithCancel(p.t.Context())
+	var killing sync.WaitGroup
+	killing.Go(func() { p.killWorkers(ctx) })
+	if disaster != nil {
+		p.wait("a third of the messages accepted", func() bool { return p.api.Totals().Accepted >= len(p.ids)/3 })
+		disaster()
+	}
+	enqueuing.Wait()
+	p.settled()
+	stopKilling()
+	killing.Wait()
+	end := p.check()
+	p.t.Logf("after %.0f s: %d messages, %d calls (%d while the API was down), %d workers killed",
+		time.Since(began).Seconds(), len(p.ids), p.api.Totals().Calls, p.api.Totals().WhileDown, p.kills)
+	p.t.Logf("%d accepted, %d of them twice; %d sent, %d failed, %d unknown (%d of them had been accepted), 0 lost",
+		p.api.Totals().Accepted, p.api.Totals().Duplicates, end[outbox.StateSent], end[outbox.StateFailed], end[outbox.StateUnknown], end["unknown, accepted"])
+	assert.NotZero(p.t, end["unknown, accepted"], "no answer was lost: the proof proves little")
+	assert.NotZero(p.t, p.kills)
+	assert.NotZero(p.t, p.api.Totals().WhileDown)
+
+	p.settleUnknown()
+	end = p.check()
+	p.t.Logf("after the webhooks, and Resend for the rest: %d accepted, %d of them twice; %d sent, %d failed, %d unknown",
+		p.api.Totals().Accepted, p.api.Totals().Duplicates, end[outbox.StateSent], end[outbox.StateFailed], end[outbox.StateUnknown])
+	assert.Zero(p.t, end[outbox.StateUnknown])
+	assert.Equal(p.t, len(p.ids), p.api.Totals().Accepted+end[outbox.StateFailed])
+}
+
+// misbehave has the API do all that it can do to a message.
+func (p *proof) misbehave() {
+	p.api.SetLatency(5 * time.Millisecond)
+	p.api.SetSlowShare(0.2, 200*time.Millisecond)
+	for _, share := range []struct {
+		of     float64
+		answer graphtest.Answer
+	}{
+		{0.05, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true}},
+		{0.02, graphtest.Answer{Fault: graphtest.FaultBreak}},
+		{0.01, graphtest.Answer{Fault: graphtest.FaultTruncate}},
+		{0.01, graphtest.Answer{Status: http.StatusBadGateway, Accept: true}},
+		{0.04, graphtest.Answer{Code: graphretry.CodeServiceUnavailable}},
+		{0.03, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong}},
+		{0.02, graphtest.Answer{Code: graphretry.CodeInvalidParameter}},
+	} {
+		p.api.AnswerShare(share.of, share.answer)
+	}
+	p.api.DownAfter(time.Second, 3*time.Second, graphtest.Answer{Code: graphretry.CodeAPIService})
+	p.api.DownAfter(6*time.Second, 3*time.Second, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+}
+
+func (p *proof) startWorker(i int) {
+	p.t.Helper()
+	p.workers[i] = start(p.t, "worker", "OUTBOX_TEST_NATS="+p.natsURL, "OUTBOX_TEST_API="+p.apiURL)
+}
+
+// enqueue enqueues all messages, some of them twice, while the workers work.
+func (p *proof) enqueue() {
+	const lanes = 4
+	var all sync.WaitGroup
+	pause := min(10*time.Second/time.Duration(len(p.ids)/lanes+1), 200*time.Millisecond)
+	for lane := range lanes {
+		all.Go(func() {
+			for i := lane; i < len(p.ids); i += lanes {
+				times := 1 + i%3/2
+				for times > 0 {
+					if err := p.outbox.Enqueue(p.t.Context(), p.ids[i], phoneNumberID, payload(p.ids[i])); err != nil {
+						p.t.Logf("again, since: %v", err)
+						continue
+					}
+					times--
+				}
+				time.Sleep(pause)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// killWorkers kills one worker after another, at random moments, and starts it
+// anew.
+func (p *proof) killWorkers(ctx context.Context) {
+	sleep := func(atLeast, atMost time.Duration) {
+		select {
+		case <-time.After(atLeast + time.Duration(p.random.Int64N(int64(atMost-atLeast)))):
+		case <-ctx.Done():
+		}
+	}
+	for {
+		sleep(200*time.Millisecond, 1500*time.Millisecond)
+		if ctx.Err() != nil {
+			return
+		}
+		i := p.random.IntN(len(p.workers))
+		p.workers[i].kill(p.t)
+		p.kills++
+		sleep(0, 300*time.Millisecond)
+		p.startWorker(i)
+	}
+}
+
+// settled waits until every message is sent, failed or unknown.
+func (p *proof) settled() {
+	p.t.Helper()
+	open := slices.Clone(p.ids)
+	p.wait("every message settled", func() bool {
+		open = slices.DeleteFunc(open, func(id string) bool {
+			switch p.status(id).State {
+			case outbox.StateSent, outbox.StateFailed, outbox.StateUnknown:
+				return true
+			}
+			return false
+		})
+		return len(open) == 0
+	})
+}
+
+func (p *proof) wait(what string, such func() bool) {
+	p.t.Helper()
+	deadline := time.Now().Add(time.Minute + time.Duration(len(p.ids))*100*time.Millisecond)
+	for !such() {
+		if time.Now().After(deadline) {
+			var all strings.Builder
+			for i, worker := range p.workers {
+				fmt.Fprintf(&all, "worker %d:\n%s", i, worker.output)
+			}
+			require.Failf(p.t, "it never came to be", "%s\n%s", what, all.String())
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func (p *proof) status(id string) outbox.Status {
+	for {
+		status, err := p.outbox.Status(p.t.Context(), id)
+		if err == nil {
+			return status
+		}
+		require.NotErrorIs(p.t, err, outbox.ErrNotFound, "message %s is lost", id)
+		require.NoError(p.t, p.t.Context().Err())
+		p.t.Logf("again, since: %v", err)
+	}
+}
+
+// check compares what the outbox says of every message with what the API has
+// accepted, and counts.
+func (p *proof) check() map[outbox.State]int {
+	p.t.Helper()
+	wamids := map[string][]string{}
+	for _, message := range p.api.Accepted() {
+		wamids[message.CallbackData] = append(wamids[message.CallbackData], message.ID)
+	}
+	counts := map[outbox.State]int{}
+	for _, id := range p.ids {
+		status := p.status(id)
+		counts[status.State]++
+		accepted := wamids[id]
+		assert.LessOrEqual(p.t, len(accepted), 1, "message %s was sent twice", id)
+		switch status.State {
+		case outbox.StateSent:
+			assert.Equal(p.t, []string{status.MessageID}, accepted, "message %s", id)
+		case outbox.StateFailed:
+			assert.Empty(p.t, accepted, "message %s", id)
+			assert.NotNil(p.t, status.Graph, "message %s: %s", id, status.Reason)
+		case outbox.StateUnknown:
+			counts["unknown, accepted"] += len(accepted)
+		default:
+			assert.Failf(p.t, "not settled", "message %s is %s", id, status.State)
+		}
+	}
+	assert.Empty(p.t, p.api.Duplicates())
+	return counts
+}
+
+// settleUnknown has Meta send its webhooks, in disorder and some of them twice,
+// and has what is unknown then, which the API has never seen, sent again.
+func (p *proof) settleUnknown() {
+	p.t.Helper()
+	before := len(p.unknown())
+	p.api.Clear()
+	accepted := p.api.Accepted()
+	accepted = append(accepted, accepted[:len(accepted)/3]...)
+	p.random.Shuffle(len(accepted), func(i, j int) { accepted[i], accepted[j] = accepted[j], accepted[i] })
+	for i, message := range accepted {
+		body := graphtest.StatusWebhook(message, []string{"sent", "delivered", "read"}[i%3])
+		for p.outbox.HandleWebhook(p.t.Context(), body) != nil {
+			require.NoError(p.t, p.t.Context().Err())
+		}
+	}
+	unknown := p.unknown()
+	p.t.Logf("webhooks have settled %d, a person has to decide upon %d", before-len(unknown), len(unknown))
+	for _, status := range unknown {
+		assert.NotEmpty(p.t, p.api.Lost(status.ID), "a webhook has settled every message that was accepted")
+		for p.outbox.Resend(p.t.Context(), status.ID) != nil {
+			require.NoError(p.t, p.t.Context().Err())
+		}
+	}
+	p.settled()
+}
+
+func (p *proof) unknown() []outbox.Status {
+	p.t.Helper()
+	unknown, err := p.outbox.Unknown(p.t.Context())
+	require.NoError(p.t, err)
+	return unknown
+}
+
+// cluster is the servers by name.
+type cluster map[string]*process
+
+func startCluster(t *testing.T) cluster {
+	t.Helper()
+	const size = 3
+	ports, clusterPorts, routes := make([]string, size), make([]string, size), make([]string, size)
+	for i := range size {
+		ports[i], clusterPorts[i] = freePort(t), freePort(t)
+		routes[i] = "nats://127.0.0.1:" + clusterPorts[i]
+	}
+	nodes := cluster{}
+	for i := range size {
+		name := fmt.Sprintf("n%d", i)
+		nodes[name] = start(t, "node", "OUTBOX_TEST_NAME="+name, "OUTBOX_TEST_DIR="+t.TempDir(),
+			"OUTBOX_TEST_PORT="+ports[i], "OUTBOX_TEST_CLUSTER_PORT="+clusterPorts[i],
+			"OUTBOX_TEST_ROUTES="+strings.Join(routes, ","))
+	}
+	return nodes
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	return port
+}
+
+func (c cluster) urls() string {
+	var urls []string
+	for _, node := range c {
+		for _, variable := range node.Env {
+			if port, ok := strings.CutPrefix(variable, "OUTBOX_TEST_PORT="); ok {
+				urls = append(urls, "nats://127.0.0.1:"+port)
+			}
+		}
+	}
+	return strings.Join(urls, ",")
+}
+
+// leader is the server that leads the bucket of records.
+func (p *proof) leader() string {
+	p.t.Helper()
+	stream, err := p.js.Stream(p.t.Context(), "KV_graphretry-outbox-records")
+	require.NoError(p.t, err)
+	info, err := stream.Info(p.t.Context())
+	require.NoError(p.t, err)
+	require.NotNil(p.t, info.Cluster)
+	require.Len(p.t, info.Cluster.Replicas, 2)
+	return info.Cluster.Leader
+}

@@ -1,0 +1,550 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/outbox"
+)
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+func TestMessageIsSentOnceWithItsID(t *testing.T) {
+	b := newBench(t)
+	const id = "order 7/ä.*>"
+	b.enqueue(id, id)
+	queued := b.becomes(id, outbox.StateQueued)
+	assert.Equal(t, phoneNumberID, queued.PhoneNumberID)
+	assert.WithinDuration(t, time.Now(), queued.Enqueued, time.Minute)
+
+	run(t, b.Outbox)
+	status := b.becomes(id, outbox.StateSent)
+	accepted := b.api.Accepted()
+	require.Len(t, accepted, 1)
+	assert.Equal(t, id, accepted[0].CallbackData)
+	assert.Equal(t, accepted[0].ID, status.MessageID)
+	assert.Equal(t, phoneNumberID, accepted[0].PhoneNumberID)
+	assert.Equal(t, id, status.ID)
+	assert.Zero(t, status.Retries)
+	assert.Empty(t, b.log.String())
+}
+
+func TestTemporaryFailureIsTriedAgain(t *testing.T) {
+	b := newBench(t)
+	b.api.AnswerNext(3, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	status := b.becomes("a", outbox.StateSent)
+	assert.Equal(t, 3, status.Retries)
+	assert.Nil(t, status.Graph, "what was overcome is not reported")
+	assert.Equal(t, []string{"a"}, b.api.AcceptedKeys())
+	calls := b.api.Calls()
+	require.Len(t, calls, 4)
+	for i, atLeast := range []time.Duration{20, 40, 80} {
+		assert.GreaterOrEqual(t, calls[i+1].Time.Sub(calls[i].Time), atLeast*time.Millisecond, "the wait before retry %d", i+1)
+	}
+}
+
+func TestNeverCodeFailsForGood(t *testing.T) {
+	b := newBench(t)
+	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeUserExperiment, Details: "No."})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	status := b.becomes("a", outbox.StateFailed)
+	require.NotNil(t, status.Graph)
+	assert.Equal(t, graphretry.CodeUserExperiment, status.Graph.Code)
+	assert.Equal(t, "No.", status.Graph.Details)
+	assert.NotEmpty(t, status.Graph.TraceID)
+	assert.Nil(t, status.Graph.Raw, "it could hold a token")
+	assert.Equal(t, graphretry.ReasonNever.String(), status.Reason)
+
+	b.queueIsEmpty()
+	assert.Contains(t, b.log.String(), "130472")
+	assert.Len(t, b.api.Calls(), 1)
+}
+
+func TestSomethingWentWrongIsRetriedOnceEvenAfterOtherFailures(t *testing.T) {
+	b := newBench(t)
+	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
+	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong})
+	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
+	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	status := b.becomes("a", outbox.StateFailed)
+	assert.Equal(t, graphretry.CodeSomethingWentWrong, status.Graph.Code)
+	assert.Equal(t, 3, status.Retries)
+	assert.Len(t, b.api.Calls(), 4)
+}
+
+func TestMaxRetriesCountsEveryCode(t *testing.T) {
+	b := newBench(t, outbox.WithTransportOptions(graphretry.WithMaxRetries(2)))
+	b.api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodeAPIService})
+	b.api.AnswerNext(9, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	status := b.becomes("a", outbox.StateFailed)
+	assert.Contains(t, status.Reason, graphretry.ReasonRetriesExhausted.String())
+	assert.Len(t, b.api.Calls(), 3)
+}
+
+func TestRetryAfterIsHeeded(t *testing.T) {
+	b := newBench(t)
+	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService, RetryAfter: "1"})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	b.becomes("a", outbox.StateSent)
+	calls := b.api.Calls()
+	require.Len(t, calls, 2)
+	assert.GreaterOrEqual(t, calls[1].Time.Sub(calls[0].Time), time.Second)
+}
+
+// Each of these leaves open whether the message was taken.
+func TestAmbiguousEndIsParkedAndNotSentAgain(t *testing.T) {
+	for name, answer := range map[string]graphtest.Answer{
+		"connection breaks, message taken":     {Fault: graphtest.FaultBreak, Accept: true},
+		"connection breaks, message not taken": {Fault: graphtest.FaultBreak},
+		"gateway gives up waiting":             {Status: http.StatusGatewayTimeout, Accept: true},
+		"success that is cut off":              {Fault: graphtest.FaultTruncate},
+		"error that is cut off":                {Code: graphretry.CodeAPIService, Fault: graphtest.FaultTruncate},
+		"success that is no answer of Meta's":  {Body: []byte("<html>captive portal</html>")},
+		"redirect":                             {Status: http.StatusTemporaryRedirect, Body: []byte{}},
+		"no answer":                            {Fault: graphtest.FaultHang},
+		"answer that never ends":               {Fault: graphtest.FaultStall},
+		"answer that is too long":              {Status: http.StatusBadGateway, Body: make([]byte, 2<<20)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, outbox.WithAttemptTimeout(300*time.Millisecond))
+			b.api.AnswerNext(1, answer)
+			b.enqueue("a")
+			run(t, b.Outbox)
+			parked := b.becomes("a", outbox.StateUnknown)
+			b.enqueue("b")
+			b.becomes("b", outbox.StateSent)
+			assert.NotEmpty(t, parked.Reason)
+			b.queueIsEmpty()
+			assert.Len(t, b.api.Calls(), 2, "one for each message")
+			parked = b.becomes("a", outbox.StateUnknown)
+
+			unknown, err := b.Unknown(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, []outbox.Status{parked}, unknown)
+			assert.Contains(t, b.log.String(), "parked as unknown")
+		})
+	}
+}
+
+func TestDefiniteFailureWithoutGraphErrorFails(t *testing.T) {
+	b := newBench(t)
+	b.api.AnswerNext(1, graphtest.Answer{Status: http.StatusNotFound})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	status := b.becomes("a", outbox.StateFailed)
+	assert.Equal(t, "HTTP 404 without a Graph error", status.Reason)
+	assert.Nil(t, status.Graph)
+}
+
+func TestConnectionThatCannotBeMadeIsTriedAgain(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+
+	b := newBench(t)
+	o := b.open(nil, outbox.WithBaseURL("http://"+address))
+	b.enqueue("a")
+	run(t, o)
+	status := b.until("a", "two retries", func(s outbox.Status) bool { return s.Retries >= 2 })
+	assert.Equal(t, outbox.StateQueued, b.becomes("a", outbox.StateQueued).State)
+	assert.Contains(t, status.Reason, "refused")
+
+	listener, err = net.Listen("tcp", address)
+	require.NoError(t, err)
+	web := &httptest.Server{Listener: listener, Config: &http.Server{Handler: b.api}}
+	web.Start()
+	defer web.Close()
+	b.becomes("a", outbox.StateSent)
+	assert.Equal(t, []string{"a"}, b.api.AcceptedKeys())
+}
+
+func TestServerWhoseCertificateIsRefusedHasNotGotTheMessage(t *testing.T) {
+	b := newBench(t)
+	web := httptest.NewUnstartedServer(b.api)
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	web.StartTLS()
+	defer web.Close()
+	o := b.open(nil, outbox.WithBaseURL(web.URL))
+	b.enqueue("a")
+	run(t, o)
+	status := b.until("a", "a retry", func(s outbox.Status) bool { return s.Retries >= 1 })
+	assert.Contains(t, status.Reason, "certificate")
+}
+
+// Meta's advice for it is 4^n seconds, whatever the schedule.
+func TestPairRateLimitHasItsOwnSchedule(t *testing.T) {
+	b := newBench(t, outbox.WithTransportOptions(graphretry.WithThrottleRetries()))
+	b.api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodePairRateLimitHit})
+	b.enqueue("a")
+	stop := run(t, b.Outbox)
+	status := b.until("a", "two retries", func(s outbox.Status) bool { return s.Retries == 2 })
+	stop()
+	assert.InDelta(t, 4.4, status.NotBefore.Sub(status.Changed).Seconds(), 0.5, "4 s and up to 20 % of jitter")
+	calls := b.api.Calls()
+	require.Len(t, calls, 2)
+	assert.GreaterOrEqual(t, calls[1].Time.Sub(calls[0].Time), time.Second)
+}
+
+func TestLongTextsOfAnErrorAreShortened(t *testing.T) {
+	b := newBench(t)
+	b.api.AnswerNext(1, graphtest.Answer{Code: 100, Message: strings.Repeat("é", 20_000)})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	status := b.becomes("a", outbox.StateFailed)
+	assert.Equal(t, strings.Repeat("é", 512)+"...", status.Graph.Message)
+}
+
+func TestMessageThatIsTooOldFails(t *testing.T) {
+	b := newBench(t, outbox.WithMaxAge(300*time.Millisecond))
+	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
+	b.enqueue("retried", "stood in line")
+	b.enqueue("idle")
+	time.Sleep(50 * time.Millisecond)
+	stop := run(t, b.Outbox)
+	status := b.becomes("retried", outbox.StateFailed)
+	assert.Contains(t, status.Reason, "maximum age")
+	assert.Equal(t, graphretry.CodeAPIService, status.Graph.Code)
+	b.becomes("stood in line", outbox.StateFailed)
+	b.becomes("idle", outbox.StateFailed)
+	stop()
+
+	b.enqueue("late")
+	time.Sleep(400 * time.Millisecond)
+	before := len(b.api.Calls())
+	run(t, b.Outbox)
+	b.becomes("late", outbox.StateFailed)
+	assert.Len(t, b.api.Calls(), before, "what is too old is not sent")
+	b.queueIsEmpty()
+}
+
+func TestAgeRunsOutInTheLineOfAnOutage(t *testing.T) {
+	b := newBench(t, outbox.WithMaxAge(500*time.Millisecond), outbox.WithTransportOptions(
+		graphretry.WithOutageThreshold(1), graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
+	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
+	run(t, b.Outbox)
+	b.enqueue("shuts the gate")
+	b.until("shuts the gate", "failed for want of time", func(s outbox.Status) bool { return s.State == outbox.StateFailed })
+	b.enqueue("waits")
+	status := b.becomes("waits", outbox.StateFailed)
+	assert.Contains(t, status.Reason, "maximum age")
+	require.NotNil(t, status.Graph, "the answer that began the outage")
+	assert.Equal(t, graphretry.CodeAPIService, status.Graph.Code)
+	assert.Len(t, b.api.Calls(), 1)
+}
+
+func TestPanicOfTheNextRoundTripperParksTheMessage(t *testing.T) {
+	b := newBench(t)
+	var calls atomic.Int32
+	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+		if calls.Add(1) == 1 {
+			panic("out of cheese")
+		}
+		return http.DefaultTransport.RoundTrip(req)
+	}))
+	b.enqueue("a")
+	run(t, o)
+	assert.Contains(t, b.becomes("a", outbox.StateUnknown).Reason, "out of cheese")
+	b.enqueue("b")
+	b.becomes("b", outbox.StateSent)
+	assert.Contains(t, b.log.String(), "run_test.go", "the stack is logged")
+}
+
+func TestAccessTokenIsSentAndNowhereElse(t *testing.T) {
+	const token = "EAAsecretEAA"
+	b := newBench(t)
+	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+		if got := req.Header.Get("Authorization"); got != "Bearer "+token {
+			return nil, errors.New("wrong authorization")
+		}
+		return nil, fmt.Errorf("no route for %v", req.Header)
+	}), outbox.WithAccessToken(token))
+	b.enqueue("a")
+	run(t, o)
+	status := b.becomes("a", outbox.StateUnknown)
+	assert.Contains(t, status.Reason, "no route for")
+	assert.NotContains(t, status.Reason, token)
+	assert.NotContains(t, b.log.String(), token)
+}
+
+func TestGraphErrorThatEchoesTheTokenIsBlanked(t *testing.T) {
+	const token = "EAAsecretEAA"
+	b := newBench(t, outbox.WithAccessToken(token))
+	b.api.AnswerNext(1, graphtest.Answer{Code: 190, Message: "Malformed access token " + token})
+	b.enqueue("a")
+	run(t, b.Outbox)
+	status := b.becomes("a", outbox.StateFailed)
+	assert.Contains(t, status.Graph.Message, "Malformed access token")
+	assert.NotContains(t, fmt.Sprintf("%+v", status.Graph)+b.log.String(), token)
+}
+
+func TestStopBringsAnAttemptToItsEnd(t *testing.T) {
+	b := newBench(t)
+	b.api.SetLatency(500 * time.Millisecond)
+	b.enqueue("a")
+	stop := run(t, b.Outbox)
+	b.becomes("a", outbox.StateSending)
+	began := time.Now()
+	stop()
+	assert.Less(t, time.Since(began), patience)
+	status, err := b.Status(t.Context(), "a")
+	require.NoError(t, err)
+	assert.Equal(t, outbox.StateSent, status.State)
+	assert.NotEmpty(t, status.MessageID)
+}
+
+func TestStopBoundsAnAttemptThatHangs(t *testing.T) {
+	b := newBench(t, outbox.WithAttemptTimeout(300*time.Millisecond))
+	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultHang})
+	b.enqueue("a")
+	stop := run(t, b.Outbox)
+	b.becomes("a", outbox.StateSending)
+	stop()
+	status, err := b.Status(t.Context(), "a")
+	require.NoError(t, err)
+	assert.Equal(t, outbox.StateUnknown, status.State)
+}
+
+// An outage is what one Outbox sees; another machine's may be over already.
+func TestOutboxThatWaitsForTheAPIHoldsOneMessageAndLetsItGo(t *testing.T) {
+	b := newBench(t, outbox.WithTransportOptions(
+		graphretry.WithOutageThreshold(1), graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
+	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
+	stop := run(t, b.Outbox)
+	b.enqueue("shuts the gate")
+	b.until("shuts the gate", "refused", func(s outbox.Status) bool { return s.Retries == 1 })
+	ids := []string{"a", "b", "c", "d", "e", "f"}
+	b.enqueue(ids...)
+	require.Eventually(t, func() bool { return b.delivered() > 1 }, patience, time.Millisecond, "one of them stands in line")
+	for _, id := range ids {
+		status := b.becomes(id, outbox.StateQueued)
+		assert.Zero(t, status.Retries, "standing in line is no attempt")
+	}
+	assert.Len(t, b.api.Calls(), 1)
+
+	b.api.Clear()
+	run(t, b.open(nil))
+	require.Eventually(t, func() bool { return b.api.Totals().Accepted == len(ids)-1 }, patience, time.Millisecond)
+	began := time.Now()
+	stop()
+	assert.Less(t, time.Since(began), 5*time.Second, "who stands in line leaves at once")
+	for _, id := range ids {
+		b.becomes(id, outbox.StateSent)
+	}
+}
+
+func TestAttemptThatTakesLongerThanAckWaitIsLeftAlone(t *testing.T) {
+	b := newBench(t, outbox.WithAckWait(time.Second), outbox.WithAttemptTimeout(patience))
+	b.api.SetLatency(3 * time.Second)
+	b.enqueue("a")
+	run(t, b.Outbox)
+	b.becomes("a", outbox.StateSent)
+	assert.NotContains(t, b.log.String(), "parked", "the worker gives signs of life")
+}
+
+func TestOutageStopsThePullingAndLosesNothing(t *testing.T) {
+	b := newBench(t, outbox.WithWorkers(4), outbox.WithTransportOptions(graphretry.WithOutageThreshold(4)))
+	const n = 200
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("m%d", i)
+	}
+	b.enqueue(ids...)
+	b.api.DownAfter(0, 2*time.Second, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	run(t, b.Outbox)
+	for _, id := range ids {
+		b.becomes(id, outbox.StateSent)
+	}
+	totals := b.api.Totals()
+	assert.Equal(t, n, totals.Accepted)
+	assert.Zero(t, totals.Duplicates)
+	// 4 to shut the gate, what was under way then, and a probe every 80 ms or so;
+	// without the gate it would be hundreds.
+	assert.LessOrEqual(t, totals.WhileDown, 50)
+	t.Logf("%d calls while the API was down for 2 s, with %d messages in the queue", totals.WhileDown, n)
+}
+
+func TestMessagesThatCannotBeReadAreTakenOut(t *testing.T) {
+	b := newBench(t)
+	js := b.server.JetStream()
+	for _, poison := range []string{"", "[]", `{"id":""}`, `{"id":"x","generation":-1}`, `{"id":"y"}`, "\xff"} {
+		_, err := js.Publish(t.Context(), "graphretry-outbox.messages", []byte(poison))
+		require.NoError(t, err)
+	}
+	b.enqueue("a")
+	run(t, b.Outbox)
+	b.becomes("a", outbox.StateSent)
+	b.queueIsEmpty()
+	assert.Equal(t, 6, strings.Count(b.log.String(), "cannot be read"))
+}
+
+func TestRecordThatCannotBeReadIsNotSent(t *testing.T) {
+	b := newBench(t)
+	b.enqueue("a", "b")
+	bucket, err := b.server.JetStream().KeyValue(t.Context(), "graphretry-outbox-records")
+	require.NoError(t, err)
+	_, err = bucket.Put(t.Context(), "message.YQ", []byte(`{"id":"a","state":"sending"}`))
+	require.NoError(t, err)
+	_, err = b.Status(t.Context(), "a")
+	assert.ErrorContains(t, err, "not in a form that this version reads")
+	run(t, b.Outbox)
+	b.becomes("b", outbox.StateSent)
+	b.queueIsEmpty()
+	assert.Equal(t, []string{"b"}, b.api.AcceptedKeys())
+}
+
+// The duplicate window of JetStream is over after two minutes; what is published
+// again then is a copy that only the record can tell.
+func TestCopiesInTheQueueAreOneMessage(t *testing.T) {
+	b := newBench(t)
+	b.api.SetLatency(50 * time.Millisecond)
+	b.enqueue("a")
+	js := b.server.JetStream()
+	queue, err := js.Stream(t.Context(), "graphretry-outbox")
+	require.NoError(t, err)
+	original, err := queue.GetMsg(t.Context(), 1)
+	require.NoError(t, err)
+	for range 5 {
+		_, err := js.Publish(t.Context(), original.Subject, original.Data)
+		require.NoError(t, err)
+	}
+	run(t, b.Outbox)
+	b.becomes("a", outbox.StateSent)
+	b.queueIsEmpty()
+	assert.Equal(t, []string{"a"}, b.api.AcceptedKeys())
+	assert.Equal(t, outbox.StateSent, b.becomes("a", outbox.StateSent).State)
+}
+
+func TestMessageWithoutARecordIsSent(t *testing.T) {
+	b := newBench(t)
+	message := fmt.Sprintf(`{"id":"a","phone_number_id":%q,"payload":%s,"enqueued":%q}`,
+		phoneNumberID, payload("hello"), time.Now().Format(time.RFC3339Nano))
+	_, err := b.server.JetStream().Publish(t.Context(), "graphretry-outbox.messages", []byte(message))
+	require.NoError(t, err)
+	run(t, b.Outbox)
+	require.Eventually(t, func() bool { return b.api.Totals().Accepted == 1 }, patience, time.Millisecond)
+	b.becomes("a", outbox.StateSent)
+	b.enqueue("a")
+	b.queueIsEmpty()
+	assert.Equal(t, 1, b.api.Totals().Accepted, "the record that the worker made stands for the id")
+}
+
+func TestSeveralOutboxesShareTheWork(t *testing.T) {
+	b := newBench(t)
+	b.api.SetLatency(20 * time.Millisecond)
+	var perOutbox [3]atomic.Int32
+	const n = 60
+	for i := range n {
+		b.enqueue(fmt.Sprint(i))
+	}
+	for i := range perOutbox {
+		run(t, b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+			perOutbox[i].Add(1)
+			return http.DefaultTransport.RoundTrip(req)
+		})))
+	}
+	for i := range n {
+		b.becomes(fmt.Sprint(i), outbox.StateSent)
+	}
+	assert.Equal(t, n, b.api.Totals().Accepted)
+	assert.Zero(t, b.api.Totals().Duplicates)
+	for i := range perOutbox {
+		assert.Positive(t, perOutbox[i].Load(), "outbox %d", i)
+	}
+}
+
+func TestMessagesOutliveTheServer(t *testing.T) {
+	dir := t.TempDir()
+	server, err := outbox.Embedded(dir)
+	require.NoError(t, err)
+	api := graphtest.New()
+	o, err := outbox.Open(t.Context(), server.JetStream(), api, fast()...)
+	require.NoError(t, err)
+	require.NoError(t, o.Enqueue(t.Context(), "a", phoneNumberID, payload("a")))
+	require.NoError(t, o.Close())
+	require.NoError(t, server.Close())
+
+	server, err = outbox.Embedded(dir)
+	require.NoError(t, err)
+	defer server.Close()
+	o, err = outbox.Open(t.Context(), server.JetStream(), api, fast()...)
+	require.NoError(t, err)
+	defer o.Close()
+	run(t, o)
+	require.Eventually(t, func() bool {
+		status, err := o.Status(t.Context(), "a")
+		return err == nil && status.State == outbox.StateSent
+	}, patience, time.Millisecond)
+	assert.Equal(t, []string{"a"}, api.AcceptedKeys())
+}
+
+func TestCloseEndsRunAndRefusesEveryCall(t *testing.T) {
+	b := newBench(t)
+	b.enqueue("a")
+	done := make(chan error, 1)
+	go func() { done <- b.Run(context.Background()) }()
+	b.becomes("a", outbox.StateSent)
+	require.NoError(t, b.Close())
+	require.NoError(t, <-done)
+	require.NoError(t, b.Close(), "closing again does nothing")
+
+	ctx := t.Context()
+	assert.ErrorIs(t, b.Run(ctx), outbox.ErrClosed)
+	assert.ErrorIs(t, b.Enqueue(ctx, "b", phoneNumberID, payload("b")), outbox.ErrClosed)
+	_, err := b.Status(ctx, "a")
+	assert.ErrorIs(t, err, outbox.ErrClosed)
+	_, err = b.Unknown(ctx)
+	assert.ErrorIs(t, err, outbox.ErrClosed)
+	assert.ErrorIs(t, b.Resend(ctx, "a"), outbox.ErrClosed)
+	assert.ErrorIs(t, b.Drop(ctx, "a"), outbox.ErrClosed)
+	assert.ErrorIs(t, b.HandleWebhook(ctx, graphtest.StatusWebhook(graphtest.Message{CallbackData: "a"}, "sent")), outbox.ErrClosed)
+}
+
+// delivered is how many messages the queue has delivered for the first time.
+func (b *bench) delivered() uint64 {
+	b.t.Helper()
+	consumer, err := b.server.JetStream().Consumer(b.t.Context(), "graphretry-outbox", "workers")
+	require.NoError(b.t, err)
+	return consumer.CachedInfo().Delivered.Stream
+}
+
+// queueIsEmpty waits until nothing is left to deliver.
+func (b *bench) queueIsEmpty() {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		queue, err := b.server.JetStream().Stream(b.t.Context(), "graphretry-outbox")
+		require.NoError(b.t, err)
+		left := queue.CachedInfo().State.Msgs
+		if left == 0 {
+			return
+		}
+		require.True(b.t, time.Now().Before(deadline), "%d messages are left in the queue\n%s", left, b.log)
+		time.Sleep(5 * time.Millisecond)
+	}
+}

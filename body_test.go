@@ -477,7 +477,10 @@ func (failingCloser) Close() error { return errCause }
 func TestBodyIsSentOnAfterAnEarlyAnswer(t *testing.T) {
 	for _, early := range []reply{success, down, {err: errReset}} {
 		const size = 256 << 10
-		body := &watchedBody{from: io.NopCloser(strings.NewReader(strings.Repeat("x", size)))}
+		half := strings.Repeat("x", size/2)
+		// Its end does not come before the answer, or the call could be repeated.
+		answered := make(endsWhenClosed)
+		body := &watchedBody{from: io.NopCloser(io.MultiReader(strings.NewReader(half), answered, strings.NewReader(half)))}
 		sent := make(chan int64)
 		attempts := 0
 		api := script(early)
@@ -499,6 +502,7 @@ func TestBodyIsSentOnAfterAnEarlyAnswer(t *testing.T) {
 		require.NoError(t, err)
 		transport := newTransport(t, next, graphretry.WithInitialInterval(time.Nanosecond))
 		resp, err := transport.RoundTrip(req)
+		close(answered)
 		if early.err == nil {
 			require.NoError(t, err)
 			assert.Equal(t, early.status, resp.StatusCode)
@@ -510,6 +514,14 @@ func TestBodyIsSentOnAfterAnEarlyAnswer(t *testing.T) {
 		assert.Equal(t, 1, attempts)
 		assert.Equal(t, 1, body.closed())
 	}
+}
+
+// endsWhenClosed is a reader that ends when the channel is closed.
+type endsWhenClosed chan struct{}
+
+func (e endsWhenClosed) Read([]byte) (int, error) {
+	<-e
+	return 0, io.EOF
 }
 
 func TestEmptyBodyWithoutGetBodyIsSentAgain(t *testing.T) {

@@ -969,3 +969,28 @@ func TestContractHoldsForACallWhoseTimeRunsOutInLine(t *testing.T) {
 		}
 	}
 }
+
+func TestTurnOfACallThatCannotBeRepeatedIsPassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &witness{next: script(down, success)}
+		transport := newTransport(t, w, graphretry.WithJitter(0), graphretry.WithOutageThreshold(1), patiently)
+		var calls sync.WaitGroup
+		calls.Go(func() {
+			ctx := graphretry.ContextWithOptions(t.Context(), graphretry.WithMaxElapsedTime(10*time.Second))
+			req := newWatchedRequest(t, ctx, http.MethodPost, withGetBody)
+			req.GetBody = func() (io.ReadCloser, error) { return nil, errCause }
+			resp, err := transport.RoundTrip(req.Request)
+			if assert.NoError(t, err) {
+				assert.Equal(t, down.status, resp.StatusCode)
+				assert.NoError(t, resp.Body.Close())
+			}
+		})
+		time.Sleep(2 * time.Second)
+		resp, err := transport.RoundTrip(newWatchedRequest(t, t.Context(), http.MethodPost, withGetBody).Request)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, resp.StatusCode)
+		require.NoError(t, resp.Body.Close())
+		calls.Wait()
+		assert.Equal(t, seconds(5), w.waits(), "the probe is sent when it is due, by whoever is next")
+	})
+}

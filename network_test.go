@@ -144,14 +144,16 @@ func TestHopelessFailureIsNeverRetried(t *testing.T) {
 					func(err error) error { return fmt.Errorf("send: %w", err) },
 					func(err error) error { return dialError(err) },
 				} {
-					w := &witness{next: script(reply{err: wrap(test.err)})}
-					req := newWatchedRequest(t, t.Context(), method, noBody)
-					if test.change != nil {
-						test.change(req.Request)
-					}
-					end := callUnderContract(t, newTransport(t, w, allOptIns...), w, req)
-					assert.ErrorIs(t, end.err, test.err)
-					assert.Len(t, w.seen(), 1)
+					synctest.Test(t, func(t *testing.T) {
+						w := &witness{next: script(reply{err: wrap(test.err)})}
+						req := newWatchedRequest(t, t.Context(), method, noBody)
+						if test.change != nil {
+							test.change(req.Request)
+						}
+						end := callUnderContract(t, newTransport(t, w, allOptIns...), w, req)
+						assert.ErrorIs(t, end.err, test.err)
+						assert.Len(t, w.seen(), 1)
+					})
 				}
 			})
 		}

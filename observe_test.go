@@ -475,13 +475,27 @@ func TestMethodThatIsLeftOutIsLoggedAsGET(t *testing.T) {
 	assert.Equal(t, "GET", records(t, &log)[0]["method"])
 }
 
-func TestLoggerIsAskedForItsLevelFirst(t *testing.T) {
-	var log bytes.Buffer
-	transport, err := graphretry.NewTransport(failing(),
-		graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
-	require.NoError(t, err)
-	sentStatus(t, transport, t.Context())
-	assert.Empty(t, log.String(), "what is not retried is told at Info")
+func TestNothingIsPutIntoWordsForALevelThatIsNotLogged(t *testing.T) {
+	failure := new(countedError)
+	next := roundTripper(func(*http.Request) (*http.Response, error) { return nil, failure })
+	for level, words := range map[slog.Level]int{slog.LevelInfo: 1, slog.LevelWarn: 0} {
+		failure.texts = 0
+		var log bytes.Buffer
+		transport, err := graphretry.NewTransport(next, graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: level}))))
+		require.NoError(t, err)
+		_, err = transport.RoundTrip(message(t, t.Context()))
+		require.Same(t, failure, err)
+		assert.Len(t, records(t, &log), words, "what is not retried is told at Info; logged is %v", level)
+		assert.Equal(t, words, failure.texts, "logged is %v", level)
+	}
+}
+
+// countedError counts how often it is put into words.
+type countedError struct{ texts int }
+
+func (e *countedError) Error() string {
+	e.texts++
+	return "broken"
 }
 
 func TestErrorIsLoggedAsAGroupOfItsFields(t *testing.T) {

@@ -86,7 +86,7 @@ func carriers() map[string]carrier {
 		"access_token with a semicolon": {query("access_token=s3cr3t;t0k3n"), []string{"s3cr3t;t0k3n"}},
 		"access_token escaped badly":    {query("access_token=s3cr3t%zzt0k3n"), []string{"s3cr3t%zzt0k3n"}},
 		"access_token with an =":        {query("access_token=s3cr3t=="), []string{"s3cr3t=="}},
-		"access_token, name escaped":    {query("access%5Ftoken=s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
+		"access_token, name escaped":    {query("access_%74oken=s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
 		"appsecret_proof":               {query("appsecret_proof=0123456789abcdef"), []string{"0123456789abcdef"}},
 		"client_secret":                 {query("client_id=77&client_secret=s3cr3t"), []string{"s3cr3t"}},
 		"input_token":                   {query("input_token=s3cr3t-in&access_token=s3cr3t-ac"), []string{"s3cr3t-in", "s3cr3t-ac"}},
@@ -100,6 +100,10 @@ func carriers() map[string]carrier {
 		"password that is escaped": {
 			func(req *http.Request) { req.URL.User = url.UserPassword("us3rname", "p4ss w0rd/?#@!") },
 			[]string{"p4ss w0rd/?#@!", "p4ss%20w0rd%2F%3F%23%40%21"},
+		},
+		"user that is escaped": {
+			func(req *http.Request) { req.URL.User = url.UserPassword("us3r/n@me", "p4ssw0rd") },
+			[]string{"us3r/n@me", "us3r%2Fn%40me", "p4ssw0rd"},
 		},
 		"user alone":         {func(req *http.Request) { req.URL.User = url.User("s3cr3t-t0k3n") }, []string{"s3cr3t-t0k3n"}},
 		"Bearer":             {header("Authorization", "Bearer s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},

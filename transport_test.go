@@ -588,6 +588,34 @@ func TestTimeoutOfTheClientInLineIsADeadline(t *testing.T) {
 	})
 }
 
+// announced is a context whose timer is late: its deadline is over, and it is
+// not done yet.
+type announced struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c announced) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func TestCancelThatClosesAtTheDeadlineIsADeadline(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			transport := newTransport(t, script(down), graphretry.WithOutageThreshold(1), graphretry.WithJitter(0))
+			shutGate(t, transport)
+			var other sync.WaitGroup
+			other.Go(func() { sendAs(t, transport, 6*time.Second, 2) })
+			time.Sleep(time.Second)
+			ctx := announced{t.Context(), time.Now().Add(6 * time.Second)}
+			req := newWatchedRequest(t, ctx, http.MethodPost, withGetBody)
+			closeCancelAfter(6 * time.Second)(req.Request)
+			_, err := transport.RoundTrip(req.Request)
+			other.Wait()
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.NotErrorIs(t, err, context.Canceled)
+		})
+	}
+}
+
 // messageServer answers each path by its script, over real HTTP/1.1.
 type messageServer struct {
 	*httptest.Server

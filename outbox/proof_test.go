@@ -67,6 +67,7 @@ type proof struct {
 
 	workers [3]*process
 	kills   int
+	stalls  int
 }
 
 func newProof(t *testing.T) *proof {
@@ -135,9 +136,10 @@ func (p *proof) prove(disaster func()) {
 	p.settled()
 	stopKilling()
 	killing.Wait()
+	p.quiet()
 	end := p.check()
-	p.t.Logf("after %.0f s: %d messages, %d calls (%d while the API was down), %d workers killed",
-		time.Since(began).Seconds(), len(p.ids), p.api.Totals().Calls, p.api.Totals().WhileDown, p.kills)
+	p.t.Logf("after %.0f s: %d messages, %d calls (%d while the API was down), %d workers killed, %d frozen",
+		time.Since(began).Seconds(), len(p.ids), p.api.Totals().Calls, p.api.Totals().WhileDown, p.kills, p.stalls)
 	p.t.Logf("%d accepted, %d of them twice; %d sent, %d failed, %d unknown (%d of them had been accepted), 0 lost",
 		p.api.Totals().Accepted, p.api.Totals().Duplicates, end[outbox.StateSent], end[outbox.StateFailed], end[outbox.StateUnknown], end["unknown, accepted"])
 	assert.NotZero(p.t, end["unknown, accepted"], "no answer was lost: the proof proves little")
@@ -203,7 +205,7 @@ func (p *proof) enqueue() {
 }
 
 // killWorkers kills one worker after another, at random moments, and starts it
-// anew.
+// anew. Some it freezes for a while.
 func (p *proof) killWorkers(ctx context.Context) {
 	sleep := func(atLeast, atMost time.Duration) {
 		select {
@@ -217,6 +219,14 @@ func (p *proof) killWorkers(ctx context.Context) {
 			return
 		}
 		i := p.random.IntN(len(p.workers))
+		if p.random.IntN(5) == 0 {
+			// Longer than AckWait, so that JetStream takes it for dead.
+			assert.NoError(p.t, p.workers[i].stall())
+			p.stalls++
+			sleep(3*time.Second, 5*time.Second)
+			assert.NoError(p.t, p.workers[i].resume())
+			continue
+		}
 		p.workers[i].kill(p.t)
 		p.kills++
 		sleep(0, 300*time.Millisecond)
@@ -238,6 +248,20 @@ func (p *proof) settled() {
 		})
 		return len(open) == 0
 	})
+}
+
+// quiet waits until nothing is on its way any more: a worker that was frozen may
+// go on with an attempt whose message was parked meanwhile.
+func (p *proof) quiet() {
+	p.t.Helper()
+	calls, since := p.api.Totals().Calls, time.Now()
+	p.wait("no call for two seconds", func() bool {
+		if now := p.api.Totals().Calls; now != calls {
+			calls, since = now, time.Now()
+		}
+		return time.Since(since) > 2*time.Second
+	})
+	p.settled()
 }
 
 func (p *proof) wait(what string, such func() bool) {

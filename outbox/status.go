@@ -99,9 +99,10 @@ func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 
 // Resend puts a message that is unknown or failed back into the queue, as if it
 // were new: its age and its retries begin again. It is for a person, or a
-// program, that knows that the message was not sent. If it was, the receiver
-// gets it twice. Repeating Resend is safe: a message that is queued already
-// stays there once.
+// program, that knows that the message was not sent, and that nobody is about to
+// send it: a worker whose machine was frozen in the middle of an attempt still
+// makes it when it awakes. Otherwise the receiver gets it twice. Repeating Resend
+// is safe: a message that is queued already stays there once.
 //
 // The error says so if the message is being sent or was sent, wraps
 // [ErrNotFound] if there is none, and [ErrClosed] after Close. After any other

@@ -13,9 +13,9 @@ import (
 var ErrOutage = errors.New("graphretry: the API is down and the call cannot wait until it is back")
 
 // WaitError is the error of a call that ended while it waited: for its next
-// attempt, or in the line of an outage. It gives nothing to retry: who was sent
-// and has a response, gets the response instead, unless the caller itself ended
-// the call.
+// attempt, or in the line of an outage. A call that runs out of time gets its
+// last response instead, if it was ever sent; a WaitError then means that the
+// caller itself ended the call.
 type WaitError struct {
 	// Err is why the wait ended: [context.Canceled] or
 	// [context.DeadlineExceeded], with [context.Cause] where that says more, or

@@ -31,8 +31,8 @@ type Event struct {
 	// Wait is the time until the next attempt for [EventRetrying], how long the
 	// outage lasted for [EventOutageEnded], and otherwise 0.
 	Wait time.Duration
-	// Reason is why it is, or is not, retried. It has a meaning for
-	// [EventRetrying], [EventGaveUp] and [EventNotRetried] only.
+	// Reason is why it is, or is not, retried: for [EventRetrying], [EventGaveUp]
+	// and [EventNotRetried], and otherwise 0.
 	Reason Reason
 	// Time is when it happened.
 	Time time.Time

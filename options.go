@@ -238,6 +238,7 @@ func WithoutRetryOn(codes ...Code) Option {
 // https://developers.facebook.com/docs/graph-api/overview/rate-limiting). The
 // limit on one sender and one recipient, 131056, has a schedule of its own in
 // place of ours, as Meta advises: 1 s, 4 s, 16 s, 64 s and on by the factor 4.
+// A schedule of the caller's ([WithBackOff]) stays in force for it.
 //
 // The limits for which Meta punishes or blocks for days are not among these:
 // 131048, 131049, 131050, 131064, 130403 and 133016.

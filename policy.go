@@ -43,7 +43,7 @@ type Reason int
 
 const (
 	// ReasonNotRetried: the code is none of those that are retried.
-	ReasonNotRetried Reason = iota
+	ReasonNotRetried Reason = iota + 1
 	// ReasonNever: the code, or a WhatsApp code in the subcode, is of
 	// [ClassParameter] or [ClassExperiment], and no option can have it retried.
 	ReasonNever
@@ -100,7 +100,7 @@ var reasonTexts = [...]string{
 
 // String gives the reason in a few words.
 func (r Reason) String() string {
-	if r < 0 || int(r) >= len(reasonTexts) {
+	if r < ReasonNotRetried || int(r) >= len(reasonTexts) {
 		return "Reason(" + strconv.Itoa(int(r)) + ")"
 	}
 	return reasonTexts[r]
@@ -228,7 +228,7 @@ func (s schedule) skip(n int) {
 // ended. retries is how often this code was retried already.
 func (s schedule) next(code Code, retries int, retryAfter time.Duration) (time.Duration, bool) {
 	var interval time.Duration
-	if code == CodePairRateLimitHit {
+	if code == CodePairRateLimitHit && s.own {
 		interval = pairInterval(retries)
 	} else if interval = s.backOff.NextBackOff(); interval < 0 {
 		return 0, false

@@ -610,9 +610,20 @@ func TestReasonIsNamedInWords(t *testing.T) {
 	for reason, text := range map[graphretry.Reason]string{
 		graphretry.ReasonTransient:  "temporary failure",
 		graphretry.ReasonNever:      "this code is never retried",
-		graphretry.ReasonOutage + 1: "Reason(15)",
+		graphretry.ReasonOutage + 1: "Reason(16)",
+		0:                           "Reason(0)",
 		-1:                          "Reason(-1)",
 	} {
 		assert.Equal(t, text, reason.String())
 	}
+}
+
+func TestPairRateLimitFollowsAScheduleOfTheCallers(t *testing.T) {
+	policy, err := graphretry.NewPolicy(graphretry.WithThrottleRetries(), graphretry.WithBackOff(func() backoff.BackOff {
+		return &listedWaits{waits: []time.Duration{time.Minute}}
+	}))
+	require.NoError(t, err)
+	limited := &graphretry.Error{Code: graphretry.CodePairRateLimitHit}
+	assert.Equal(t, graphretry.Decision{Retry: true, Wait: time.Minute, Reason: graphretry.ReasonThrottle}, policy.Decide(limited, 0))
+	assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted}, policy.Decide(limited, 1), "it has stopped")
 }

@@ -219,7 +219,7 @@ func (p *proof) killWorkers(ctx context.Context) {
 			return
 		}
 		i := p.random.IntN(len(p.workers))
-		if p.random.IntN(5) == 0 {
+		if p.kills > 0 && p.random.IntN(5) == 0 {
 			// Longer than AckWait, so that JetStream takes it for dead.
 			assert.NoError(p.t, p.workers[i].stall())
 			p.stalls++

@@ -54,8 +54,8 @@ func requirePlain(t *testing.T, text string) {
 	}
 }
 
-// interrupt is a writer that ends the context, as Ctrl-C does, soon after a text
-// has been printed.
+// interrupt is a writer that ends the context, as Ctrl-C does, once a text has
+// been printed.
 type interrupt struct {
 	strings.Builder
 	at     string
@@ -65,12 +65,12 @@ type interrupt struct {
 func (i *interrupt) Write(p []byte) (int, error) {
 	n, err := i.Builder.Write(p)
 	if strings.Contains(i.String(), i.at) {
-		time.AfterFunc(50*time.Millisecond, i.cancel)
+		i.cancel()
 	}
 	return n, err
 }
 
-// interrupted runs the program, and ends it soon after a text has been printed.
+// interrupted runs the program, and ends it once a text has been printed.
 func interrupted(t *testing.T, at string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -84,7 +84,7 @@ func interrupted(t *testing.T, at string, args ...string) result {
 func TestMessageIsDeliveredAfterTheOutage(t *testing.T) {
 	t.Parallel()
 	for _, code := range []graphretry.Code{graphretry.CodeAPIService, graphretry.CodeServiceUnavailable} {
-		r := outage(t.Context(), nil, "-speed", "50", "-code", fmt.Sprint(int(code)))
+		r := outage(t.Context(), nil, "-speed", "20", "-code", fmt.Sprint(int(code)))
 		assert.Equal(t, exitDelivered, r.exit)
 		requirePlain(t, r.stdout)
 		assert.Empty(t, r.stderr)
@@ -109,7 +109,7 @@ func TestMessageIsDeliveredAtOnceWithoutAnOutage(t *testing.T) {
 func TestCodeThatIsNeverRetriedIsSentOnceAndItsAnswerIsIntact(t *testing.T) {
 	t.Parallel()
 	for _, code := range []graphretry.Code{graphretry.CodeParameterInvalid, graphretry.CodeUserExperiment} {
-		r := outage(t.Context(), nil, "-speed", "50", "-code", fmt.Sprint(int(code)))
+		r := outage(t.Context(), nil, "-speed", "50", "-outage", "5m", "-code", fmt.Sprint(int(code)))
 		assert.Equal(t, exitNotDelivered, r.exit)
 		requirePlain(t, r.stdout)
 		assert.Contains(t, r.stdout, "not retried: this code is never retried")
@@ -128,11 +128,11 @@ func TestCodeThatIsNeverRetriedIsSentOnceAndItsAnswerIsIntact(t *testing.T) {
 
 func TestSomethingWentWrongIsRetriedOnce(t *testing.T) {
 	t.Parallel()
-	short := outage(t.Context(), nil, "-speed", "50", "-code", "131000", "-outage", "4s")
+	short := outage(t.Context(), nil, "-speed", "10", "-code", "131000", "-outage", "4s")
 	assert.Equal(t, exitDelivered, short.exit)
 	assert.Contains(t, short.stdout, "attempt 2 HTTP 200, delivered")
 
-	long := outage(t.Context(), nil, "-speed", "50", "-code", "131000", "-outage", "60s")
+	long := outage(t.Context(), nil, "-speed", "50", "-code", "131000", "-outage", "5m")
 	assert.Equal(t, exitNotDelivered, long.exit)
 	assert.Contains(t, long.stdout, "gave up: no retries left")
 	assert.Contains(t, long.stdout, "The API saw 2 calls,")
@@ -141,7 +141,9 @@ func TestSomethingWentWrongIsRetriedOnce(t *testing.T) {
 
 func TestManySendersLoseNothingAndSendNothingTwice(t *testing.T) {
 	t.Parallel()
-	r := outage(t.Context(), nil, "-senders", "2", "-speed", "10", "-outage", "12s")
+	// Enough time for 20 answers while the API is down, however busy the machine.
+	// The rest, and most of the test's time, is the pace of the recovery.
+	r := outage(t.Context(), nil, "-senders", "2", "-speed", "10", "-outage", "20s")
 	assert.Equal(t, exitDelivered, r.exit)
 	requirePlain(t, r.stdout)
 	assert.Regexp(t, ` 1 s  up +\d+ +\d+ +\d+`, r.stdout)
@@ -198,10 +200,19 @@ func TestInterruptedInAWaitItSaysThatNothingIsOnItsWay(t *testing.T) {
 
 func TestInterruptedOnTheWayItSaysThatNobodyKnows(t *testing.T) {
 	t.Parallel()
-	// At this speed an answer takes half a second.
-	r := interrupted(t, "one client.Do", "-speed", "0.1")
-	assert.Equal(t, exitNotDelivered, r.exit)
-	assert.Contains(t, flat(r.stdout), "Interrupted while attempt 1 was on its way: whether the API took the message, nobody here can know.")
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultHang})
+	ctx, cancel := context.WithCancel(t.Context())
+	host, stop, err := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		api.ServeHTTP(w, r)
+	}))
+	require.NoError(t, err)
+	defer stop()
+	var stdout strings.Builder
+	exit := sendOne(ctx, &screen{out: &stdout}, settings{speed: 1, to: "16505551234"}, destination{url: "http://" + host + "/1/messages"}, api)
+	assert.Equal(t, exitNotDelivered, exit)
+	assert.Contains(t, flat(stdout.String()), "Interrupted while attempt 1 was on its way: whether the API took the message, nobody here can know.")
 }
 
 func TestInterruptedSendersSayWhatWaited(t *testing.T) {
@@ -344,7 +355,7 @@ func TestTerminalHasColoursAndACountdownInPlace(t *testing.T) {
 	for _, colours := range []bool{true, false} {
 		api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
 		var stdout strings.Builder
-		exit := sendOne(t.Context(), &screen{out: &stdout, inPlace: true, colours: colours}, settings{speed: 10, to: "16505551234"},
+		exit := sendOne(t.Context(), &screen{out: &stdout, inPlace: true, colours: colours}, settings{speed: 5, to: "16505551234"},
 			destination{url: "http://" + host + "/1/messages"}, api)
 		assert.Equal(t, exitDelivered, exit)
 		assert.Regexp(t, `\r\S* +attempt 2 in [56]\.\d s`, stdout.String())

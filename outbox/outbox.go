@@ -112,8 +112,6 @@ func (o *Outbox) makeTransport(next http.RoundTripper) error {
 	o.transport, err = graphretry.NewTransport(sender{next}, with(
 		[]graphretry.Option{graphretry.WithHosts(o.baseURL.Host)},
 		graphretry.WithBackOff(func() backoff.BackOff { return &backoff.StopBackOff{} }),
-		// It has a schedule of its own, which WithBackOff does not stop.
-		graphretry.WithoutRetryOn(graphretry.CodePairRateLimitHit),
 		// The age of the message, which the context of the call knows, is what
 		// limits the wait in line.
 		graphretry.WithMaxElapsedTime(0),

@@ -1,5 +1,6 @@
-// Package sdktest is what the tests of both programs need: a fake Graph API
-// behind a real server, and the wire between it and graphretry.
+// Package sdktest is what the tests of both programs need: a suite that any SDK
+// can run, a fake Graph API behind a real server, and the wire between it and
+// graphretry.
 package sdktest
 
 import (

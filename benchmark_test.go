@@ -10,14 +10,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/graphretry/graphretry"
 )
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // alwaysOK is a next RoundTripper that costs next to nothing.
 func alwaysOK() roundTripper {
@@ -59,14 +54,6 @@ func peekedByHand(next http.RoundTripper) roundTripper {
 		}
 		return resp, nil
 	}
-}
-
-// messageRequest is a request with a body, and GetBody if it has one.
-func messageRequest(t testing.TB, body io.Reader) *http.Request {
-	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, messagesURL, body)
-	require.NoError(t, err)
-	return req
 }
 
 func TestSuccessAllocatesNothing(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // peekLimit is how much of a failed answer's body is read to find the Graph
@@ -25,6 +26,7 @@ type peekedBody struct {
 	err    error         // what came after peeked; nil: more follows in rest
 	rest   io.ReadCloser // the body itself
 	closed atomic.Bool   // net/http lets a body be closed while it is read
+	sent   *http.Request // what it is the answer to, as it left; nil: not known
 }
 
 // peek reads ahead in the body of resp, up to [peekLimit], and puts it back. It
@@ -114,102 +116,144 @@ func (b *peekedBody) decoded(resp *http.Response) []byte {
 	return decoded
 }
 
-// recording is the body of a request without GetBody. It keeps what the next
-// RoundTripper reads of it, up to a limit, so that it can be sent again. Nothing
-// is read ahead: a stream streams, and a reader that stalls stalls only whom it
-// would have stalled anyway.
+// upload is the body of an attempt, as the next RoundTripper reads it. It keeps
+// what is read, up to a limit, so that a body without GetBody can be sent again.
+// Nothing is read ahead: a stream streams, and a reader that stalls stalls only
+// whom it would have stalled anyway. And it can be cut off when its attempt has
+// ended.
 //
 // net/http may read on in another goroutine after it has answered, hence the
 // mutex.
-type recording struct {
+type upload struct {
 	body   io.ReadCloser
 	length int64 // what the body is said to have; 0 or less: unknown
 
 	closing  sync.Once
 	closeErr error
 
-	mu     sync.Mutex
-	room   int64    // how much more may be kept; negative: nothing is kept any more
-	kept   int64    // how much was kept
-	chunks [][]byte // what was read, in pieces that are never copied
-	whole  bool     // the body was read to its end, and all of it was kept
+	mu      sync.Mutex
+	room    int64    // how much more may be kept; negative: nothing is kept any more
+	kept    int64    // how much was kept
+	chunks  [][]byte // what was read, in pieces that are never copied
+	whole   bool     // the body was read to its end, and all of it was kept
+	reading bool
+	ended   bool        // it was closed or cut off
+	stalled *time.Timer // closes a body that is cut off in a Read
 }
 
-func newRecording(body io.ReadCloser, length, limit int64) *recording {
-	return &recording{body: body, length: length, room: limit}
+// newUpload is an upload that keeps up to limit bytes; negative: none.
+func newUpload(body io.ReadCloser, length, limit int64) *upload {
+	return &upload{body: body, length: length, room: limit}
 }
 
 // Read reads from the body and keeps what it read.
-func (r *recording) Read(p []byte) (int, error) {
-	n, err := r.body.Read(p)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.keep(p[:n])
+func (u *upload) Read(p []byte) (int, error) {
+	u.mu.Lock()
+	if u.ended {
+		u.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	u.reading = true
+	u.mu.Unlock()
+
+	n, err := u.body.Read(p)
+
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.reading = false
+	if u.stalled != nil {
+		u.stalled.Stop()
+	}
+	if u.ended && err == io.EOF {
+		// Many a reader gives this once it is closed. A body that was cut off must
+		// not be sent as if it were whole, neither now nor by a retry.
+		err = http.ErrBodyReadAfterClose
+	}
+	u.keep(p[:n])
 	switch err {
 	case nil:
 		// Where net/http knows the length, the answer to the last byte can come
 		// before it has looked for the end.
-		r.whole = r.room >= 0 && r.length > 0 && r.kept == r.length
+		u.whole = u.room >= 0 && u.length > 0 && u.kept == u.length
 	case io.EOF:
-		r.whole = r.room >= 0
+		u.whole = u.room >= 0
 	default:
-		r.whole = false
-		r.drop()
+		u.whole = false
+		u.drop()
 	}
 	return n, err
+}
+
+// stallTime is how long a Read may still take once its upload is cut off.
+const stallTime = 250 * time.Millisecond
+
+// cutOff has the upload fail at its next Read, so that whoever sends it comes to
+// an end. The body is theirs to close, as always: to close it beside a Read is a
+// data race for many a body, a [multipart.Part] for one. Only where a Read does
+// not come back is that the lesser evil. Over HTTP/1.1 net/http waits for that
+// Read, and so the call would not obey its context.
+func (u *upload) cutOff() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ended = true
+	if u.reading {
+		u.stalled = time.AfterFunc(stallTime, func() { u.Close() })
+	}
 }
 
 // keep adds p to the chunks. Each new chunk is as large as all before it, so
 // that they are few, and none reaches over the limit, so that together they
 // never hold more than that.
-func (r *recording) keep(p []byte) {
-	if int64(len(p)) > r.room {
-		r.drop()
+func (u *upload) keep(p []byte) {
+	if int64(len(p)) > u.room {
+		u.drop()
 		return
 	}
-	r.room -= int64(len(p))
-	r.kept += int64(len(p))
+	u.room -= int64(len(p))
+	u.kept += int64(len(p))
 	for len(p) > 0 {
-		if last := len(r.chunks) - 1; last >= 0 {
-			chunk := r.chunks[last]
+		if last := len(u.chunks) - 1; last >= 0 {
+			chunk := u.chunks[last]
 			n := copy(chunk[len(chunk):cap(chunk)], p)
-			r.chunks[last] = chunk[:len(chunk)+n]
+			u.chunks[last] = chunk[:len(chunk)+n]
 			p = p[n:]
 		}
 		if len(p) > 0 {
 			const smallest = 512
 			var size int64
-			for _, chunk := range r.chunks {
+			for _, chunk := range u.chunks {
 				size += int64(len(chunk))
 			}
-			size = min(max(size, smallest, int64(len(p))), r.room+int64(len(p)))
-			r.chunks = append(r.chunks, make([]byte, 0, size))
+			size = min(max(size, smallest, int64(len(p))), u.room+int64(len(p)))
+			u.chunks = append(u.chunks, make([]byte, 0, size))
 		}
 	}
 }
 
 // drop forgets what was kept, for good.
-func (r *recording) drop() {
-	r.room, r.chunks = -1, nil
+func (u *upload) drop() {
+	u.room, u.chunks = -1, nil
 }
 
-// Close closes the body, once: net/http can close it more often, and so does
-// [roundTrip].
-func (r *recording) Close() error {
-	r.closing.Do(func() { r.closeErr = r.body.Close() })
-	return r.closeErr
+// Close closes the body, once: net/http can close it more often.
+func (u *upload) Close() error {
+	u.mu.Lock()
+	u.ended = true
+	u.mu.Unlock()
+	u.closing.Do(func() { u.closeErr = u.body.Close() })
+	return u.closeErr
 }
 
-// replay ends the recording. If the body was read to its end within the limit,
+// replay ends the keeping. If the body was read to its end within the limit,
 // it gives what makes a fresh copy, as in [http.Request.GetBody]; else nil, and
 // what was kept is dropped.
-func (r *recording) replay() func() (io.ReadCloser, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	chunks := r.chunks
+func (u *upload) replay() func() (io.ReadCloser, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	chunks := u.chunks
 	// Whoever still reads must not write to them.
-	r.drop()
-	if !r.whole {
+	u.drop()
+	if !u.whole {
 		return nil
 	}
 	return func() (io.ReadCloser, error) {
@@ -219,9 +263,9 @@ func (r *recording) replay() func() (io.ReadCloser, error) {
 	}
 }
 
-// stop ends a recording that nobody needs.
-func (r *recording) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.drop()
+// stop ends a keeping that nobody needs.
+func (u *upload) stop() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.drop()
 }

@@ -153,7 +153,7 @@ func TestCompressedErrorIsDecodedForTheDecisionAlone(t *testing.T) {
 	}
 }
 
-func TestCompressedErrorOverRealHTTP(t *testing.T) {
+func TestCompressedErrorIsDecodedOverRealHTTP(t *testing.T) {
 	var calls int
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls++

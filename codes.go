@@ -1,14 +1,11 @@
 package graphretry
 
-import (
-	"sort"
-	"strconv"
-)
+import "sort"
 
 // Code is the code of a Graph API error: the field "code" of the error object
 // in an answer, or of an entry of "errors" in a webhook.
 //
-// The constants name the codes this package treats in a way of their own. Every
+// The constants name the codes that a program is most likely to ask for. Every
 // code Meta documents for the WhatsApp Business Platform, and the codes of the
 // Graph API under it, have a [Code.Title], a [Code.Class] and a [Code.Advice];
 // see
@@ -17,8 +14,8 @@ import (
 // [ClassUnknown].
 type Code int
 
-// The codes to which the defaults give a rule by name: what is retried, and what
-// looks as if it could be and is not.
+// The codes that are retried by default, and those that look as if they could be
+// and are not.
 const (
 	// CodeAPIUnknown is a bad request as often as a fault at Meta, and is not
 	// retried by default.
@@ -139,12 +136,7 @@ var classNames = [...]string{
 
 // String is the class in lower-case words, such as "retry once"; a number that
 // is no class is "Class(42)".
-func (c Class) String() string {
-	if c < 0 || int(c) >= len(classNames) {
-		return "Class(" + strconv.Itoa(int(c)) + ")"
-	}
-	return classNames[c]
-}
+func (c Class) String() string { return enumText("Class", classNames[:], c) }
 
 // Class is the kind of failure the code stands for, [ClassUnknown] if it is not
 // in the catalogue.
@@ -165,7 +157,7 @@ func (c Code) Title() string {
 // Advice is what a person on call should do about the code, in one sentence of
 // at most 110 characters. The words "details", "error_user_title" and the like
 // in it are fields of the error object. A code that is not in the catalogue has
-// an advice too, a general one.
+// advice too, of a general kind.
 func (c Code) Advice() string {
 	row, ok := lookUp(c)
 	if !ok {
@@ -201,7 +193,7 @@ func lookUp(c Code) (catalogueRow, bool) {
 //
 // To add a code, add its row in the place its number gives it, and its line with
 // Meta's page as the source to graphtest/codes.csv. The tests name the row that
-// is out of place, and what is wrong with a title or an advice. An advice tells
+// is out of place, and what is wrong with a title or advice. Advice tells
 // a person what to do, not what happened, in words of this package's own.
 var catalogue = []catalogueRow{
 	// The Graph API, whatever the product.

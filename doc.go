@@ -13,7 +13,7 @@
 // Whoever made the request gets what they would have got without this package:
 // the same response, byte for byte, or the same error. It only comes later, and
 // more often it is a success. [NewTransport] does the same for a RoundTripper.
-// Calls to other hosts than graph.facebook.com pass through untouched; see
+// Calls to hosts other than graph.facebook.com pass through untouched; see
 // [WithHosts].
 //
 // # What is retried
@@ -75,10 +75,12 @@
 // hammer it together, and meet again at its door when it is back. So the calls
 // of a Transport to one host share a gate. [WithOutageThreshold] answers of 2 or
 // 131016 in a row, 20 by default, shut it: then the calls stand in line, and one
-// at a time goes out as a probe, after 5 s at first and then less often. When a
-// probe finds the API back, the line is let go at a pace that begins with 10
-// calls a second and rises with each success. The call whose time ends first
-// goes first. A call that has no time to wait for the next probe gets its last
+// at a time goes out as a probe, after 5, 10 and 20 s, and then every 20 s, with
+// jitter on top; more often where the API fails only in part, which also takes a
+// longer run to shut the gate. When a probe finds the API back, the line is let go at a pace that begins with 10
+// calls a second and rises with each success. The probe is the call with the most
+// time left; of the others the one whose time ends first goes first, as long as
+// that is enough to hear the answer. A call that has no time to wait for the next probe gets its last
 // response, or, if it was never sent, a [*WaitError] that wraps [ErrOutage]: at
 // once, without a call to the API. A single caller notices nothing: it sees the
 // plain schedule. The gate belongs to the Transport, so a program should have one
@@ -117,7 +119,7 @@
 // readable, and [ParseError] reads it out of a body. An [Event] tells of each
 // failed attempt, each success after a retry, and each outage: [WithLogger] logs
 // it, [WithObserver] takes it to a program's metrics. Tokens and other secrets of
-// the request are blanked in the log, and in an Error but for its Raw.
+// the request are blanked in the log, and in an Error, except in its Raw.
 //
 // # Queues and webhooks
 //

@@ -1,18 +1,23 @@
 package graphretry_test
 
 import (
+	"context"
 	"go/ast"
 	"go/doc"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -68,14 +73,63 @@ func TestReadmeNamesCodesByTheirTitles(t *testing.T) {
 }
 
 func TestReadmeHasEveryOption(t *testing.T) {
-	readme := readFile(t, "README.md")
-	for _, option := range packageDoc(t).option {
-		assert.Regexp(t, "(?m)^\\| `"+option.Name+"\\b", readme, "no row in the table of options")
+	rows := readmeOptions(t)
+	for _, option := range packageDoc(t, ".").option {
+		_, found := rows[option.Name]
+		assert.True(t, found, "%s has no row in the table of options", option.Name)
+	}
+}
+
+// What no context may have is told in three places, and they agree.
+func TestOptionsThatNoContextMayHaveAreMarkedAsSuch(t *testing.T) {
+	options := map[string]graphretry.Option{
+		"WithInitialInterval": graphretry.WithInitialInterval(time.Second),
+		"WithMultiplier":      graphretry.WithMultiplier(2),
+		"WithMaxInterval":     graphretry.WithMaxInterval(time.Minute),
+		"WithMaxElapsedTime":  graphretry.WithMaxElapsedTime(time.Minute),
+		"WithMaxRetries":      graphretry.WithMaxRetries(1),
+		"WithJitter":          graphretry.WithJitter(0),
+		"WithBackOff":         graphretry.WithBackOff(func() backoff.BackOff { return &backoff.StopBackOff{} }),
+		"WithRetryOn":         graphretry.WithRetryOn(1, 1),
+		"WithoutRetryOn":      graphretry.WithoutRetryOn(1),
+		"WithThrottleRetries": graphretry.WithThrottleRetries(),
+		"WithTransientFlag":   graphretry.WithTransientFlag(),
+		"WithNetworkRetries":  graphretry.WithNetworkRetries(),
+		"WithHosts":           graphretry.WithHosts("127.0.0.1"),
+		"WithMaxBufferedBody": graphretry.WithMaxBufferedBody(1),
+		"WithAttemptTimeout":  graphretry.WithAttemptTimeout(time.Second),
+		"WithOutageThreshold": graphretry.WithOutageThreshold(1),
+		"WithLogger":          graphretry.WithLogger(slog.Default()),
+		"WithObserver":        graphretry.WithObserver(func(context.Context, graphretry.Event) {}),
+	}
+	documented, rows := packageDoc(t, "."), readmeOptions(t)
+	var listed string
+	for _, f := range documented.Funcs {
+		if f.Name == "ContextWithOptions" {
+			listed = f.Doc
+		}
+	}
+	transport := newTransport(t, script(success))
+	for _, option := range documented.option {
+		opt, found := options[option.Name]
+		if !assert.True(t, found, "%s is to be tried here", option.Name) {
+			continue
+		}
+		_, err := transport.RoundTrip(message(t, graphretry.ContextWithOptions(t.Context(), opt)))
+		refused := err != nil
+		assert.Equal(t, refused, strings.Contains(strings.Join(strings.Fields(option.Doc), " "), "It cannot be set in a context."), "%s: its comment", option.Name)
+		assert.Equal(t, refused, strings.Contains(rows[option.Name], "` * |"), "%s: the * in the README's table", option.Name)
+		assert.Equal(t, refused, strings.Contains(listed, "["+option.Name+"]"), "%s: the comment of ContextWithOptions", option.Name)
 	}
 }
 
 func TestEveryOptionAndTypeHasAnExample(t *testing.T) {
-	documented := packageDoc(t)
+	for _, folder := range []string{".", "graphtest"} {
+		t.Run(folder, func(t *testing.T) { testExamples(t, packageDoc(t, folder)) })
+	}
+}
+
+func testExamples(t *testing.T, documented documentation) {
 	for _, option := range documented.option {
 		assert.NotEmpty(t, option.Examples, option.Name)
 	}
@@ -95,7 +149,12 @@ func TestEveryOptionAndTypeHasAnExample(t *testing.T) {
 }
 
 func TestEveryExportedNameIsDocumented(t *testing.T) {
-	documented := packageDoc(t)
+	for _, folder := range []string{".", "graphtest"} {
+		t.Run(folder, func(t *testing.T) { testComments(t, packageDoc(t, folder)) })
+	}
+}
+
+func testComments(t *testing.T, documented documentation) {
 	assert.NotEmpty(t, documented.Doc)
 	values, funcs := documented.Vars, documented.Funcs
 	for _, typ := range documented.Types {
@@ -126,14 +185,26 @@ type documentation struct {
 	examples []*doc.Example
 }
 
-func packageDoc(t *testing.T) documentation {
+// readmeOptions are the rows of the README's table of options, by the option's
+// name.
+func readmeOptions(t *testing.T) map[string]string {
 	t.Helper()
-	paths, err := filepath.Glob("*.go")
+	rows := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `(With\\w+)\\(.*$").FindAllStringSubmatch(readFile(t, "README.md"), -1) {
+		rows[row[1]] = row[0]
+	}
+	require.NotEmpty(t, rows)
+	return rows
+}
+
+func packageDoc(t *testing.T, folder string) documentation {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(folder, "*.go"))
 	require.NoError(t, err)
 	var files []*ast.File
 	positions := token.NewFileSet()
 	for _, path := range paths {
-		if strings.HasSuffix(path, "_test.go") && path != "example_test.go" {
+		if strings.HasSuffix(path, "_test.go") && filepath.Base(path) != "example_test.go" {
 			continue
 		}
 		file, err := parser.ParseFile(positions, path, nil, parser.ParseComments)
@@ -141,7 +212,7 @@ func packageDoc(t *testing.T) documentation {
 		files = append(files, file)
 	}
 	documented := documentation{examples: doc.Examples(files...)}
-	documented.Package, err = doc.NewFromFiles(positions, files, "github.com/graphretry/graphretry")
+	documented.Package, err = doc.NewFromFiles(positions, files, path.Join("github.com/graphretry/graphretry", folder))
 	require.NoError(t, err)
 	for _, typ := range documented.Types {
 		if typ.Name == "Option" {

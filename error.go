@@ -55,7 +55,8 @@ type Error struct {
 	Raw []byte
 }
 
-// Error says what Meta said, in one line, with what its support asks for.
+// Error is what Meta said, on one line, with the fbtrace_id that its support asks
+// for. A nil Error says that there is none.
 func (e *Error) Error() string {
 	if e == nil {
 		return "graphretry: no Graph error"
@@ -85,7 +86,9 @@ func (e *Error) Error() string {
 	}, text.String())
 }
 
-// LogValue gives the error to a [slog.Logger] as a group of its fields, without Raw.
+// LogValue gives the error to a [slog.Logger] as a group: status, code, subcode,
+// class, title, message, details, fbtrace_id and advice, of which class, title
+// and advice are the catalogue's.
 func (e *Error) LogValue() slog.Value {
 	if e == nil {
 		return slog.Value{}
@@ -94,7 +97,7 @@ func (e *Error) LogValue() slog.Value {
 }
 
 // attributes are the error's fields in a log, with the names Meta gives them. A
-// nil Error has them all too, and they say nothing: who searches a log by an
+// nil Error has them all too, and they say nothing: whoever searches a log by an
 // attribute finds every record.
 func (e *Error) attributes() []slog.Attr {
 	var title, advice string
@@ -165,16 +168,19 @@ func ParseError(status int, body []byte) (*Error, bool) {
 // or above, and what its headers ask for. It reads at most 64 KiB of the body
 // and makes them readable again, so that the caller finds the body as it was. A
 // body compressed with gzip or deflate is decoded for the reading alone. Where
-// Meta's texts echo a token of the response's Request it is blanked.
+// Meta's texts echo a token of the response's Request it is blanked. It reports
+// false for a nil response, a status below 400, and a body that holds no whole
+// Graph error within the 64 KiB, or none any more since it was read.
 func ErrorFromResponse(resp *http.Response) (*Error, bool) {
 	if resp == nil || resp.StatusCode < http.StatusBadRequest {
 		return nil, false
 	}
-	e, ok := decodeResponse(resp, peek(resp))
+	body := peek(resp)
+	e, ok := decodeResponse(resp, body)
 	if !ok {
 		return nil, false
 	}
-	return redacted(resp.Request, e.described()), true
+	return redacted(body.sent, redacted(resp.Request, e.described())), true
 }
 
 // decodeResponse decodes the peeked bytes of a response's body, and its headers.

@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"time"
@@ -89,7 +90,7 @@ func ExampleWrapClient_badOptions() {
 	fmt.Println(err)
 	// Output:
 	// graphretry: WithRetryOn(100, 3): code 100 (Invalid parameter) is never retried: the same request would get the same answer
-	// graphretry: WithInitialInterval(5s) is above WithMaxInterval(1s): want an initial interval of at most the maximum
+	// graphretry: WithInitialInterval(5s) (the default) is above WithMaxInterval(1s): want an initial interval of at most the maximum
 }
 
 // A Transport goes wherever a RoundTripper goes, around the one that was there.
@@ -240,7 +241,7 @@ func ExampleWithoutRetryOn() {
 	schedule(e, graphretry.WithoutRetryOn(graphretry.CodeSomethingWentWrong))
 	// Output:
 	// 5s no retries left
-	// this code is not retried
+	// not among what is retried
 }
 
 // The limit on one sender and one recipient has the schedule that Meta advises;
@@ -262,7 +263,7 @@ func ExampleWithTransientFlag() {
 	schedule(e)
 	schedule(e, graphretry.WithTransientFlag(), graphretry.WithJitter(0))
 	// Output:
-	// this code is not retried
+	// not among what is retried
 	// 5s 10s 20s 40s 1m20s
 }
 
@@ -540,7 +541,7 @@ func ExampleDecision() {
 	// Output:
 	// 2 true 5s temporary failure
 	// 131009 false 0s this code is never retried
-	// 131047 false 0s this code is not retried
+	// 131047 false 0s not among what is retried
 }
 
 func ExampleReason() {
@@ -637,25 +638,39 @@ func ExampleClass() {
 }
 
 // A webhook reports that a message was accepted and not delivered.
+// A handler of webhooks that has what is temporary sent again.
 func ExampleParseWebhook() {
-	body := []byte(`{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"messages","value":{
-		"metadata":{"phone_number_id":"106540352242922"},
-		"statuses":[{"id":"wamid.HBgL","status":"failed","timestamp":"1751142888","recipient_id":"16505551234",
-			"errors":[{"code":131000,"title":"Something went wrong"}]}]}}]}]}`)
 	policy, err := graphretry.NewPolicy(graphretry.WithJitter(0))
 	if err != nil {
 		log.Fatal(err)
 	}
+	enqueue := func(messageID string, wait time.Duration) { fmt.Println("send again", messageID, "in", wait) }
+	handle := func(w http.ResponseWriter, body []byte) {
+		failures, err := graphretry.ParseWebhook(body)
+		if err != nil {
+			http.Error(w, "not a webhook of Meta's", http.StatusBadRequest)
+			return
+		}
+		for _, failure := range failures {
+			decision := policy.Decide(failure.Graph, 0) // 0: this message was not sent again yet
+			if decision.Retry {
+				enqueue(failure.MessageID, decision.Wait)
+			}
+		}
+	}
 
-	failures, err := graphretry.ParseWebhook(body)
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, failure := range failures {
-		decision := policy.Decide(failure.Graph, 0) // 0: this message was not sent again yet
-		fmt.Println(failure.MessageID, failure.Graph.Code, decision.Retry, decision.Wait)
-	}
-	// Output: wamid.HBgL 131000 true 5s
+	answer := httptest.NewRecorder()
+	handle(answer, []byte(`{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"messages","value":{
+		"metadata":{"phone_number_id":"106540352242922"},
+		"statuses":[{"id":"wamid.HBgL","status":"failed","timestamp":"1751142888","recipient_id":"16505551234",
+			"errors":[{"code":131000,"title":"Something went wrong"}]}]}}]}]}`))
+	fmt.Println(answer.Code)
+	handle(answer, []byte("<html>"))
+	fmt.Println(answer.Code, answer.Body)
+	// Output:
+	// send again wamid.HBgL in 5s
+	// 200
+	// 400 not a webhook of Meta's
 }
 
 func ExampleFailure() {

@@ -3,7 +3,6 @@ package graphretry
 import (
 	"container/heap"
 	"math"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +19,13 @@ import (
 // since an API that has just come back is not to be met by all that gathered
 // before its door. The release that empties the line opens the gate. A run while
 // the line is let go shuts it again; that is the same outage.
+//
+// Whose patience ends first is let go first, as long as there is time to hear the
+// answer. Where callers give up after the same while, the head of a long line is
+// always about to do so: a probe from there would never be heard, and the gate
+// never learn that the API is back, nor would letting go get faster. So a probe is
+// the call with the most time, and of the others those are passed over that have
+// less than an answer has lately turned out to need.
 //
 // How long is long enough depends on what was normal: three times the longest
 // run that an answer has ended lately. So an API that fails for a share of calls
@@ -52,23 +58,24 @@ type gate struct {
 	worstTime time.Time // ... as it was then; it has halved every half-life since
 
 	// Shut.
-	shut     uint64    // the sequence number since the gate was last shut
-	shutAt   time.Time // when the outage began
-	cause    *Error    // the answer that shut the gate
-	joined   int       // calls that came to stand in line since shutAt
-	patchy   bool      // the API failed in part before, so it may be up again soon
-	probes   int       // probes sent since the last shutting
-	passedOn int       // the probe that has its turn from one that was canceled
+	shutSequence uint64    // the sequence number since the gate was last shut
+	shutAt       time.Time // when the outage began
+	cause        *Error    // the answer that shut the gate
+	joined       int       // calls that came to stand in line since shutAt
+	patchy       bool      // the API failed in part before, so it may be up again soon
+	probes       int       // probes sent since the last shutting
+	passedOn     int       // the probe that has its turn from one that was canceled
 
 	// Letting go. The paces are in calls a second.
-	joining    float64   // calls that joined the line, until the API was back
-	resume     float64   // the pace to begin with
-	pace       float64   // the pace now
-	ceiling    float64   // what the pace may rise to
-	counted    time.Time // when the ceiling was last compared with who joins ...
-	joinedThen int       // ... and how many had joined then
-	throttled  float64   // throttling answers, less a share of the others
-	slowed     time.Time // when they last lowered the pace
+	joinRate   float64       // calls that joined the line, until the API was back
+	resume     float64       // the pace to begin with
+	pace       float64       // the pace now
+	ceiling    float64       // what the pace may rise to
+	counted    time.Time     // when the ceiling was last compared with who joins ...
+	joinedThen int           // ... and how many had joined then
+	throttled  float64       // throttling answers, less a share of the others
+	slowed     time.Time     // when they last lowered the pace
+	need       time.Duration // the time that a call must have left to be let go
 
 	line       line
 	arrivals   uint64      // numbers the calls in line
@@ -116,12 +123,11 @@ const (
 	// next letting go begins with.
 	resumePace = 0.5
 	// drain is how the ceiling follows from the line: it shall be gone in two
-	// thirds of the time it took to form, beside what goes on arriving. And if
-	// more arrive than did, the pace is to be so many times as fast ...
+	// thirds of the time it took to form, beside what goes on arriving. As the line
+	// has no more calls than have joined it, that is at most two and a half times
+	// the rate of arrival, which the API was asked to carry before. And if more
+	// arrive than did, the pace is to be so many times as fast.
 	drain = 1.5
-	// mostOfJoining is the ceiling's ceiling: ... but at no more than so many
-	// times the rate of arrival, which the API was asked to carry before.
-	mostOfJoining = 4
 	// throttledAnswers within a short time take the pace to throttledPace of
 	// itself, at most once in throttledEvery. Each other answer makes up for
 	// throttledShare of one, since a few among many are the limit of some other
@@ -134,6 +140,16 @@ const (
 	throttledPace    = 0.8
 	throttledEvery   = time.Second
 	throttledFor     = 10 * time.Second
+	// firstNeed is the time that a call must have left once a caller who was let
+	// go has left before the answer; each further one makes it needGrowth times as
+	// much, up to longestNeed, and each answer needShrink of that. So it settles
+	// above the time that an answer takes, and at most one in some 40 calls is sent
+	// in vain, while now and then a caller who leaves for reasons of their own
+	// changes nothing.
+	firstNeed   = 10 * time.Millisecond
+	needGrowth  = 8
+	needShrink  = 0.95
+	longestNeed = 24 * time.Hour
 	// lateRelease is how much of a timer's lateness is made up for.
 	lateRelease = 10 * time.Millisecond
 )
@@ -168,7 +184,7 @@ const (
 	answerUp                      // a success, or any Graph error but these:
 	answerThrottled               // the API is up, and asks for less
 	answerOutage                  // 2 or 131016
-	answerCanceled                // the caller left before there was one
+	answerLeft                    // the caller left, or ran out of time, before there was one
 )
 
 func newGate(s *settings) *gate {
@@ -200,6 +216,19 @@ type waiter struct {
 	refused bool
 }
 
+// before tells whether w stands before other in line.
+func (w *waiter) before(other *waiter) bool {
+	if w.patience.Equal(other.patience) {
+		return w.arrival < other.arrival
+	}
+	return !w.patience.IsZero() && other.waitsBeyond(w.patience)
+}
+
+// waitsBeyond tells whether the patience of w ends after a moment.
+func (w *waiter) waitsBeyond(moment time.Time) bool {
+	return w.patience.IsZero() || w.patience.After(moment)
+}
+
 // join puts a call in line. It gives nil and a turn if the call can go at once,
 // and nil and no turn if its patience ends before the next can go.
 func (g *gate) join(patience time.Time) (*waiter, turn, bool) {
@@ -209,12 +238,13 @@ func (g *gate) join(patience time.Time) (*waiter, turn, bool) {
 		return nil, turn{sequence: g.sequence}, true
 	}
 	now := time.Now()
-	if !patience.IsZero() && !patience.After(later(now, g.due)) {
+	w := &waiter{patience: patience, let: make(chan struct{})}
+	if !w.waitsBeyond(later(now, g.due)) {
 		return nil, turn{}, false
 	}
 	g.joined++
 	g.arrivals++
-	w := &waiter{patience: patience, arrival: g.arrivals, let: make(chan struct{})}
+	w.arrival = g.arrivals
 	heap.Push(&g.line, w)
 	g.advance(now)
 	return w, turn{}, true
@@ -249,7 +279,7 @@ func (g *gate) giveBack(t turn, sent bool) {
 // it was sent, did not wait for the answer.
 func (g *gate) passOn(t turn, sent bool) {
 	switch {
-	case g.state == gateOpen || t.sequence < g.shut || g.state == gateLettingGo && t.probe > 0:
+	case g.state == gateOpen || t.sequence < g.shutSequence || g.state == gateLettingGo && t.probe > 0:
 		return // nobody waits for this turn any more
 	case g.state == gateShut && t.probe != g.probes:
 		return // its interval is over, and another probe has gone
@@ -273,10 +303,8 @@ func (g *gate) answered(t turn, a answer, cause *Error) (began bool, ended *outa
 	switch {
 	case a == answerNone:
 		return false, nil
-	case a == answerCanceled:
-		if t.probe > 0 {
-			g.giveBack(t, true)
-		}
+	case a == answerLeft:
+		g.left(t)
 		return false, nil
 	case a != answerOutage && g.word.Load()&(wordBusy|wordRunning) == 0:
 		return false, nil // all is well, and was
@@ -284,10 +312,13 @@ func (g *gate) answered(t turn, a answer, cause *Error) (began bool, ended *outa
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if t.sequence < g.shut {
+	if t.sequence < g.shutSequence {
 		return false, nil // it left before the gate was shut and says nothing of now
 	}
 	now := time.Now()
+	if g.state == gateLettingGo {
+		g.need = times(needShrink, g.need)
+	}
 	if a == answerOutage {
 		began = g.countOutage(now, cause)
 	} else {
@@ -296,6 +327,18 @@ func (g *gate) answered(t turn, a answer, cause *Error) (began bool, ended *outa
 	g.publish()
 	g.advance(now)
 	return began, ended
+}
+
+// left takes in that the caller of a turn left before the answer.
+func (g *gate) left(t turn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case t.probe > 0:
+		g.passOn(t, true)
+	case g.state == gateLettingGo && t.sequence >= g.shutSequence:
+		g.need = min(max(firstNeed, times(needGrowth, g.need)), longestNeed)
+	}
 }
 
 // countOutage adds an outage answer to the run, and shuts the gate if the run is
@@ -316,12 +359,12 @@ func (g *gate) countOutage(now time.Time, cause *Error) bool {
 	g.worstRun, g.worstTime = g.worst(now), now
 	g.patchy = !began || g.worstRun >= patchyRun
 	if began {
-		g.shutAt, g.joined, g.resume = now, 0, firstPace
+		g.shutAt, g.joined, g.resume, g.need = now, 0, firstPace, 0
 	} else {
 		g.resume = max(firstPace, g.pace*resumePace)
 	}
 	g.sequence++
-	g.shut = g.sequence
+	g.shutSequence = g.sequence
 	g.state, g.cause, g.probes, g.passedOn = gateShut, cause, 0, 0
 	g.due = now.Add(g.probeInterval())
 	return began
@@ -345,8 +388,8 @@ func (g *gate) countUp(now time.Time, t turn, a answer) *outage {
 	switch g.state {
 	case gateShut:
 		elapsed := max(now.Sub(g.shutAt).Seconds(), 1)
-		g.joining = float64(g.joined) / elapsed
-		g.ceiling = max(firstPace, min(g.joining+drain*float64(len(g.line))/elapsed, mostOfJoining*g.joining))
+		g.joinRate = float64(g.joined) / elapsed
+		g.ceiling = max(firstPace, g.joinRate+drain*float64(len(g.line))/elapsed)
 		g.counted, g.joinedThen = now, g.joined
 		g.state, g.pace, g.due = gateLettingGo, g.resume, now
 		g.throttled, g.slowed = 0, time.Time{}
@@ -359,7 +402,7 @@ func (g *gate) countUp(now time.Time, t turn, a answer) *outage {
 // setPace takes an answer that came while the line is let go.
 func (g *gate) setPace(now time.Time, a answer) {
 	// Those who come now count, too: workers of a queue come as fast as they are
-	// let go, and a ceiling from before would hold them for ever.
+	// let go, and a ceiling from before would hold them forever.
 	if since := now.Sub(g.counted).Seconds(); since >= 1 {
 		g.ceiling = max(g.ceiling, drain*float64(g.joined-g.joinedThen)/since)
 		g.counted, g.joinedThen = now, g.joined
@@ -369,7 +412,7 @@ func (g *gate) setPace(now time.Time, a answer) {
 	case a == answerThrottled:
 		g.throttled++
 		if g.throttled >= throttledAnswers && sinceSlowed >= throttledEvery {
-			g.pace = max(g.pace*throttledPace, min(g.pace, g.joining))
+			g.pace = max(g.pace*throttledPace, min(g.pace, g.joinRate))
 			g.throttled, g.slowed = 0, now
 		}
 		return
@@ -386,20 +429,44 @@ func (g *gate) setPace(now time.Time, a answer) {
 func (g *gate) advance(now time.Time) {
 	for g.state != gateOpen && len(g.line) > 0 {
 		w := g.line[0]
-		if !w.patience.IsZero() && !w.patience.After(now) {
+		if !w.waitsBeyond(now) {
 			w.refused = true
 		} else if g.due.After(now) {
 			break
 		} else {
+			w = g.choose(now)
 			w.turn = g.next(now)
 		}
-		heap.Pop(&g.line)
+		heap.Remove(&g.line, w.index)
 		if g.state == gateLettingGo && len(g.line) == 0 && !w.refused {
 			w.turn.ended = g.open(now)
 		}
 		close(w.let)
 	}
 	g.setTimer(now)
+}
+
+// choose is who goes next: the last in line as a probe, else the first who has
+// the time that an answer needs, and the last if nobody has.
+func (g *gate) choose(now time.Time) *waiter {
+	enough := now.Add(g.need)
+	last := g.line[0]
+	if g.state == gateLettingGo && last.waitsBeyond(enough) {
+		return last
+	}
+	var first *waiter
+	for _, w := range g.line {
+		if last.before(w) {
+			last = w
+		}
+		if w.waitsBeyond(enough) && (first == nil || w.before(first)) {
+			first = w
+		}
+	}
+	if g.state == gateLettingGo && first != nil {
+		return first
+	}
+	return last
 }
 
 // next is the turn of the next in line.
@@ -423,8 +490,8 @@ func (g *gate) open(now time.Time) *outage {
 	return &outage{lasted: now.Sub(g.shutAt), held: g.joined, cause: g.cause}
 }
 
-// why is the Graph error that last shut the gate.
-func (g *gate) why() *Error {
+// shutCause is the Graph error that last shut the gate.
+func (g *gate) shutCause() *Error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.cause
@@ -454,8 +521,8 @@ func (g *gate) probeInterval() time.Duration {
 	if g.patchy {
 		interval = times(math.Pow(patchyGrowth, float64(g.probes))*patchyProbe, g.interval)
 	}
-	interval = min(g.longest, interval)
-	return times(float64(interval)*(1+g.jitter*rand.Float64()), 1)
+	interval = max(1, min(g.longest, interval))
+	return jittered(interval, g.jitter)
 }
 
 // setTimer has advance called when the next in line may go or must. No timer
@@ -505,13 +572,7 @@ type line []*waiter
 
 func (l line) Len() int { return len(l) }
 
-func (l line) Less(i, j int) bool {
-	a, b := l[i], l[j]
-	if a.patience.Equal(b.patience) {
-		return a.arrival < b.arrival
-	}
-	return !a.patience.IsZero() && (b.patience.IsZero() || a.patience.Before(b.patience))
-}
+func (l line) Less(i, j int) bool { return l[i].before(l[j]) }
 
 func (l line) Swap(i, j int) {
 	l[i], l[j] = l[j], l[i]

@@ -9,10 +9,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// newTestGate is a gate with the intervals of the defaults and no jitter.
+func newTestGate(threshold int) *gate {
+	return newGate(&settings{initialInterval: defaultInitialInterval, maxInterval: defaultMaxInterval, outageThreshold: threshold})
+}
+
 // shutGate is a gate without jitter that three outage answers have just shut.
 func shutGate(t *testing.T) *gate {
 	t.Helper()
-	g := newGate(&settings{initialInterval: 5 * time.Second, maxInterval: 3 * time.Minute, outageThreshold: 3})
+	g := newTestGate(3)
 	turn, open := g.pass()
 	require.True(t, open)
 	for range 2 {
@@ -33,6 +38,21 @@ func joined(t *testing.T, g *gate, patience time.Time) *waiter {
 	require.True(t, ok)
 	require.NotNil(t, w)
 	return w
+}
+
+// lettingGo is a gate that has just begun to let its line go, those who wait in
+// it, none of whom is ever out of patience, and the turn of the probe.
+func lettingGo(t *testing.T, callers int) (*gate, []*waiter, turn) {
+	t.Helper()
+	g := shutGate(t)
+	var waiters []*waiter
+	for range callers {
+		waiters = append(waiters, joined(t, g, time.Time{}))
+	}
+	probe := joined(t, g, time.Time{})
+	<-probe.let
+	g.answered(probe.turn, answerUp, nil)
+	return g, waiters, probe.turn
 }
 
 // isLet tells whether a call has been let go.
@@ -63,7 +83,7 @@ func TestProbesLeaveAfterGrowingIntervals(t *testing.T) {
 
 func TestPatchyAPIIsProbedMoreOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(&settings{initialInterval: 5 * time.Second, maxInterval: 3 * time.Minute, outageThreshold: 3})
+		g := newTestGate(3)
 		for _, a := range []answer{answerOutage, answerOutage, answerUp} { // a run of 2 that ended
 			turn, _ := g.pass()
 			g.answered(turn, a, nil)
@@ -98,7 +118,7 @@ func TestShutGateForgetsNothingOfWhatWasNormal(t *testing.T) {
 
 func TestWorstRunHalvesInThirtySeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(&settings{initialInterval: 5 * time.Second, maxInterval: 3 * time.Minute, outageThreshold: 20})
+		g := newTestGate(20)
 		for range 16 {
 			turn, _ := g.pass()
 			g.answered(turn, answerOutage, nil)
@@ -114,7 +134,7 @@ func TestWorstRunHalvesInThirtySeconds(t *testing.T) {
 func TestTurnOfACallThatLeavesAsItIsLetGoIsPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(t)
-		first, second := joined(t, g, time.Time{}), joined(t, g, time.Time{})
+		second, first := joined(t, g, time.Time{}), joined(t, g, time.Time{})
 		time.Sleep(5 * time.Second)
 		require.True(t, isLet(first))
 		require.False(t, isLet(second))
@@ -127,8 +147,8 @@ func TestTurnOfACallThatLeavesAsItIsLetGoIsPassedOn(t *testing.T) {
 func TestReleaseOfACallThatLeavesAsItIsLetGoIsPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(t)
-		probe, first, second := joined(t, g, time.Time{}), joined(t, g, time.Time{}), joined(t, g, time.Time{})
-		third := joined(t, g, time.Time{})
+		first, second, third := joined(t, g, time.Time{}), joined(t, g, time.Time{}), joined(t, g, time.Time{})
+		probe := joined(t, g, time.Time{})
 		<-probe.let
 		g.answered(probe.turn, answerUp, nil)
 		require.True(t, isLet(first))
@@ -142,7 +162,7 @@ func TestReleaseOfACallThatLeavesAsItIsLetGoIsPassedOn(t *testing.T) {
 func TestCallThatCannotBeRepeatedPassesItsTurnOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(t)
-		probe, next := joined(t, g, time.Time{}), joined(t, g, time.Time{})
+		next, probe := joined(t, g, time.Time{}), joined(t, g, time.Time{})
 		<-probe.let
 		g.giveBack(probe.turn, false)
 		assert.True(t, isLet(next))
@@ -152,11 +172,11 @@ func TestCallThatCannotBeRepeatedPassesItsTurnOn(t *testing.T) {
 func TestCanceledProbePassesItsTurnOnOnceAnInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(t)
-		first, second, third := joined(t, g, time.Time{}), joined(t, g, time.Time{}), joined(t, g, time.Time{})
+		third, second, first := joined(t, g, time.Time{}), joined(t, g, time.Time{}), joined(t, g, time.Time{})
 		<-first.let
-		g.answered(first.turn, answerCanceled, nil)
+		g.answered(first.turn, answerLeft, nil)
 		require.True(t, isLet(second), "at once")
-		g.answered(second.turn, answerCanceled, nil)
+		g.answered(second.turn, answerLeft, nil)
 		require.False(t, isLet(third), "callers who all leave must not hammer the API")
 		<-third.let
 	})
@@ -165,7 +185,7 @@ func TestCanceledProbePassesItsTurnOnOnceAnInterval(t *testing.T) {
 func TestProbeThatHangsForAnHourCostsOneInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(t)
-		hung, next := joined(t, g, time.Time{}), joined(t, g, time.Time{})
+		next, hung := joined(t, g, time.Time{}), joined(t, g, time.Time{})
 		<-hung.let
 		departed := time.Now()
 		<-next.let
@@ -184,7 +204,7 @@ func TestProbeThatHangsForAnHourCostsOneInterval(t *testing.T) {
 func TestBrokenProbeSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(t)
-		probe, next := joined(t, g, time.Time{}), joined(t, g, time.Time{})
+		next, probe := joined(t, g, time.Time{}), joined(t, g, time.Time{})
 		<-probe.let
 		departed := time.Now()
 		g.answered(probe.turn, answerNone, nil)
@@ -195,7 +215,7 @@ func TestBrokenProbeSaysNothing(t *testing.T) {
 
 func TestAnswersFromBeforeTheShutAreIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(&settings{initialInterval: 5 * time.Second, maxInterval: 3 * time.Minute, outageThreshold: 3})
+		g := newTestGate(3)
 		early, _ := g.pass()
 		for range 3 {
 			turn, _ := g.pass()
@@ -209,7 +229,7 @@ func TestAnswersFromBeforeTheShutAreIgnored(t *testing.T) {
 
 func TestSlowSuccessFromBeforeARunDoesNotEndIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(&settings{initialInterval: 5 * time.Second, maxInterval: 3 * time.Minute, outageThreshold: 3})
+		g := newTestGate(3)
 		early, _ := g.pass()
 		for range 2 {
 			turn, _ := g.pass()
@@ -225,7 +245,7 @@ func TestSlowSuccessFromBeforeARunDoesNotEndIt(t *testing.T) {
 func TestAnswerThatIsNoOutageEndsARun(t *testing.T) {
 	for name, a := range map[string]answer{"success or 400": answerUp, "throttled": answerThrottled} {
 		t.Run(name, func(t *testing.T) {
-			g := newGate(&settings{initialInterval: 5 * time.Second, maxInterval: 3 * time.Minute, outageThreshold: 3})
+			g := newTestGate(3)
 			for i := range 30 {
 				turn, open := g.pass()
 				require.True(t, open)
@@ -241,7 +261,7 @@ func TestAnswerThatIsNoOutageEndsARun(t *testing.T) {
 }
 
 func TestNetworkErrorsNeitherCountNorEndARun(t *testing.T) {
-	g := newGate(&settings{initialInterval: 5 * time.Second, maxInterval: 3 * time.Minute, outageThreshold: 3})
+	g := newTestGate(3)
 	for i := range 3 {
 		for range 10 {
 			turn, _ := g.pass()
@@ -254,7 +274,7 @@ func TestNetworkErrorsNeitherCountNorEndARun(t *testing.T) {
 	}
 }
 
-func TestLineIsServedByPatienceThenByArrival(t *testing.T) {
+func TestProbeHasTheMostTimeAndTheLineIsServedByPatienceThenByArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(t)
 		now := time.Now()
@@ -281,7 +301,7 @@ func TestLineIsServedByPatienceThenByArrival(t *testing.T) {
 				}
 			}
 		}
-		assert.Equal(t, []string{"half", "minute 1", "minute 2", "hour", "endless 1", "endless 2"}, order)
+		assert.Equal(t, []string{"endless 2", "half", "minute 1", "minute 2", "hour", "endless 1"}, order)
 	})
 }
 
@@ -301,12 +321,12 @@ func TestCallWhoseTimeRunsOutInLineIsRefusedThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(t)
 		began := time.Now()
-		first := joined(t, g, began.Add(7*time.Second))
-		second := joined(t, g, began.Add(8*time.Second))
+		first := joined(t, g, began.Add(8*time.Second))
+		probe := joined(t, g, began.Add(9*time.Second))
+		<-probe.let
+		assert.False(t, probe.refused)
 		<-first.let
-		assert.False(t, first.refused)
-		<-second.let
-		assert.True(t, second.refused)
+		assert.True(t, first.refused)
 		assert.Equal(t, 8*time.Second, time.Since(began))
 		assert.Nil(t, g.timer)
 	})
@@ -314,17 +334,10 @@ func TestCallWhoseTimeRunsOutInLineIsRefusedThen(t *testing.T) {
 
 func TestPaceRisesWithSuccessUpToItsCeiling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := shutGate(t)
-		const callers = 1000 // in 5 s: 200 a second
-		var waiters []*waiter
-		for range callers {
-			waiters = append(waiters, joined(t, g, time.Time{}))
-		}
-		<-waiters[0].let
+		g, waiters, _ := lettingGo(t, 1000) // in 5 s: 200 a second
 		began := time.Now()
-		g.answered(waiters[0].turn, answerUp, nil)
 		perSecond := map[int]int{}
-		for _, w := range waiters[1:] {
+		for _, w := range waiters {
 			<-w.let
 			perSecond[int(time.Since(began).Seconds())]++
 			g.answered(w.turn, answerUp, nil)
@@ -337,18 +350,23 @@ func TestPaceRisesWithSuccessUpToItsCeiling(t *testing.T) {
 	})
 }
 
+// A release that a busy machine makes some milliseconds late does not put off the
+// next; one that had nobody to let go for a second saves nothing up.
+func TestLateReleaseIsMadeUpForByTenMillisecondsAtMost(t *testing.T) {
+	g := newTestGate(3)
+	g.state, g.pace = gateLettingGo, 10
+	now := time.Now()
+	for late, next := range map[time.Duration]time.Duration{0: 100, 4: 96, 10: 90, 1000: 90} {
+		g.due = now.Add(-late * time.Millisecond)
+		g.next(now)
+		assert.Equal(t, next*time.Millisecond, g.due.Sub(now), "%d ms late", late)
+	}
+}
+
 func TestThrottlingLowersThePaceOnceASecondAndHoldsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := shutGate(t)
-		g.joined = 100 // 20 a second
-		var waiters []*waiter
-		for range 3000 {
-			waiters = append(waiters, joined(t, g, time.Time{}))
-		}
-		<-waiters[0].let
-		g.answered(waiters[0].turn, answerUp, nil)
-		turn := waiters[0].turn
-		g.pace, g.ceiling, g.joining = 100, 200, 20
+		g, waiters, turn := lettingGo(t, 3000)
+		g.pace, g.ceiling, g.joinRate = 100, 200, 20
 
 		throttle := func() {
 			for range 3 {
@@ -383,11 +401,7 @@ func TestThrottlingLowersThePaceOnceASecondAndHoldsIt(t *testing.T) {
 
 func TestFewThrottlingAnswersAmongManyOthersDoNotLowerThePace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := shutGate(t)
-		waiters := []*waiter{joined(t, g, time.Time{}), joined(t, g, time.Time{}), joined(t, g, time.Time{})}
-		<-waiters[0].let
-		turn := waiters[0].turn
-		g.answered(turn, answerUp, nil)
+		g, waiters, turn := lettingGo(t, 2)
 		g.pace, g.ceiling = 100, 100
 		for range 50 {
 			g.answered(turn, answerThrottled, nil)
@@ -396,7 +410,7 @@ func TestFewThrottlingAnswersAmongManyOthersDoNotLowerThePace(t *testing.T) {
 			}
 		}
 		assert.Equal(t, 100.0, g.pace)
-		for _, w := range waiters[1:] {
+		for _, w := range waiters {
 			g.leave(w)
 		}
 	})
@@ -404,26 +418,117 @@ func TestFewThrottlingAnswersAmongManyOthersDoNotLowerThePace(t *testing.T) {
 
 func TestRunWhileTheLineIsLetGoShutsTheGateAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := shutGate(t)
-		var waiters []*waiter
-		for range 100 {
-			waiters = append(waiters, joined(t, g, time.Time{}))
-		}
-		<-waiters[0].let
-		g.answered(waiters[0].turn, answerUp, nil)
+		g, waiters, _ := lettingGo(t, 99)
 		// The worst run is 3, so 9 in a row are needed now.
-		for i, w := range waiters[1:10] {
+		for i, w := range waiters[:9] {
 			<-w.let
 			began, _ := g.answered(w.turn, answerOutage, nil)
 			require.False(t, began, "the same outage")
 			assert.Equal(t, i == 8, g.state == gateShut)
 		}
 		fell := time.Now()
-		<-waiters[10].let
+		<-waiters[98].let
 		assert.Equal(t, time.Second, time.Since(fell), "a patchy API is probed soon")
 		for _, w := range waiters {
 			g.leave(w)
 		}
+	})
+}
+
+// What the last letting go has learned does not hold for the next.
+func TestEachLettingGoBeginsAfresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := shutGate(t)
+		var waiters []*waiter
+		for range 200 {
+			waiters = append(waiters, joined(t, g, time.Time{}))
+		}
+		probe := waiters[199]
+		<-probe.let
+		g.pace, g.throttled, g.slowed, g.passedOn = 100, 2, time.Now(), 2
+		g.answered(probe.turn, answerUp, nil)
+		assert.Equal(t, 10.0, g.pace)
+		assert.Zero(t, g.throttled)
+		assert.Zero(t, g.slowed)
+
+		g.pace = 100
+		for i := 0; g.state == gateLettingGo; i++ {
+			<-waiters[i].let
+			g.answered(waiters[i].turn, answerOutage, nil)
+		}
+		assert.Zero(t, g.passedOn)
+		probe = waiters[198]
+		<-probe.let
+		g.answered(probe.turn, answerUp, nil)
+		assert.Equal(t, 50.0, g.pace, "half of that at which it fell again")
+		for _, w := range waiters {
+			g.leave(w)
+		}
+	})
+}
+
+func TestLastInLineWhoLeavesAsItIsLetGoEndsTheOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := shutGate(t)
+		last, probe := joined(t, g, time.Time{}), joined(t, g, time.Time{})
+		<-probe.let
+		_, ended := g.answered(probe.turn, answerUp, nil)
+		assert.Nil(t, ended, "somebody stands in line")
+		require.True(t, isLet(last))
+		assert.NotNil(t, g.leave(last))
+	})
+}
+
+// The need settles a little above the time that answers take, and falls as soon
+// as they come in time.
+func TestNeedFollowsThoseWhoLeaveBeforeTheirAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := shutGate(t)
+		began := time.Now()
+		short := joined(t, g, began.Add(5*time.Second+50*time.Millisecond))
+		long := joined(t, g, began.Add(time.Minute))
+		longer := joined(t, g, began.Add(2*time.Minute))
+		probe := joined(t, g, time.Time{})
+		<-probe.let
+		g.answered(probe.turn, answerUp, nil)
+		require.True(t, isLet(short), "nothing is known of what an answer needs")
+		g.answered(short.turn, answerLeft, nil)
+		assert.Equal(t, 10*time.Millisecond, g.need)
+		g.answered(short.turn, answerLeft, nil)
+		assert.Equal(t, 80*time.Millisecond, g.need)
+		g.answered(short.turn, answerUp, nil)
+		assert.Equal(t, 76*time.Millisecond, g.need)
+		for range 20 {
+			g.answered(short.turn, answerLeft, nil)
+		}
+		assert.Equal(t, 24*time.Hour, g.need)
+		<-longer.let
+		assert.False(t, isLet(long), "nobody has a day, so it is the one with the most time")
+		g.need = 30 * time.Second
+		next := joined(t, g, began.Add(30*time.Second))
+		<-long.let
+		assert.False(t, isLet(next), "it has less than it needs")
+		<-next.let
+		assert.False(t, next.refused, "but it is the one with the most time now")
+	})
+}
+
+// Who left while the gate was shut, or before, says nothing of how long answers
+// take now.
+func TestNeedHeedsOnlyThoseWhoWereLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		early := turn{}
+		g := shutGate(t)
+		next, probe := joined(t, g, time.Time{}), joined(t, g, time.Time{})
+		<-probe.let
+		g.answered(probe.turn, answerUp, nil)
+		g.state = gateLettingGo // with nobody in line
+		g.answered(early, answerLeft, nil)
+		g.answered(probe.turn, answerLeft, nil)
+		assert.Zero(t, g.need)
+		require.True(t, isLet(next))
+		g.answered(next.turn, answerLeft, nil)
+		assert.Equal(t, firstNeed, g.need)
 	})
 }
 

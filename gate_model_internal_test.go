@@ -38,6 +38,8 @@ type reference struct {
 	throttled        float64
 	counted          time.Time
 	joinedThen       int
+	need             time.Duration
+	passedOver       int // how often one who stood behind went first
 	waiting          []*modelCall
 }
 
@@ -89,12 +91,23 @@ func (r *reference) moveTo(until time.Time) {
 		case goesAt.After(until):
 			return
 		default:
-			first.let, first.at = true, goesAt
-			first.turn = turn{sequence: uint64(r.sequence)}
-			r.waiting = r.waiting[1:]
+			goes := r.waiting[len(r.waiting)-1]
+			if r.state == gateLettingGo {
+				for _, w := range slices.Backward(r.waiting) {
+					if w.patience.IsZero() || w.patience.Sub(goesAt) > r.need {
+						goes = w
+					}
+				}
+			}
+			if r.state == gateLettingGo && goes != first {
+				r.passedOver++
+			}
+			goes.let, goes.at = true, goesAt
+			goes.turn = turn{sequence: uint64(r.sequence)}
+			r.waiting = slices.DeleteFunc(r.waiting, func(w *modelCall) bool { return w == goes })
 			if r.state == gateShut {
 				r.probes++
-				first.turn.probe = r.probes
+				goes.turn.probe = r.probes
 				r.due = goesAt.Add(r.probeInterval())
 			} else if r.due = goesAt.Add(time.Duration(1e9 / r.pace)); len(r.waiting) == 0 {
 				r.state = gateOpen
@@ -129,14 +142,21 @@ func (r *reference) answered(now time.Time, t turn, a answer) {
 	switch {
 	case a == answerNone, int(t.sequence) < r.shut:
 		return
-	case a == answerCanceled:
+	case a == answerLeft:
 		if r.state == gateShut && t.probe == r.probes && t.probe > 0 && t.probe != r.passedOn {
 			r.passedOn = r.probes + 1
 			r.due = now
 			r.moveTo(now)
 		}
+		if r.state == gateLettingGo && t.probe == 0 {
+			r.need = min(max(10*time.Millisecond, 8*r.need), 24*time.Hour)
+		}
 		return
-	case a == answerOutage:
+	}
+	if r.state == gateLettingGo {
+		r.need = time.Duration(float64(r.need) * 0.95)
+	}
+	if a == answerOutage {
 		if r.run == 0 {
 			r.sequence++
 			r.runBegan = r.sequence
@@ -148,7 +168,7 @@ func (r *reference) answered(now time.Time, t turn, a answer) {
 		r.worstRun, r.worstTime = r.worst(now), now
 		r.patchy = r.state == gateLettingGo || r.worstRun >= 2
 		if r.state == gateOpen {
-			r.shutAt, r.joined, r.resume = now, 0, 10
+			r.shutAt, r.joined, r.resume, r.need = now, 0, 10, 0
 		} else {
 			r.resume = max(10, r.pace/2)
 		}
@@ -175,7 +195,7 @@ func (r *reference) answered(now time.Time, t turn, a answer) {
 	case r.state == gateShut:
 		elapsed := max(1, now.Sub(r.shutAt).Seconds())
 		r.joining = float64(r.joined) / elapsed
-		r.ceiling = max(10, min(r.joining+1.5*float64(len(r.waiting))/elapsed, 4*r.joining))
+		r.ceiling = max(10, r.joining+1.5*float64(len(r.waiting))/elapsed)
 		r.counted, r.joinedThen, r.throttled = now, r.joined, 0
 		r.state, r.pace, r.due, r.slowed = gateLettingGo, r.resume, now, time.Time{}
 	case a == answerThrottled:
@@ -204,13 +224,17 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 	if testing.Short() {
 		seeds = 300
 	}
-	var shut, lettingGo, refused, passedOn int
+	var shut, lettingGo, refused, passedOn, passedOver int
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
-			g := newGate(&settings{initialInterval: 5 * time.Second, maxInterval: 3 * time.Minute, outageThreshold: 1 + random.IntN(8)})
+			g := newTestGate(1 + random.IntN(8))
 			r := &reference{threshold: g.threshold, interval: 5 * time.Second, limit: 20 * time.Second}
 			r.worstTime = time.Now()
+			leavers, crowd := 1, 1 // of 13 callers, before their answer; how many come at once
+			if seed%32 == 31 {
+				leavers, crowd = 6, 20
+			}
 			down := true
 			var out []*modelCall // calls that were let go and have no answer yet
 			var inLine []*modelCall
@@ -261,7 +285,36 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 				}
 			}
 
-			for number := range 120 {
+			var number int
+			arrive := func() {
+				number++
+				now := time.Now()
+				c := &modelCall{number: number}
+				if random.IntN(3) > 0 {
+					c.patience = now.Add(time.Duration(random.Int64N(int64(time.Minute))) &^ 1)
+				}
+				r.join(now, c)
+				if real, ok := g.pass(); ok {
+					require.Truef(t, c.let && !c.refused, "seed %d, call %d: passed by", seed, number)
+					c.real = real
+					out = append(out, c)
+					return
+				}
+				w, real, ok := g.join(c.patience)
+				if !ok {
+					require.Truef(t, c.refused, "seed %d, call %d: refused at once", seed, number)
+					return
+				}
+				if w == nil {
+					c.real = real
+					out = append(out, c)
+					return
+				}
+				c.waiter = w
+				inLine = append(inLine, c)
+			}
+
+			for range 120 {
 				// An odd number of nanoseconds: nothing is due at the same moment.
 				time.Sleep(time.Duration(random.Int64N(int64(800*time.Millisecond))) | 1)
 				settle()
@@ -270,49 +323,27 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 					down = !down
 				}
 				switch choice := random.IntN(10); {
-				case choice < 5: // arrival
-					c := &modelCall{number: number}
-					if random.IntN(3) > 0 {
-						c.patience = now.Add(time.Duration(random.Int64N(int64(time.Minute))) &^ 1)
+				case choice < 5:
+					for range 1 + random.IntN(crowd) {
+						arrive()
 					}
-					r.join(now, c)
-					if real, ok := g.pass(); ok {
-						require.Truef(t, c.let && !c.refused, "seed %d, call %d: passed by", seed, number)
-						c.real = real
-						out = append(out, c)
-						break
-					}
-					w, real, ok := g.join(c.patience)
-					if !ok {
-						require.Truef(t, c.refused, "seed %d, call %d: refused at once", seed, number)
-						break
-					}
-					if w == nil {
-						c.real = real
-						out = append(out, c)
-						break
-					}
-					c.waiter = w
-					inLine = append(inLine, c)
 				case choice < 9 && len(out) > 0: // answer
 					i := random.IntN(len(out))
 					c := out[i]
 					out = slices.Delete(out, i, i+1)
 					a := answerUp
-					switch random.IntN(13) {
-					case 0:
+					switch draw := random.IntN(13); {
+					case draw == 0:
 						a = answerNone
-					case 1:
-						a = answerCanceled
+					case draw <= leavers:
+						a = answerLeft
 						if c.real.probe > 0 {
 							passedOn++
 						}
-					case 2, 3:
+					case draw <= leavers+2:
 						a = answerThrottled
-					default:
-						if down {
-							a = answerOutage
-						}
+					case down:
+						a = answerOutage
 					}
 					r.answered(now, c.turn, a)
 					g.answered(c.real, a, nil)
@@ -341,10 +372,11 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 			}
 			require.Emptyf(t, inLine, "seed %d: stuck in line", seed)
 			require.Nil(t, g.timer)
+			passedOver += r.passedOver
 		})
 	}
 	// The schedules were worth playing.
-	for _, count := range []int{shut, lettingGo, refused, passedOn} {
+	for _, count := range []int{shut, lettingGo, refused, passedOn, passedOver} {
 		require.Greater(t, count, seeds/20)
 	}
 }

@@ -3,6 +3,7 @@ package graphretry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,25 +21,6 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-const gateURL = "https://graph.facebook.com/v23.0/1/messages"
-
-// statusOf sends a message through transport and gives the status, 0 for an error.
-func statusOf(ctx context.Context, transport http.RoundTripper, url string) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(`{"messaging_product":"whatsapp","to":"1"}`))
-	if err != nil {
-		return 0, err
-	}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return 0, err
-	}
-	return resp.StatusCode, nil
-}
-
 // shutTransport is a Transport over api whose gate the calls it has just made
 // have shut. They were not retried, so nothing waits.
 func shutTransport(t *testing.T, api http.RoundTripper, opts ...graphretry.Option) *graphretry.Transport {
@@ -47,7 +29,7 @@ func shutTransport(t *testing.T, api http.RoundTripper, opts ...graphretry.Optio
 	require.NoError(t, err)
 	once := graphretry.ContextWithOptions(t.Context(), graphretry.WithoutRetryOn(graphretry.CodeAPIService))
 	for range 3 {
-		status, err := statusOf(once, transport, gateURL)
+		status, err := statusOf(once, transport, messagesURL)
 		require.NoError(t, err)
 		require.Equal(t, http.StatusServiceUnavailable, status)
 	}
@@ -64,7 +46,7 @@ func TestSingleCallerSeesPlainBackoffToTheSecond(t *testing.T) {
 			transport, err := graphretry.NewTransport(api, graphretry.WithOutageThreshold(threshold), graphretry.WithJitter(0))
 			require.NoError(t, err)
 			began := time.Now()
-			status, err := statusOf(t.Context(), transport, gateURL)
+			status, err := statusOf(t.Context(), transport, messagesURL)
 			require.NoError(t, err)
 			assert.Equal(t, http.StatusServiceUnavailable, status)
 			var waits []float64
@@ -97,7 +79,7 @@ func TestManySendersPutAFewDozenCallsOnAnAPIThatIsDown(t *testing.T) {
 		for i := range 50 * 300 {
 			group.Go(func() {
 				time.Sleep(time.Duration(i) * 20 * time.Millisecond)
-				if status, err := statusOf(t.Context(), transport, gateURL); err != nil || status != http.StatusOK {
+				if status, err := statusOf(t.Context(), transport, messagesURL); err != nil || status != http.StatusOK {
 					failed.Add(1)
 				}
 			})
@@ -127,8 +109,8 @@ func TestWorkersOfAQueueAreAsFastAfterAnOutageAsBefore(t *testing.T) {
 		var group sync.WaitGroup
 		for range 20 {
 			group.Go(func() {
-				for time.Since(began) < 4*time.Minute {
-					status, err := statusOf(t.Context(), transport, gateURL)
+				for time.Since(began) < 122*time.Second {
+					status, err := statusOf(t.Context(), transport, messagesURL)
 					assert.NoError(t, err)
 					assert.Equal(t, http.StatusOK, status)
 				}
@@ -152,7 +134,7 @@ func TestCallThatCannotWaitForTheOutageIsRefusedAndItsBodyClosed(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		body := &gateBody{Reader: strings.NewReader("{}")}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, gateURL, body)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, messagesURL, body)
 		require.NoError(t, err)
 		began := time.Now()
 		resp, err := transport.RoundTrip(req)
@@ -174,32 +156,21 @@ func TestCallThatCannotWaitForTheOutageIsRefusedAndItsBodyClosed(t *testing.T) {
 	})
 }
 
-func TestDeadlineInLineGivesTheLastResponseOrErrOutage(t *testing.T) {
+func TestDeadlineInLineGivesErrOutageIfNothingWasSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		api.DownAfter(0, time.Hour, gateDown)
 		transport := shutTransport(t, api)
-		// The first in line is the probe at 5 s, the next at 15 s.
+		// Who has the most time is the probe at 5 s, and the next one leaves at 15 s.
 		var group sync.WaitGroup
 		group.Go(func() {
-			_, _ = statusOf(graphretry.ContextWithOptions(t.Context(), graphretry.WithoutRetryOn(2)), transport, gateURL)
-		})
-		synctest.Wait()
-		group.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
-			defer cancel()
-			began := time.Now()
-			status, err := statusOf(ctx, transport, gateURL)
-			// It is more patient than nobody, so it is the probe and has a response.
-			assert.NoError(t, err)
-			assert.Equal(t, http.StatusServiceUnavailable, status)
-			assert.Equal(t, 5*time.Second, time.Since(began))
+			_, _ = statusOf(graphretry.ContextWithOptions(t.Context(), graphretry.WithoutRetryOn(2)), transport, messagesURL)
 		})
 		group.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 			defer cancel()
 			began := time.Now()
-			_, err := statusOf(ctx, transport, gateURL)
+			_, err := statusOf(ctx, transport, messagesURL)
 			assert.ErrorIs(t, err, graphretry.ErrOutage)
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 			var timeout interface{ Timeout() bool }
@@ -222,7 +193,7 @@ func TestElapsedTimeInLineGivesTheLastResponse(t *testing.T) {
 		var group sync.WaitGroup
 		for range 10 {
 			group.Go(func() {
-				status, err := statusOf(t.Context(), transport, gateURL)
+				status, err := statusOf(t.Context(), transport, messagesURL)
 				assert.NoError(t, err)
 				assert.Equal(t, http.StatusServiceUnavailable, status, "the last response, intact")
 			})
@@ -231,6 +202,169 @@ func TestElapsedTimeInLineGivesTheLastResponse(t *testing.T) {
 		group.Wait()
 		assert.Equal(t, time.Minute+time.Millisecond, time.Since(began), "a minute from the first failure")
 	})
+}
+
+// Where callers give up after the same while, who stands first in a long line is
+// about to, and would never hear the answer to a probe.
+func TestCallersWhoGiveUpDoNotKeepTheGateShut(t *testing.T) {
+	for _, test := range []struct {
+		perSecond        int
+		answers, givesUp time.Duration
+	}{
+		{50, 50 * time.Millisecond, 30 * time.Second},
+		{10, 300 * time.Millisecond, 30 * time.Second},
+		{5, 300 * time.Millisecond, time.Minute},
+	} {
+		for _, by := range []string{"deadline", "cancellation"} {
+			t.Run(fmt.Sprintf("%d a second, %s after %v", test.perSecond, by, test.givesUp), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					api := graphtest.New()
+					api.SetLatency(test.answers)
+					api.DownAfter(10*time.Second, 80*time.Second, gateDown)
+					over := time.Now().Add(2 * time.Minute) // half a minute after the API is back
+					transport, err := graphretry.NewTransport(api)
+					require.NoError(t, err)
+					var delivered, lost atomic.Int64
+					var calls sync.WaitGroup
+					for i := range test.perSecond * 60 * 5 {
+						calls.Go(func() {
+							time.Sleep(time.Duration(i) * time.Second / time.Duration(test.perSecond))
+							ctx, cancel := context.WithCancel(t.Context())
+							if by == "deadline" {
+								ctx, cancel = context.WithTimeout(t.Context(), test.givesUp)
+							}
+							defer cancel()
+							defer time.AfterFunc(test.givesUp, cancel).Stop()
+							began := time.Now()
+							status, err := statusOf(ctx, transport, messagesURL)
+							switch {
+							case err == nil && status == http.StatusOK:
+								delivered.Add(1)
+							case began.After(over):
+								lost.Add(1)
+							}
+						})
+					}
+					calls.Wait()
+					assert.Zero(t, lost.Load(), "of those that came when all was over")
+					inVain := int64(api.Totals().Accepted) - delivered.Load()
+					t.Logf("%d delivered, %d in vain", delivered.Load(), inVain)
+					assert.LessOrEqual(t, inVain, delivered.Load()/50, "were taken when their callers had left")
+				})
+			})
+		}
+	}
+}
+
+// A caller who leaves while the probe's answer, or the body of a failed one, is
+// on its way passes the turn on at once.
+func TestProbeWhoseCallerLeavesPassesItsTurnOn(t *testing.T) {
+	for _, by := range []string{"cancellation", "cancellation in the body", "deadline"} {
+		t.Run(by, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := graphtest.New()
+				api.AnswerNext(3, gateDown)
+				began := time.Now()
+				var probes []time.Duration
+				transport := shutTransport(t, roundTripper(func(req *http.Request) (*http.Response, error) {
+					if api.Totals().Calls == 3 {
+						probes = append(probes, time.Since(began))
+					}
+					hangs := readerFunc(func([]byte) (int, error) {
+						<-req.Context().Done()
+						return 0, req.Context().Err()
+					})
+					switch {
+					case len(probes) != 1:
+						return api.RoundTrip(req)
+					case by == "cancellation in the body":
+						return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{}, Request: req, Body: io.NopCloser(hangs)}, nil
+					default:
+						_, err := hangs(nil)
+						return nil, err
+					}
+				}))
+				ctx, cancel := context.WithCancel(t.Context())
+				if by == "deadline" {
+					ctx, cancel = context.WithTimeout(t.Context(), 6*time.Second)
+				}
+				defer cancel()
+				time.AfterFunc(6*time.Second, cancel)
+				var calls sync.WaitGroup
+				calls.Go(func() { _, _ = statusOf(ctx, transport, messagesURL) })
+				time.Sleep(5500 * time.Millisecond)
+				status, err := statusOf(t.Context(), transport, messagesURL)
+				require.NoError(t, err)
+				assert.Equal(t, http.StatusOK, status)
+				calls.Wait()
+				assert.Equal(t, []time.Duration{5 * time.Second, 6 * time.Second}, probes)
+			})
+		})
+	}
+}
+
+// cancelsLate is a context whose end can be seen before it is told.
+type cancelsLate struct {
+	context.Context
+	canceled *atomic.Bool
+}
+
+func (c cancelsLate) Err() error {
+	if c.canceled.Load() {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+func TestOutageEndsThoughTheLastInLineLeavesAsItIsLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := graphtest.New()
+		api.SetLatency(time.Millisecond)
+		api.DownAfter(0, time.Second, gateDown)
+		var ended int
+		transport := shutTransport(t, api, graphretry.WithObserver(func(_ context.Context, event graphretry.Event) {
+			if event.Kind == graphretry.EventOutageEnded {
+				ended++
+			}
+		}))
+		ctx := cancelsLate{t.Context(), new(atomic.Bool)}
+		time.AfterFunc(4*time.Second, func() { ctx.canceled.Store(true) })
+		var calls sync.WaitGroup
+		calls.Go(func() {
+			_, err := statusOf(ctx, transport, messagesURL)
+			assert.ErrorIs(t, err, context.Canceled)
+		})
+		synctest.Wait()
+		calls.Go(func() { // it comes later, so it is the probe
+			_, err := statusOf(t.Context(), transport, messagesURL)
+			assert.NoError(t, err)
+		})
+		calls.Wait()
+		assert.Equal(t, 1, ended)
+	})
+}
+
+// The limit is somebody else's lesson too: while it answers, the pace does not
+// rise.
+func TestThrottlingAnswersHoldTheLineBack(t *testing.T) {
+	drained := map[graphretry.Code]time.Duration{}
+	for _, code := range []graphretry.Code{graphretry.CodeRateLimitHit, graphretry.CodeInvalidParameter} {
+		synctest.Test(t, func(t *testing.T) {
+			api := graphtest.New()
+			api.DownAfter(0, time.Second, gateDown)
+			api.AnswerNext(3, gateDown)
+			transport := shutTransport(t, api)
+			api.AnswerNext(1000, graphtest.Answer{Code: code})
+			var calls sync.WaitGroup
+			for range 200 {
+				calls.Go(func() { _, _ = statusOf(t.Context(), transport, messagesURL) })
+			}
+			began := time.Now()
+			calls.Wait()
+			drained[code] = time.Since(began) - 5*time.Second
+		})
+	}
+	assert.Greater(t, drained[graphretry.CodeRateLimitHit], 4*drained[graphretry.CodeInvalidParameter])
 }
 
 func TestCancellationInLineEndsTheCallAtOnce(t *testing.T) {
@@ -242,7 +376,7 @@ func TestCancellationInLineEndsTheCallAtOnce(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(2*time.Second, func() { cancel(mine) })
 		began := time.Now()
-		_, err := statusOf(ctx, transport, gateURL)
+		_, err := statusOf(ctx, transport, messagesURL)
 		assert.ErrorIs(t, err, context.Canceled)
 		assert.ErrorIs(t, err, mine)
 		var graph *graphretry.Error
@@ -264,7 +398,7 @@ func TestParameterErrorAmongOutageAnswersKeepsTheGateOpen(t *testing.T) {
 			api.AnswerNext(2, gateDown)
 			api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeInvalidParameter})
 			for range 3 {
-				_, err := statusOf(ctx, transport, gateURL)
+				_, err := statusOf(ctx, transport, messagesURL)
 				require.NoError(t, err)
 			}
 		}
@@ -278,7 +412,7 @@ func TestMaintenanceOfOneAccountDoesNotShutTheGate(t *testing.T) {
 		transport, err := graphretry.NewTransport(api, graphretry.WithOutageThreshold(3))
 		require.NoError(t, err)
 		for range 30 {
-			_, err := statusOf(t.Context(), transport, gateURL)
+			_, err := statusOf(t.Context(), transport, messagesURL)
 			require.NoError(t, err)
 		}
 		assert.Equal(t, 30, api.Totals().Calls)
@@ -292,34 +426,14 @@ func TestEachHostHasAGateOfItsOwn(t *testing.T) {
 		transport := shutTransport(t, api, graphretry.WithHosts("graph.facebook.com", "graph.example.com"))
 		time.Sleep(2 * time.Second)
 		began := time.Now()
-		status, err := statusOf(t.Context(), transport, strings.Replace(gateURL, "facebook", "example", 1))
+		status, err := statusOf(t.Context(), transport, strings.Replace(messagesURL, "facebook", "example", 1))
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusOK, status)
 		assert.Zero(t, time.Since(began), "the other host's gate is open")
-		status, err = statusOf(t.Context(), transport, gateURL)
+		status, err = statusOf(t.Context(), transport, messagesURL)
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusOK, status)
 		assert.Equal(t, 3*time.Second, time.Since(began), "the probe is due 5 s after the gate was shut")
-	})
-}
-
-func TestObserverMayCallBackIntoTheTransport(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		api := graphtest.New()
-		api.DownAfter(0, 2*time.Second, gateDown)
-		var transport *graphretry.Transport
-		var called atomic.Int64
-		transport = shutTransport(t, api, graphretry.WithObserver(func(ctx context.Context, event graphretry.Event) {
-			if event.Kind == graphretry.EventOutageEnded && called.Add(1) == 1 {
-				status, err := statusOf(ctx, transport, gateURL)
-				assert.NoError(t, err)
-				assert.Equal(t, http.StatusOK, status)
-			}
-		}))
-		status, err := statusOf(t.Context(), transport, gateURL)
-		require.NoError(t, err)
-		assert.Equal(t, http.StatusOK, status)
-		assert.EqualValues(t, 1, called.Load())
 	})
 }
 
@@ -336,7 +450,7 @@ func TestOutageEndsBeforeTheReleaseThatEmptiesTheLineIsSent(t *testing.T) {
 		var group sync.WaitGroup
 		for range 4 {
 			group.Go(func() {
-				status, err := statusOf(t.Context(), transport, gateURL)
+				status, err := statusOf(t.Context(), transport, messagesURL)
 				assert.NoError(t, err)
 				assert.Equal(t, http.StatusOK, status)
 			})
@@ -355,7 +469,7 @@ func TestLoggerTellsHowLongAnOutageLastedAndHowManyCallsItHeld(t *testing.T) {
 		transport := shutTransport(t, api, graphretry.WithLogger(slogWithoutTime(&log)))
 		var group sync.WaitGroup
 		for range 4 {
-			group.Go(func() { _, _ = statusOf(t.Context(), transport, gateURL) })
+			group.Go(func() { _, _ = statusOf(t.Context(), transport, messagesURL) })
 		}
 		group.Wait()
 		var began, ended string
@@ -382,10 +496,10 @@ func TestBypassAndZeroThresholdKnowNoGate(t *testing.T) {
 		api.DownAfter(0, time.Hour, gateDown)
 		transport := shutTransport(t, api)
 		began := time.Now()
-		_, err := statusOf(graphretry.ContextBypass(t.Context()), transport, gateURL)
+		_, err := statusOf(graphretry.ContextBypass(t.Context()), transport, messagesURL)
 		require.NoError(t, err)
 		ungated := shutTransport(t, api, graphretry.WithOutageThreshold(0))
-		_, err = statusOf(graphretry.ContextWithOptions(t.Context(), graphretry.WithoutRetryOn(2)), ungated, gateURL)
+		_, err = statusOf(graphretry.ContextWithOptions(t.Context(), graphretry.WithoutRetryOn(2)), ungated, messagesURL)
 		require.NoError(t, err)
 		assert.Zero(t, time.Since(began))
 	})

@@ -55,12 +55,3 @@ func regainAccess(header http.Header) time.Duration {
 	}
 	return times(longest, time.Minute)
 }
-
-// times is n units, or the longest duration there is.
-func times(n float64, unit time.Duration) time.Duration {
-	product := n * float64(unit)
-	if product >= math.MaxInt64 {
-		return math.MaxInt64
-	}
-	return time.Duration(product)
-}

@@ -10,6 +10,33 @@ import (
 	"strings"
 )
 
+// networkRule is what holds for a failure that is no Graph error.
+func (c *call) networkRule() rule {
+	again := rule{unlimited, ReasonNetwork}
+	switch {
+	case c.last.resp != nil && c.last.resp.StatusCode < http.StatusInternalServerError:
+		return rule{0, ReasonNoGraphError}
+	case c.last.resp != nil:
+		if c.policy.networkRetries && idempotent(c.req.Method) && gatewayFailed(c.last.resp.StatusCode) {
+			return again
+		}
+		return rule{0, ReasonAmbiguous}
+	case c.ended() != nil:
+		return rule{0, ReasonCanceled}
+	case hopeless(c.req, c.last.err):
+		return rule{0, ReasonNotRetried}
+	case neverLeft(c.last.err):
+		if c.policy.networkRetries {
+			return again
+		}
+		return rule{0, ReasonNotRetried}
+	case c.policy.networkRetries && idempotent(c.req.Method):
+		return again
+	default:
+		return rule{0, ReasonAmbiguous}
+	}
+}
+
 // idempotent tells whether a method may be carried out twice (RFC 9110, section
 // 9.2.2). TRACE is missing, which Graph does not have.
 func idempotent(method string) bool {
@@ -26,9 +53,18 @@ func gatewayFailed(status int) bool {
 }
 
 // neverLeft tells whether a request provably was not sent: no connection could
-// be made, directly or to a proxy.
+// be made, directly or to a proxy. Where several errors are joined, as those of a
+// RoundTripper that tries more than once, each of them must say so.
 func neverLeft(err error) bool {
-	return failedIn(err, "dial")
+	if op, ok := err.(*net.OpError); ok && op.Op == "dial" {
+		return true
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		errs := joined.Unwrap()
+		return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !neverLeft(err) })
+	}
+	inner := errors.Unwrap(err)
+	return inner != nil && neverLeft(inner)
 }
 
 // failedIn tells whether err, or what it comes from, is of one of these
@@ -56,7 +92,7 @@ func hopeless(req *http.Request, err error) bool {
 		hostname     x509.HostnameError
 		invalid      x509.CertificateInvalidError
 	)
-	return req.URL.Scheme != "http" && req.URL.Scheme != "https" || !validHeader(req.Header) ||
+	return req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.Header == nil || !validHeader(req.Header) ||
 		errors.As(err, &verification) || errors.As(err, &alert) || errors.As(err, &noTLS) ||
 		errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
 		errors.Is(err, http.ErrSchemeMismatch) ||

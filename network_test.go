@@ -118,6 +118,23 @@ func (timeoutError) Error() string   { return "i/o timeout" }
 func (timeoutError) Timeout() bool   { return true }
 func (timeoutError) Temporary() bool { return true }
 
+// A RoundTripper below that tries more than once can tell of all its tries.
+func TestRequestNeverLeftOnlyIfEveryTrySaysSo(t *testing.T) {
+	refused, reset := dialError(syscall.ECONNREFUSED), &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+	for _, test := range []struct {
+		err       error
+		isRetried bool
+	}{
+		{errors.Join(refused, refused), true},
+		{fmt.Errorf("after 2 tries: %w", errors.Join(refused, refused)), true},
+		{errors.Join(reset, refused), false},
+		{errors.Join(refused, reset), false},
+		{fmt.Errorf("after 2 tries: %w; %w", io.ErrUnexpectedEOF, refused), false},
+	} {
+		testNetworkFailure(t, http.MethodPost, reply{err: test.err}, test.isRetried)
+	}
+}
+
 func TestHopelessFailureIsNeverRetried(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*http.Request)
@@ -422,7 +439,11 @@ func TestBreakIsRetriedForAGETOverRealHTTP(t *testing.T) {
 func TestStalledUploadEndsWhenItsContextDoes(t *testing.T) {
 	for _, protocol := range protocols {
 		for _, by := range []string{"context", "attempt timeout"} {
-			for _, length := range []int64{-1, 1000} {
+			lengths := []int64{-1, 1000}
+			if by == "attempt timeout" {
+				lengths = append(lengths, 2<<20) // which is not kept
+			}
+			for _, length := range lengths {
 				t.Run(fmt.Sprintf("%s/%s/length %d", protocol.name, by, length), func(t *testing.T) {
 					arrived := make(chan bool, 1)
 					server := protocol.serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -478,6 +499,88 @@ func TestStalledUploadEndsWhenItsContextDoes(t *testing.T) {
 					assert.Equal(t, 1, body.closed())
 				})
 			}
+		}
+	}
+}
+
+// fedBody is a body whose reader waits for more and, as many do, is at its end
+// once it is closed.
+type fedBody struct {
+	first  io.Reader
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newFedBody(first string) *fedBody {
+	return &fedBody{first: strings.NewReader(first), closed: make(chan struct{})}
+}
+
+func (b *fedBody) Read(p []byte) (int, error) {
+	if n, err := b.first.Read(p); err == nil {
+		return n, nil
+	}
+	<-b.closed
+	return 0, io.EOF
+}
+
+func (b *fedBody) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return nil
+}
+
+// A part of a message that is taken for the whole is worse than none.
+func TestUploadThatIsCutOffNeverArrivesAsIfItWereWhole(t *testing.T) {
+	for _, protocol := range protocols {
+		for _, by := range []string{"caller", "attempt timeout", "early answer"} {
+			if by == "early answer" && protocol.major == 1 {
+				continue // net/http sends on: the reader is not closed
+			}
+			t.Run(protocol.name+"/"+by, func(t *testing.T) {
+				for range 5 {
+					var whole atomic.Int32
+					arrived := make(chan bool, 10)
+					server := protocol.serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						_, err := io.ReadFull(r.Body, make([]byte, len("a little")))
+						assert.NoError(t, err)
+						arrived <- true
+						if by == "early answer" {
+							w.WriteHeader(down.status)
+							io.WriteString(w, down.body)
+							return
+						}
+						if _, err := io.Copy(io.Discard, r.Body); err == nil {
+							whole.Add(1)
+						}
+					}))
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					options := allOptIns
+					if by == "attempt timeout" {
+						options = append(options, graphretry.WithAttemptTimeout(100*time.Millisecond))
+					}
+					// A PUT, which is sent again after a timeout if it can be.
+					req, err := http.NewRequestWithContext(ctx, http.MethodPut, server.URL, newFedBody("a little"))
+					require.NoError(t, err)
+					ended := make(chan bool)
+					go func() {
+						resp, err := server.transport(t, server.next, options...).RoundTrip(req)
+						if err == nil {
+							assert.Equal(t, down.status, resp.StatusCode)
+							resp.Body.Close()
+						}
+						close(ended)
+					}()
+					<-arrived
+					if by == "caller" {
+						cancel()
+					}
+					<-ended
+					server.next.CloseIdleConnections()
+					server.Close() // it waits for its handlers
+					assert.Zero(t, whole.Load(), "of the uploads were taken for whole")
+					assert.Empty(t, arrived, "it was sent again")
+				}
+			})
 		}
 	}
 }
@@ -613,7 +716,7 @@ func TestDialThatFailsIsRetriedForAPOST(t *testing.T) {
 	}
 }
 
-func TestHopelessFailureOverRealConnections(t *testing.T) {
+func TestHopelessFailureIsNotRetriedOverRealConnections(t *testing.T) {
 	refuse := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("this must not be reached") })
 	for name, test := range map[string]struct {
 		url    func(*realServer) string

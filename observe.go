@@ -5,13 +5,15 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"time"
 )
 
 // Event is something that happened to a call, for [WithObserver]. There is one
 // for each failed attempt, one for a success after a retry, and one each for the
-// beginning and the end of an outage. A call that succeeds at once has none.
+// beginning and the end of an outage. A call that gives up in the line of an
+// outage has an [EventGaveUp] besides. A call that succeeds at once has none, and
+// one that its caller ends during a wait has no further one: its [*WaitError]
+// tells.
 type Event struct {
 	// Kind is what happened.
 	Kind EventKind
@@ -25,11 +27,13 @@ type Event struct {
 	// request are blanked.
 	Graph *Error
 	// Err is the attempt's error if it had no response, or what kept a call from
-	// being retried; for [EventRecovered], the error of the attempt before. It is
-	// the next RoundTripper's own, so its text is not blanked.
+	// being retried: a [*WaitError], or the error of GetBody. For [EventRecovered]
+	// it is the error of the attempt before. One of the next RoundTripper or of
+	// GetBody is as it came, so its text is not blanked.
 	Err error
-	// Wait is the time until the next attempt for [EventRetrying], how long the
-	// outage lasted for [EventOutageEnded], and otherwise 0.
+	// Wait is the time until the next attempt for [EventRetrying], where time in
+	// the line of an outage comes on top; how long the outage lasted for
+	// [EventOutageEnded]; and otherwise 0.
 	Wait time.Duration
 	// Reason is why it is, or is not, retried: for [EventRetrying], [EventGaveUp]
 	// and [EventNotRetried], and otherwise 0.
@@ -47,8 +51,10 @@ type EventKind int
 const (
 	// EventRetrying: an attempt failed, and the next one follows after Wait.
 	EventRetrying EventKind = iota + 1
-	// EventGaveUp: the failure was one that is retried, but no retries or no
-	// time are left.
+	// EventGaveUp: the failure was one that is retried, and was not: Reason says
+	// whether retries or time ran out, the body cannot be sent again, or the call
+	// could not wait for the end of an outage. In the last case Attempt is 0 if
+	// nothing was sent.
 	EventGaveUp
 	// EventNotRetried: an attempt failed in a way that is not retried.
 	EventNotRetried
@@ -71,12 +77,7 @@ var eventKindTexts = [...]string{
 }
 
 // String gives the kind in a word or two.
-func (k EventKind) String() string {
-	if k < EventRetrying || int(k) >= len(eventKindTexts) {
-		return "EventKind(" + strconv.Itoa(int(k)) + ")"
-	}
-	return eventKindTexts[k]
-}
+func (k EventKind) String() string { return enumText("EventKind", eventKindTexts[:], k) }
 
 // level is the level of an event's log record.
 func (k EventKind) level() slog.Level {
@@ -112,7 +113,7 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 		}
 		attributes = append(attributes, event.Graph.attributes()...)
 		if event.Err != nil {
-			attributes = append(attributes, slog.String("error", redact(event.Request, event.Err.Error())))
+			attributes = append(attributes, slog.String("error", redactError(event.Request, event.Err)))
 		}
 		logger.LogAttrs(ctx, level, "graphretry: "+event.Kind.String(), attributes...)
 	}

@@ -50,8 +50,8 @@ func seenOf(events []graphretry.Event) []seen {
 
 func TestEachFailedAttemptHasOneEvent(t *testing.T) {
 	const (
-		retrying, gaveUp     = graphretry.EventRetrying, graphretry.EventGaveUp
-		notRetried, recoverd = graphretry.EventNotRetried, graphretry.EventRecovered
+		retrying, gaveUp      = graphretry.EventRetrying, graphretry.EventGaveUp
+		notRetried, recovered = graphretry.EventNotRetried, graphretry.EventRecovered
 	)
 	answer := func(code graphretry.Code) graphtest.Answer { return graphtest.Answer{Code: code} }
 	success := graphtest.Answer{}
@@ -68,7 +68,7 @@ func TestEachFailedAttemptHasOneEvent(t *testing.T) {
 		{
 			"a failure that passes", "", nil,
 			[]graphtest.Answer{answer(2), success},
-			[]seen{{retrying, 1, 2, 5 * time.Second, graphretry.ReasonTransient}, {recoverd, 2, 2, 0, 0}},
+			[]seen{{retrying, 1, 2, 5 * time.Second, graphretry.ReasonTransient}, {recovered, 2, 2, 0, 0}},
 		},
 		{
 			"two failures that pass", "", nil,
@@ -76,7 +76,7 @@ func TestEachFailedAttemptHasOneEvent(t *testing.T) {
 			[]seen{
 				{retrying, 1, 2, 5 * time.Second, graphretry.ReasonTransient},
 				{retrying, 2, 131016, 10 * time.Second, graphretry.ReasonTransient},
-				{recoverd, 3, 131016, 0, 0},
+				{recovered, 3, 131016, 0, 0},
 			},
 		},
 		{
@@ -118,7 +118,7 @@ func TestEachFailedAttemptHasOneEvent(t *testing.T) {
 		{
 			"throttled", "", []graphretry.Option{graphretry.WithThrottleRetries()},
 			[]graphtest.Answer{{Code: 130429, RetryAfter: "7"}, success},
-			[]seen{{retrying, 1, 130429, 7 * time.Second, graphretry.ReasonThrottle}, {recoverd, 2, 130429, 0, 0}},
+			[]seen{{retrying, 1, 130429, 7 * time.Second, graphretry.ReasonThrottle}, {recovered, 2, 130429, 0, 0}},
 		},
 		{
 			"marked transient", "", []graphretry.Option{graphretry.WithTransientFlag()},
@@ -128,9 +128,11 @@ func TestEachFailedAttemptHasOneEvent(t *testing.T) {
 		{
 			"retried by an option", "", []graphretry.Option{graphretry.WithRetryOn(1, 1)},
 			[]graphtest.Answer{answer(1), success},
-			[]seen{{retrying, 1, 1, 5 * time.Second, graphretry.ReasonRetryOn}, {recoverd, 2, 1, 0, 0}},
+			[]seen{{retrying, 1, 1, 5 * time.Second, graphretry.ReasonRetryOn}, {recovered, 2, 1, 0, 0}},
 		},
 		{"a gateway's page", "", nil, []graphtest.Answer{page}, []seen{{notRetried, 1, -1, 0, graphretry.ReasonAmbiguous}}},
+		{"a status that no server has", "", nil, []graphtest.Answer{{Status: 499, Body: []byte{}}}, []seen{{notRetried, 1, -1, 0, graphretry.ReasonNoGraphError}}},
+		{"a server that failed", "", nil, []graphtest.Answer{{Status: 500, Body: []byte{}}}, []seen{{notRetried, 1, -1, 0, graphretry.ReasonAmbiguous}}},
 		{"a page that is not found", "", nil, []graphtest.Answer{{Status: 404}}, []seen{{notRetried, 1, -1, 0, graphretry.ReasonNoGraphError}}},
 		{"a connection that breaks", "", nil, []graphtest.Answer{broken}, []seen{{notRetried, 1, -1, 0, graphretry.ReasonAmbiguous}}},
 		{
@@ -144,7 +146,7 @@ func TestEachFailedAttemptHasOneEvent(t *testing.T) {
 			[]seen{
 				{retrying, 1, -1, 5 * time.Second, graphretry.ReasonNetwork},
 				{retrying, 2, -1, 10 * time.Second, graphretry.ReasonNetwork},
-				{recoverd, 3, -1, 0, 0},
+				{recovered, 3, -1, 0, 0},
 			},
 		},
 	} {
@@ -170,7 +172,7 @@ func TestEachFailedAttemptHasOneEvent(t *testing.T) {
 				}
 				var ofFailures int
 				for _, event := range events() {
-					if event.Kind != recoverd {
+					if event.Kind != recovered {
 						ofFailures++
 						assert.Equal(t, ofFailures, event.Attempt, "in order, from 1")
 					}

@@ -7,11 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
-	"net"
-	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -34,8 +30,9 @@ const (
 
 // Option changes one setting of a [Transport], a [Policy] or, through
 // [ContextWithOptions], a single call. Where two options set the same thing, the
-// later one holds. An option with a value that cannot be is refused by the
-// function it is given to, with an error that names the option and the value.
+// later one holds. An option with an invalid value is refused by the function it
+// is given to, with an error that names the option and the value. The zero Option
+// sets nothing.
 type Option struct {
 	// transportOnly names the option if a context must not set it.
 	transportOnly string
@@ -90,14 +87,14 @@ func (s settings) with(opts []Option) (settings, error) {
 	s.observers = slices.Clip(s.observers)
 	var errs []error
 	for _, opt := range opts {
-		// The zero Option sets nothing.
 		if opt.apply != nil {
 			errs = append(errs, opt.apply(&s))
 		}
 	}
 	if s.initialInterval > s.maxInterval {
-		errs = append(errs, fmt.Errorf("graphretry: WithInitialInterval(%v) is above WithMaxInterval(%v): want an initial interval of at most the maximum",
-			s.initialInterval, s.maxInterval))
+		errs = append(errs, fmt.Errorf("graphretry: %s is above %s: want an initial interval of at most the maximum",
+			intervalOption("WithInitialInterval", s.initialInterval, defaultInitialInterval),
+			intervalOption("WithMaxInterval", s.maxInterval, defaultMaxInterval)))
 	}
 	return s, errors.Join(errs...)
 }
@@ -128,6 +125,7 @@ func WithMultiplier(multiplier float64) Option {
 
 // WithMaxInterval sets the interval above which the schedule does not grow. The
 // default is 3 minutes. It must be above 0. Jitter and Retry-After come on top.
+// It bounds the interval between the probes of an outage too.
 func WithMaxInterval(interval time.Duration) Option {
 	return Option{apply: func(s *settings) error {
 		s.maxInterval = interval
@@ -150,7 +148,7 @@ func WithMaxElapsedTime(elapsed time.Duration) Option {
 	}}
 }
 
-// WithMaxRetries sets how often a call is retried at the most, for whatever
+// WithMaxRetries sets how many times a call is retried at most, for whatever
 // code: n retries are n+1 attempts. The default is no limit but time. 0 switches
 // retries off, and with them all else: the call goes straight to the next
 // RoundTripper, as with [ContextBypass]. A negative number is refused.
@@ -169,8 +167,8 @@ func WithMaxRetries(retries int) Option {
 // to 6 s. Jitter never shortens a wait, so no retry comes sooner than the
 // schedule says. It must be from 0 to 1.
 //
-// The intervals of a [WithBackOff] are taken as they come unless WithJitter is
-// given as well.
+// It holds for the intervals between the probes of an outage too. The intervals
+// of a [WithBackOff] are taken as they come unless WithJitter is given as well.
 func WithJitter(fraction float64) Option {
 	return Option{apply: func(s *settings) error {
 		s.jitter = fraction
@@ -181,9 +179,10 @@ func WithJitter(fraction float64) Option {
 	}}
 }
 
-// WithBackOff sets another schedule, of which newBackOff makes a new one for
-// each call that fails. NextBackOff gives the wait before each retry;
-// [backoff.Stop] ends the retries. [WithMaxRetries] and [WithMaxElapsedTime]
+// WithBackOff sets another schedule than the exponential one, which is the
+// default. newBackOff makes a new one for each call that fails, so it must be safe
+// for concurrent use; a nil function is refused. NextBackOff gives the wait before
+// each retry; [backoff.Stop] ends the retries, and so does a nil schedule. [WithMaxRetries] and [WithMaxElapsedTime]
 // still hold, and a Retry-After still raises a wait; [WithInitialInterval],
 // [WithMultiplier] and [WithMaxInterval] have no part in it.
 func WithBackOff(newBackOff func() backoff.BackOff) Option {
@@ -196,9 +195,10 @@ func WithBackOff(newBackOff func() backoff.BackOff) Option {
 	}}
 }
 
-// WithRetryOn has a code retried, at most maxRetries times in the life of a
-// call, on the schedule. It can also limit, or raise, how often a code is
-// retried that is retried by default. maxRetries must be 1 or more.
+// WithRetryOn retries a code, at most maxRetries times in the life of a call, on
+// the schedule. It can also limit, or raise, how often a code is retried that is
+// retried by default. maxRetries must be 1 or more. It is [Error.Code] that counts
+// here, not a code in the subcode.
 //
 // Codes of [ClassParameter] and [ClassExperiment] are refused: the same request
 // would get the same answer, and Meta enforces against repeated sends to a
@@ -217,8 +217,8 @@ func WithRetryOn(code Code, maxRetries int) Option {
 	}}
 }
 
-// WithoutRetryOn has codes not retried, among them those that are retried by
-// default or by an option before this one.
+// WithoutRetryOn stops codes from being retried, whether by default or by an
+// option before this one.
 func WithoutRetryOn(codes ...Code) Option {
 	codes = slices.Clone(codes)
 	return Option{apply: func(s *settings) error {
@@ -229,7 +229,7 @@ func WithoutRetryOn(codes ...Code) Option {
 	}}
 }
 
-// WithThrottleRetries has the throttling codes retried: 4, 17, 341, 613, 80007,
+// WithThrottleRetries retries the throttling codes: 4, 17, 341, 613, 80007,
 // 80008, 130429, 131056, 133015 and 134101. It is off by default, since waiting
 // in a call is seldom the best answer to sending too fast.
 //
@@ -237,8 +237,11 @@ func WithoutRetryOn(codes ...Code) Option {
 // estimated_time_to_regain_access in X-Business-Use-Case-Usage (see
 // https://developers.facebook.com/docs/graph-api/overview/rate-limiting). The
 // limit on one sender and one recipient, 131056, has a schedule of its own in
-// place of ours, as Meta advises: 1 s, 4 s, 16 s, 64 s and on by the factor 4.
-// A schedule of the caller's ([WithBackOff]) stays in force for it.
+// place of ours, as Meta advises in
+// https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes:
+// 1 s, 4 s, 16 s, 64 s and on by the factor 4. A schedule of the caller's
+// ([WithBackOff]) stays in force for it. Each of these codes is retried without
+// limit but time.
 //
 // The limits for which Meta punishes or blocks for days are not among these:
 // 131048, 131049, 131050, 131064, 130403 and 133016.
@@ -255,10 +258,11 @@ func WithThrottleRetries() Option {
 	}}
 }
 
-// WithTransientFlag has every error retried that Meta marks with is_transient,
-// unless its class is [ClassParameter], [ClassExperiment], [ClassPolicy] or
-// [ClassRecipient]. It is off by default. A code named in [WithRetryOn] or
-// [WithoutRetryOn] follows those.
+// WithTransientFlag retries every error that Meta marks with is_transient (see
+// https://developers.facebook.com/docs/graph-api/guides/error-handling), without
+// limit but time, unless its class is [ClassParameter], [ClassExperiment],
+// [ClassPolicy] or [ClassRecipient]. It is off by default. A code named in
+// [WithRetryOn] or [WithoutRetryOn] follows those.
 func WithTransientFlag() Option {
 	return Option{apply: func(s *settings) error {
 		s.transientFlag = true
@@ -266,12 +270,13 @@ func WithTransientFlag() Option {
 	}}
 }
 
-// WithNetworkRetries has network failures retried where that cannot send a
-// message twice. It is off by default. A request that provably never left,
-// since the dial failed, is retried whatever its method. Any other network
-// failure, and a 502, 503 or 504 whose body is no Graph error, is retried for
-// GET, HEAD, OPTIONS, PUT and DELETE only. Certificate errors, unsupported
-// schemes and the caller's own cancellation never are.
+// WithNetworkRetries retries network failures where that cannot send a message
+// twice. It is off by default. A request that provably never left, since the dial
+// failed, is retried whatever its method. Any other network failure, and a 502,
+// 503 or 504 whose body is no Graph error, is retried for GET, HEAD, OPTIONS, PUT
+// and DELETE only, which may be carried out twice (RFC 9110, section 9.2.2).
+// Certificate errors, unsupported schemes and the caller's own cancellation never
+// are.
 func WithNetworkRetries() Option {
 	return Option{apply: func(s *settings) error {
 		s.networkRetries = true
@@ -281,8 +286,9 @@ func WithNetworkRetries() Option {
 
 // WithHosts sets the hosts whose calls are retried, in place of
 // graph.facebook.com. A call to any other host passes through untouched. Each is
-// a "host", which means every port of it, or a "host:port"; case does not
-// matter. It cannot be set in a context.
+// a "host", which means every port of it, or a "host:port", without a scheme, a
+// path or a wildcard; case does not matter. At least one is needed. It cannot be
+// set in a context.
 func WithHosts(hosts ...string) Option {
 	hosts = slices.Clone(hosts)
 	return Option{transportOnly: "WithHosts", apply: func(s *settings) error {
@@ -324,7 +330,8 @@ func WithMaxBufferedBody(bytes int64) Option {
 // can be read at leisure. An attempt that times out is a network failure in
 // which the message may have been taken, so it is retried only as
 // [WithNetworkRetries] says; its error has a method Timeout that reports true,
-// and is not [context.DeadlineExceeded]. The timeout must be above 0.
+// and is not [context.DeadlineExceeded]. The timeout must be above 0. An upload
+// whose reader stalls can take a quarter of a second longer over HTTP/1.1.
 func WithAttemptTimeout(timeout time.Duration) Option {
 	return Option{apply: func(s *settings) error {
 		s.attemptTimeout = timeout
@@ -334,8 +341,9 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 
 // WithOutageThreshold sets how many answers in a row with the codes 2 or 131016
 // shut the outage gate of a host. The default is 20; 0 means no gate; a negative
-// number is refused. See the package's documentation for what the gate does. It
-// cannot be set in a context.
+// number is refused. For an API that fails in part it takes more: three times the
+// longest run of late, which counts half as much every 30 s. See the package's
+// documentation for what the gate does. It cannot be set in a context.
 func WithOutageThreshold(answers int) Option {
 	return Option{transportOnly: "WithOutageThreshold", apply: func(s *settings) error {
 		s.outageThreshold = answers
@@ -348,8 +356,12 @@ func WithOutageThreshold(answers int) Option {
 
 // WithLogger logs every [Event]: retries and the beginning of an outage at
 // [slog.LevelWarn], giving up at [slog.LevelError], all else at
-// [slog.LevelInfo]. No secret of the request is logged. It cannot be set in a
-// context.
+// [slog.LevelInfo]. By default nothing is logged; a nil logger is refused. The
+// attributes are method, host, path and attempt; wait and reason, for what is or
+// is not retried; lasted and held, for the end of an outage; those of
+// [Error.LogValue]; and error, where there is one. Wait and lasted are durations,
+// which slog's JSON has in nanoseconds. No secret of the request is logged. It
+// cannot be set in a context.
 func WithLogger(logger *slog.Logger) Option {
 	return Option{transportOnly: "WithLogger", apply: func(s *settings) error {
 		if logger == nil {
@@ -363,7 +375,8 @@ func WithLogger(logger *slog.Logger) Option {
 // WithObserver has observe called with every [Event], in the goroutine of the
 // call and outside every lock, so it may use the Transport itself; the call
 // waits for it. It must be safe for concurrent use. The context is that of the
-// request. It may be given more than once. It cannot be set in a context.
+// request. By default there is none; a nil function is refused. It may be given
+// more than once. It cannot be set in a context.
 func WithObserver(observe func(context.Context, Event)) Option {
 	return Option{transportOnly: "WithObserver", apply: func(s *settings) error {
 		if observe == nil {
@@ -390,91 +403,12 @@ func positive(option string, d time.Duration) error {
 	return nil
 }
 
-// host is a host whose calls are ours.
-type host struct {
-	name string // lower case
-	port string // "": every port
-}
-
-func parseHost(s string) (host, bool) {
-	name, port := s, ""
-	if strings.Count(s, ":") == 1 || strings.HasPrefix(s, "[") && !strings.HasSuffix(s, "]") {
-		var err error
-		if name, port, err = net.SplitHostPort(s); err != nil {
-			return host{}, false
-		}
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return host{}, false
-		}
+// intervalOption names an option and its value, and says if that is the default:
+// who never gave the option would look for it in vain.
+func intervalOption(option string, interval, byDefault time.Duration) string {
+	text := fmt.Sprintf("%s(%v)", option, interval)
+	if interval == byDefault {
+		text += " (the default)"
 	}
-	if strings.HasPrefix(name, "[") {
-		name = strings.TrimSuffix(name[1:], "]")
-	}
-	if name == "" || strings.ContainsAny(name, " \t\r\n/?#@%*[]") {
-		return host{}, false
-	}
-	return host{strings.ToLower(name), port}, true
-}
-
-// matches tells whether a URL's host is h.
-func (h host) matches(u *url.URL) bool {
-	// What nearly every call has, without taking it apart.
-	if h.port == "" && u.Host == h.name {
-		return true
-	}
-	if !strings.EqualFold(u.Hostname(), h.name) {
-		return false
-	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return h.port == "" || h.port == port
-}
-
-// contextKey is the key of a *callOptions in a context.
-type contextKey struct{}
-
-// callOptions is what a context says of the calls made with it.
-type callOptions struct {
-	bypass bool
-	opts   []Option
-}
-
-// ContextWithOptions gives a context whose calls have these options on top of
-// the Transport's, and of those that ctx has already. [WithHosts],
-// [WithOutageThreshold], [WithLogger], [WithObserver] and [WithMaxBufferedBody]
-// are the Transport's alone: a call whose context has one of them, or any option
-// with a bad value, fails before anything is sent, with an error that says so.
-func ContextWithOptions(ctx context.Context, opts ...Option) context.Context {
-	set := callOptions{opts: slices.Clone(opts)}
-	if outer := optionsOf(ctx); outer != nil {
-		set.bypass = outer.bypass
-		set.opts = slices.Concat(outer.opts, opts)
-	}
-	return context.WithValue(ctx, contextKey{}, &set)
-}
-
-// ContextBypass gives a context whose calls go straight to the next
-// RoundTripper: no retry, no gate, no event.
-func ContextBypass(ctx context.Context) context.Context {
-	return context.WithValue(ctx, contextKey{}, &callOptions{bypass: true})
-}
-
-// optionsOf is what ctx says of the calls made with it, nil if nothing.
-func optionsOf(ctx context.Context) *callOptions {
-	set, _ := ctx.Value(contextKey{}).(*callOptions)
-	return set
-}
-
-// withCallOptions is s with the options of one call.
-func (s settings) withCallOptions(set *callOptions) (settings, error) {
-	var errs []error
-	for _, opt := range set.opts {
-		if opt.transportOnly != "" {
-			errs = append(errs, fmt.Errorf("graphretry: %s cannot be set for one call: give it to NewTransport", opt.transportOnly))
-		}
-	}
-	s, err := s.with(set.opts)
-	return s, errors.Join(append(errs, err)...)
+	return text
 }

@@ -1,16 +1,16 @@
 package graphretry
 
 import (
+	"math"
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
 )
 
-// Policy decides whether a failure is retried and after how long. It is what a
-// [Transport] asks, for those who retry elsewhere: a worker of a job queue, a
-// handler of webhooks. It is immutable and safe for concurrent use.
+// Policy decides whether a failure is retried and after how long. It is the part
+// of a [Transport] that decides, for code that retries elsewhere: a worker of a
+// job queue, a handler of webhooks. It is immutable and safe for concurrent use.
 type Policy struct {
 	settings
 }
@@ -42,7 +42,9 @@ type Decision struct {
 type Reason int
 
 const (
-	// ReasonNotRetried: the code is none of those that are retried.
+	// ReasonNotRetried: neither the code nor the failure of the network is one that
+	// is retried. A request that never left is retried by [WithNetworkRetries]; a
+	// bad certificate, for one, never is.
 	ReasonNotRetried Reason = iota + 1
 	// ReasonNever: the code, or a WhatsApp code in the subcode, is of
 	// [ClassParameter] or [ClassExperiment], and no option can have it retried.
@@ -63,8 +65,9 @@ const (
 	// ReasonAmbiguous: the request may have been carried out, as after a
 	// timeout, a broken connection or an answer that is no Graph error.
 	ReasonAmbiguous
-	// ReasonNoGraphError: the answer failed, with a status that leaves no doubt
-	// about that, and has no Graph error in it.
+	// ReasonNoGraphError: the answer failed, with a status from 400 to 499, which
+	// leaves no doubt about that, and has no Graph error in it. Also what Decide
+	// says of a nil Error.
 	ReasonNoGraphError
 	// ReasonRetriesExhausted: it would be retried, but has had its retries.
 	ReasonRetriesExhausted
@@ -74,14 +77,15 @@ const (
 	// ReasonBody: it would be retried, but the request's body cannot be sent
 	// again.
 	ReasonBody
-	// ReasonCanceled: the caller ended the call.
+	// ReasonCanceled: the caller ended the call during an attempt, or its deadline
+	// did.
 	ReasonCanceled
 	// ReasonOutage: the API is down and the call cannot wait for it.
 	ReasonOutage
 )
 
 var reasonTexts = [...]string{
-	ReasonNotRetried:       "this code is not retried",
+	ReasonNotRetried:       "not among what is retried",
 	ReasonNever:            "this code is never retried",
 	ReasonTransient:        "temporary failure",
 	ReasonRetryOnce:        "retried once",
@@ -99,12 +103,7 @@ var reasonTexts = [...]string{
 }
 
 // String gives the reason in a few words.
-func (r Reason) String() string {
-	if r < ReasonNotRetried || int(r) >= len(reasonTexts) {
-		return "Reason(" + strconv.Itoa(int(r)) + ")"
-	}
-	return reasonTexts[r]
-}
+func (r Reason) String() string { return enumText("Reason", reasonTexts[:], r) }
 
 // rule is how often a code is retried, and why.
 type rule struct {
@@ -151,8 +150,9 @@ func punished(code Code) bool {
 //
 // The wait is that of the schedule after so many retries. The time that the work
 // has taken is not known here, so [WithMaxElapsedTime] has no part in it; a queue
-// knows how old its work is. A nil Error is not retried, and nothing is by a
-// Policy that [NewPolicy] did not make.
+// knows how old its work is. Negative retries count as 0. A nil Error is not
+// retried, for [ReasonNoGraphError], and nothing is by a Policy that [NewPolicy]
+// did not make.
 func (p *Policy) Decide(e *Error, retries int) Decision {
 	switch {
 	case e == nil:
@@ -233,7 +233,7 @@ func (s schedule) next(code Code, retries int, retryAfter time.Duration) (time.D
 	} else if interval = s.backOff.NextBackOff(); interval < 0 {
 		return 0, false
 	}
-	return max(times(float64(interval)*(1+s.jitter*rand.Float64()), 1), retryAfter), true
+	return max(jittered(interval, s.jitter), retryAfter), true
 }
 
 // pairInterval is Meta's advice for 131056, too many messages from one sender to
@@ -241,4 +241,18 @@ func (s schedule) next(code Code, retries int, retryAfter time.Duration) (time.D
 func pairInterval(retries int) time.Duration {
 	const most = 16 // 136 years, and no overflow
 	return time.Second << (2 * min(retries, most))
+}
+
+// jittered is an interval with up to a fraction of it on top.
+func jittered(interval time.Duration, fraction float64) time.Duration {
+	return times(1+fraction*rand.Float64(), interval)
+}
+
+// times is n units, or the longest duration there is.
+func times(n float64, unit time.Duration) time.Duration {
+	product := n * float64(unit)
+	if product >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(product)
 }

@@ -217,7 +217,7 @@ func TestDecideCountsRetriesWhateverTheirCode(t *testing.T) {
 	}
 }
 
-func TestScheduleIsThatOfTheDesign(t *testing.T) {
+func TestScheduleGrowsFromTheInitialToTheMaximumInterval(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		opts  []graphretry.Option

@@ -208,6 +208,49 @@ func TestSecretsInErrorsOfTheNextRoundTripperAreBlankedInLogs(t *testing.T) {
 	}
 }
 
+// A RoundTripper below may put a token into the query, and tell of it in an error
+// with the URL in quotes.
+func TestNoQueryInAnErrorOfTheNextRoundTripperIsLogged(t *testing.T) {
+	const secret = "1234|s3cr3t"
+	for _, test := range []struct{ error, logged string }{
+		{`Get "https://graph.facebook.com/v23.0/1?access_token=1234|s3cr3t": EOF`, `Get "https://graph.facebook.com/v23.0/1?[REDACTED]": EOF`},
+		{`Get "https://graph.facebook.com/1?filtering=[{\"to\":\"1234|s3cr3t\"}]&a=b": EOF`, `Get "https://graph.facebook.com/1?[REDACTED]": EOF`},
+		{`GET https://graph.facebook.com/1?filtering=[{"to":"1234|s3cr3t"}]: EOF`, `GET https://graph.facebook.com/1?[REDACTED] EOF`},
+		{`GET http://127.0.0.1:8080/1?x=1234|s3cr3t`, `GET http://127.0.0.1:8080/1?[REDACTED]`},
+		{`proxyconnect "http://proxy": why? nobody knows`, `proxyconnect "http://proxy": why? nobody knows`},
+	} {
+		var log bytes.Buffer
+		next := roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New(test.error) })
+		transport := newTransport(t, next, graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+		_, err := transport.RoundTrip(message(t, t.Context()))
+		require.EqualError(t, err, test.error, "the caller's is as it came")
+		assert.NotContains(t, log.String(), secret)
+		assert.Equal(t, test.logged, records(t, &log)[0]["error"])
+	}
+}
+
+// The token is on a clone of the request, as of golang.org/x/oauth2, which the
+// caller never sees.
+func TestTokenOfARoundTripperBelowIsBlankedHoweverTheBodyIsSent(t *testing.T) {
+	next := roundTripper(func(req *http.Request) (*http.Response, error) {
+		_, err := io.Copy(io.Discard, req.Body)
+		require.NoError(t, err)
+		req = req.Clone(req.Context())
+		req.Header.Set("Authorization", "Bearer 1234|s3cr3t")
+		return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}, Request: req,
+			Body: io.NopCloser(strings.NewReader(`{"error":{"code":190,"message":"Malformed access token 1234|s3cr3t"}}`))}, nil
+	})
+	for name, body := range map[string]io.Reader{
+		"GetBody": strings.NewReader(messageBody), "stream": io.MultiReader(strings.NewReader(messageBody)),
+	} {
+		resp, err := newTransport(t, next).RoundTrip(messageRequest(t, body))
+		require.NoError(t, err)
+		graph, isGraph := graphretry.ErrorFromResponse(resp)
+		require.True(t, isGraph)
+		assert.Equal(t, "Malformed access token [REDACTED]", graph.Message, name)
+	}
+}
+
 func TestNoQueryOfTheRequestIsLogged(t *testing.T) {
 	req := message(t, t.Context())
 	req.URL.RawQuery = "phone=16505551234&name=J%C3%BCrgen"

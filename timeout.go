@@ -48,7 +48,7 @@ func sendWithTimeout(next http.RoundTripper, req *http.Request, timeout time.Dur
 	case resp.Body == nil || resp.Body == http.NoBody:
 		attempt.release()
 	case resp.StatusCode < http.StatusBadRequest && !attempt.timer.Stop():
-		// The headers came as the time ran out: the body can no more be read. The
+		// The headers came as the time ran out: the body can no longer be read. The
 		// timer's own goroutine may not have come to it yet.
 		attempt.timeOut()
 		if resp.Body != nil {

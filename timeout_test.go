@@ -3,6 +3,7 @@ package graphretry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -26,6 +27,18 @@ type timedAPI struct {
 	body     []string      // in pieces
 	each     time.Duration // until each piece, and the end
 	contexts []context.Context
+
+	// noCause has it give the context's error in place of its cause, as net/http
+	// does over HTTP/2.
+	noCause bool
+}
+
+// ended is the error of an attempt whose context is done.
+func (a *timedAPI) ended(ctx context.Context) error {
+	if a.noCause {
+		return ctx.Err()
+	}
+	return context.Cause(ctx)
 }
 
 func (a *timedAPI) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -38,13 +51,14 @@ func (a *timedAPI) RoundTrip(req *http.Request) (*http.Response, error) {
 	select {
 	case <-time.After(a.headers):
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, a.ended(ctx)
 	}
-	body := &timedBody{ctx: ctx, pieces: slices.Clone(a.body), each: a.each}
+	body := &timedBody{api: a, ctx: ctx, pieces: slices.Clone(a.body), each: a.each}
 	return &http.Response{StatusCode: a.status, Header: http.Header{}, Body: body, ContentLength: -1, Request: req}, nil
 }
 
 type timedBody struct {
+	api    *timedAPI
 	ctx    context.Context
 	pieces []string
 	each   time.Duration
@@ -60,7 +74,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	case <-b.ctx.Done():
 	}
 	if b.ctx.Err() != nil {
-		return 0, context.Cause(b.ctx)
+		return 0, b.api.ended(b.ctx)
 	}
 	if len(b.pieces) == 0 {
 		return 0, io.EOF
@@ -94,23 +108,27 @@ func assertAttemptTimeout(t testing.TB, err error) {
 }
 
 func TestAttemptThatTimesOutIsNotTheCallersDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		api := &timedAPI{status: http.StatusOK, headers: time.Minute}
-		req := newWatchedRequest(t, ctx, http.MethodPost, plainReader)
-		began := time.Now()
-		resp, err := newTransport(t, api, graphretry.WithAttemptTimeout(3*time.Second)).RoundTrip(req.Request)
-		assert.Nil(t, resp)
-		assertAttemptTimeout(t, err)
-		assert.Equal(t, 3*time.Second, time.Since(began))
-		assert.NoError(t, ctx.Err())
+	for _, noCause := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) { testAttemptTimeout(t, noCause) })
+	}
+}
 
-		// http.Client, which looks at Timeout, tells a timeout too.
-		client := &http.Client{Transport: newTransport(t, api, graphretry.WithAttemptTimeout(3*time.Second))}
-		_, err = client.Post(messagesURL, "application/json", strings.NewReader("{}"))
-		assertAttemptTimeout(t, err)
-	})
+func testAttemptTimeout(t *testing.T, noCause bool) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	api := &timedAPI{status: http.StatusOK, headers: time.Minute, noCause: noCause}
+	req := newWatchedRequest(t, ctx, http.MethodPost, plainReader)
+	began := time.Now()
+	resp, err := newTransport(t, api, graphretry.WithAttemptTimeout(3*time.Second)).RoundTrip(req.Request)
+	assert.Nil(t, resp)
+	assertAttemptTimeout(t, err)
+	assert.Equal(t, 3*time.Second, time.Since(began))
+	assert.NoError(t, ctx.Err())
+
+	// http.Client, which looks at Timeout, tells a timeout too.
+	client := &http.Client{Transport: newTransport(t, api, graphretry.WithAttemptTimeout(3*time.Second))}
+	_, err = client.Post(messagesURL, "application/json", strings.NewReader("{}"))
+	assertAttemptTimeout(t, err)
 }
 
 func TestAttemptThatTimesOutIsAmbiguous(t *testing.T) {
@@ -192,20 +210,22 @@ func TestAttemptsContextIsReleasedWhateverTheAttemptEndsIn(t *testing.T) {
 
 func TestAttemptTimeoutBoundsTheBodyOfAFailure(t *testing.T) {
 	stalls := []string{`{"error":{"code":2,`}
-	t.Run("what came is the caller's, and then the timeout", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			api := &timedAPI{status: http.StatusServiceUnavailable, body: stalls, each: 2 * time.Second}
-			req := newWatchedRequest(t, t.Context(), http.MethodPost, withGetBody)
-			began := time.Now()
-			resp, err := newTransport(t, api, append(allOptIns, graphretry.WithAttemptTimeout(3*time.Second))...).RoundTrip(req.Request)
-			require.NoError(t, err)
-			assert.Equal(t, 3*time.Second, time.Since(began))
-			content, err := io.ReadAll(resp.Body)
-			assert.Equal(t, stalls[0], string(content))
-			assertAttemptTimeout(t, err)
-			assert.Len(t, api.contexts, 1)
+	for _, status := range []int{http.StatusBadRequest, http.StatusServiceUnavailable} {
+		t.Run(fmt.Sprintf("what came of a %d is the caller's, and then the timeout", status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := &timedAPI{status: status, body: stalls, each: 2 * time.Second, noCause: true}
+				req := newWatchedRequest(t, t.Context(), http.MethodPost, withGetBody)
+				began := time.Now()
+				resp, err := newTransport(t, api, append(allOptIns, graphretry.WithAttemptTimeout(3*time.Second))...).RoundTrip(req.Request)
+				require.NoError(t, err)
+				assert.Equal(t, 3*time.Second, time.Since(began))
+				content, err := io.ReadAll(resp.Body)
+				assert.Equal(t, stalls[0], string(content))
+				assertAttemptTimeout(t, err)
+				assert.Len(t, api.contexts, 1)
+			})
 		})
-	})
+	}
 	t.Run("a GET is sent again", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			api := &timedAPI{status: http.StatusServiceUnavailable, body: stalls, each: 2 * time.Second}

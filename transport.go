@@ -18,6 +18,8 @@ import (
 // It holds to the contract of http.RoundTripper, for retried calls too: the
 // request is not modified, its body is closed, and a response, whatever its
 // status, comes with a nil error.
+//
+// [NewTransport] and [WrapClient] make one. The zero Transport refuses every call.
 type Transport struct {
 	next   http.RoundTripper
 	policy *Policy
@@ -55,7 +57,8 @@ func NewTransport(next http.RoundTripper, opts ...Option) (*Transport, error) {
 // WrapClient gives a copy of client whose Transport is wrapped in a new
 // [Transport]. A nil client is the zero [http.Client]. The client itself, its
 // cookie jar, its Timeout and its redirects stay as they are; a Timeout bounds
-// the whole call with all its retries.
+// the whole call with all its retries. All that is wrong with the options is told
+// in one error.
 func WrapClient(client *http.Client, opts ...Option) (*http.Client, error) {
 	var wrapped http.Client
 	if client != nil {
@@ -82,10 +85,15 @@ func (t *Transport) CloseIdleConnections() {
 
 // RoundTrip sends req, and sends it again as long as it fails in a way that the
 // policy retries and there is time. It returns the last response as it came,
-// with a nil error, or the error of the next RoundTripper as it came. It returns
-// an error of its own in these cases only: a [*WaitError] if the call's context
-// ended during a wait or the call could not wait for an outage to end; an error
-// of an option in the context; and one for a request without a URL.
+// with a nil error, or the error of the next RoundTripper as it came.
+//
+// It returns an error of its own in these cases only: a [*WaitError] if the call
+// was ended during a wait or could not wait for an outage to end; an attempt took
+// longer than [WithAttemptTimeout]; the context ended while an attempt was under
+// way, where the error can be [context.Cause] in place of the next
+// RoundTripper's; an option in the context is bad; the request has no URL; the
+// Transport is a zero one; or the next RoundTripper gave neither a response nor
+// an error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case req == nil || req.URL == nil:
@@ -140,16 +148,17 @@ type call struct {
 	gate   *gate
 	req    *http.Request // the caller's, never written to
 
-	attempts  int
-	sent      *http.Request // the last, as it left: a RoundTripper below may have set a token
-	turn      turn
-	recording *recording                    // of the first attempt's body, if it is kept
-	getBody   func() (io.ReadCloser, error) // makes the body of a retry
-	started   time.Time                     // the first failure, or when it joined the line
-	schedule  schedule
-	retried   map[Code]int // how often, by code
-	retries   int          // how often, in all
-	last      *outcome     // nil before the first failure, so that a success need not clear it
+	attempts int
+	sent     *http.Request // the last, as it left: a RoundTripper below may have set a token
+	turn     turn
+	hasBody  bool                          // whether the request has one, asked before anybody below could change it
+	upload   *upload                       // the last attempt's body, if it is kept or may be cut off
+	getBody  func() (io.ReadCloser, error) // makes the body of a retry
+	started  time.Time                     // the first failure, or when it joined the line
+	schedule schedule
+	retried  map[Code]int // how often, by code
+	retries  int          // how often, in all
+	last     *outcome     // nil before the first failure, so that a success need not clear it
 }
 
 // outcome is how an attempt that failed has ended: with a response or an error.
@@ -191,14 +200,22 @@ func (c *call) do() (*http.Response, error) {
 }
 
 // request makes the request of the next attempt. The first is the caller's own,
-// unless its body must be recorded. Each retry is a request of its own, so that
+// unless its body is kept for a retry or an attempt timeout may cut it off. Each retry is a request of its own, so that
 // a RoundTripper that still holds the last one is not disturbed.
 func (c *call) request() (*http.Request, error) {
-	body := c.req.Body
-	hasBody := body != nil && body != http.NoBody
-	getBody := c.req.GetBody
+	body, getBody := c.req.Body, c.req.GetBody
+	limit := int64(-1) // nothing is kept
 	switch {
-	case c.attempts > 0 && hasBody:
+	case c.attempts == 0:
+		c.hasBody = body != nil && body != http.NoBody
+		keep := getBody == nil && c.policy.maxBufferedBody > 0 && c.req.ContentLength <= c.policy.maxBufferedBody
+		if !c.hasBody || !keep && c.policy.attemptTimeout == 0 {
+			return c.req, nil
+		}
+		if keep {
+			limit = c.policy.maxBufferedBody
+		}
+	case c.hasBody:
 		var err error
 		if body, err = c.getBody(); err != nil {
 			return nil, err
@@ -211,12 +228,10 @@ func (c *call) request() (*http.Request, error) {
 		// net/http may use it for what never left, such as a request on a
 		// connection that was closed as it was taken.
 		getBody = c.getBody
-	case c.attempts > 0:
-	case !hasBody || getBody != nil || c.policy.maxBufferedBody == 0 || c.req.ContentLength > c.policy.maxBufferedBody:
-		return c.req, nil
-	default:
-		c.recording = newRecording(body, c.req.ContentLength, c.policy.maxBufferedBody)
-		body = c.recording
+	}
+	if c.hasBody && (limit >= 0 || c.policy.attemptTimeout > 0) {
+		c.upload = newUpload(body, c.req.ContentLength, limit)
+		body = c.upload
 	}
 	clone := *c.req
 	clone.Body, clone.GetBody = body, getBody
@@ -252,19 +267,17 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// roundTrip has next send req. When the context ends it closes a body that is
-// being recorded, since net/http waits over HTTP/1.1 until whoever reads the body
-// is back: an upload that stalls would not obey its context.
+// roundTrip has next send req, and cuts its upload off when its context ends.
 func roundTrip(next http.RoundTripper, req *http.Request) (*http.Response, error) {
-	body, ok := req.Body.(*recording)
+	body, ok := req.Body.(*upload)
 	if !ok {
 		return next.RoundTrip(req)
 	}
 	ctx := req.Context()
-	stop := context.AfterFunc(ctx, func() { body.Close() })
+	stop := context.AfterFunc(ctx, body.cutOff)
 	resp, err := next.RoundTrip(req)
 	if !stop() && err != nil && !errors.Is(err, ctx.Err()) {
-		// It may be about the body that we have closed.
+		// It may be about the upload that we have cut off.
 		err = context.Cause(ctx)
 	}
 	return resp, err
@@ -279,8 +292,8 @@ func (c *call) discard() {
 
 // succeed is the end of a call that succeeded.
 func (c *call) succeed(resp *http.Response) *http.Response {
-	if c.recording != nil {
-		c.recording.stop()
+	if c.upload != nil {
+		c.upload.stop()
 	}
 	c.report(answerUp)
 	if c.retries > 0 {
@@ -294,13 +307,13 @@ func (c *call) examine(resp *http.Response, err error) {
 	c.start()
 	c.last = &outcome{resp: resp, err: err}
 	if c.attempts == 1 {
-		c.getBody = c.req.GetBody
-		if c.recording != nil {
-			c.getBody = c.recording.replay()
+		if c.getBody = c.req.GetBody; c.getBody == nil && c.upload != nil {
+			c.getBody = c.upload.replay()
 		}
 	}
 	if resp != nil {
 		c.last.body = peek(resp)
+		c.last.body.sent = c.sent
 		c.last.graph, c.last.isGraph = decodeResponse(resp, c.last.body)
 		c.last.retryAfter = c.last.graph.RetryAfter
 		if !c.last.isGraph {
@@ -319,8 +332,8 @@ func (c *call) answer() answer {
 		return answerThrottled
 	case c.last.isGraph:
 		return answerUp
-	case c.last.err != nil && c.ended() == context.Canceled:
-		return answerCanceled
+	case c.ended() != nil:
+		return answerLeft
 	default:
 		return answerNone
 	}
@@ -342,7 +355,7 @@ func (c *call) decide() (wait time.Duration, retry bool) {
 		c.observe(Event{Kind: EventNotRetried, Reason: rule.reason})
 		return 0, false
 	case c.retried[code] >= rule.retries || c.retries >= c.policy.maxRetries:
-	case c.getBody == nil && c.req.Body != nil && c.req.Body != http.NoBody:
+	case c.getBody == nil && c.hasBody:
 		reason = ReasonBody
 	default:
 		if c.schedule.backOff == nil {
@@ -368,33 +381,6 @@ func (c *call) decide() (wait time.Duration, retry bool) {
 	}
 	c.observe(Event{Kind: EventRetrying, Reason: rule.reason, Wait: wait})
 	return wait, true
-}
-
-// networkRule is what holds for a failure that is no Graph error.
-func (c *call) networkRule() rule {
-	again := rule{unlimited, ReasonNetwork}
-	switch {
-	case c.last.resp != nil && c.last.resp.StatusCode < http.StatusInternalServerError:
-		return rule{0, ReasonNoGraphError}
-	case c.last.resp != nil:
-		if c.policy.networkRetries && idempotent(c.req.Method) && gatewayFailed(c.last.resp.StatusCode) {
-			return again
-		}
-		return rule{0, ReasonAmbiguous}
-	case c.ended() != nil:
-		return rule{0, ReasonCanceled}
-	case hopeless(c.req, c.last.err):
-		return rule{0, ReasonNotRetried}
-	case neverLeft(c.last.err):
-		if c.policy.networkRetries {
-			return again
-		}
-		return rule{0, ReasonNotRetried}
-	case c.policy.networkRetries && idempotent(c.req.Method):
-		return again
-	default:
-		return rule{0, ReasonAmbiguous}
-	}
 }
 
 // start begins the call's elapsed time. A call that succeeds at once never reads
@@ -493,8 +479,8 @@ func (c *call) report(a answer) {
 	c.observeEnd(ended)
 }
 
-// endInLine is the end of a call that stood in line. Who ran out of time there
-// gets its last outcome, if it has one.
+// endInLine is the end of a call that stood in line. One that ran out of time
+// there gets its last outcome, if it has one.
 func (c *call) endInLine(reason error) (*http.Response, error) {
 	if reason == context.Canceled {
 		return nil, c.waitError(reason)
@@ -519,8 +505,8 @@ func (c *call) waitError(reason error) *WaitError {
 	if reason == context.DeadlineExceeded && c.attempts == 0 {
 		err.Err = fmt.Errorf("%w: %w", ErrOutage, reason)
 	}
-	if err.Graph == nil && c.gate != nil {
-		err.Graph = c.gate.why()
+	if c.attempts == 0 && c.gate != nil {
+		err.Graph = c.gate.shutCause()
 	}
 	if cause := context.Cause(c.req.Context()); cause != nil && cause != reason {
 		err.Err = fmt.Errorf("%w: %w", err.Err, cause)

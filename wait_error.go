@@ -30,14 +30,14 @@ type WaitError struct {
 
 // Error says why the wait ended, how often the call was sent, and what Meta said.
 func (e *WaitError) Error() string {
-	times := "never sent"
+	sent := "never sent"
 	switch {
 	case e.Attempts == 1:
-		times = "sent once"
+		sent = "sent once"
 	case e.Attempts > 1:
-		times = fmt.Sprintf("sent %d times", e.Attempts)
+		sent = fmt.Sprintf("sent %d times", e.Attempts)
 	}
-	text := fmt.Sprintf("graphretry: the wait for an attempt ended, %s: %v", times, e.Err)
+	text := fmt.Sprintf("graphretry: the wait for an attempt ended, %s: %v", sent, e.Err)
 	if e.Graph != nil {
 		text += "; last answer: " + e.Graph.Error()
 	}

@@ -68,8 +68,9 @@ type report struct {
 //
 // Check the signature first, X-Hub-Signature-256, over the same bytes: anybody
 // can post to a webhook's URL. And expect repetitions: Meta delivers a webhook
-// again, for up to 7 days, until it is answered with 200, and sometimes after
-// that. So keep the MessageID of each failed message that was dealt with, and
+// again, for up to 7 days
+// (https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview),
+// until it is answered with 200, and sometimes after that. So keep the MessageID of each failed message that was dealt with, and
 // pass over one that comes again.
 //
 // See https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status

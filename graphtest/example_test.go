@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -139,8 +140,112 @@ func ExampleStatusWebhook() {
 	// true
 }
 
-func ExampleErrorBody() {
-	fmt.Println(graphtest.Status(graphretry.CodeAPIService), string(graphtest.ErrorBody(graphretry.CodeAPIService)))
+func ExampleStatus() {
+	fmt.Println(graphtest.Status(graphretry.CodeAPIService), graphtest.Status(graphretry.CodeServiceUnavailable))
 	// Output:
-	// 503 {"error":{"message":"(#2) API Service","type":"OAuthException","code":2,"fbtrace_id":"AGraphtestTraceIDxxxxxx"}}
+	// 503 500
+}
+
+func ExampleErrorBody() {
+	fmt.Println(string(graphtest.ErrorBody(graphretry.CodeAPIService)))
+	// Output:
+	// {"error":{"message":"(#2) API Service","type":"OAuthException","code":2,"fbtrace_id":"AGraphtestTraceIDxxxxxx"}}
+}
+
+// The same seed and the same calls give the same failures, so a test that failed
+// fails again.
+func ExampleWithSeed() {
+	failures := func(seed uint64) (failed []int) {
+		api := graphtest.New(graphtest.WithSeed(seed))
+		api.AnswerShare(0.3, graphtest.Answer{Code: graphretry.CodeAPIService})
+		for i := range 100 {
+			if sendReminder(&http.Client{Transport: api}, "https://graph.facebook.com", fmt.Sprint("reminder-", i)) != nil {
+				failed = append(failed, i)
+			}
+		}
+		return failed
+	}
+	fmt.Println(slices.Equal(failures(1), failures(1)))
+	fmt.Println(slices.Equal(failures(1), failures(2)))
+	// Output:
+	// true
+	// false
+}
+
+// The API gives each of these once, in this order, and is well after that.
+func ExampleAnswer() {
+	api := graphtest.New()
+	for _, answer := range []graphtest.Answer{
+		{Code: graphretry.CodeAPIService, Transient: true},
+		{Code: graphretry.CodeAPITooManyCalls, RetryAfter: "30"},
+		{Status: http.StatusBadGateway},
+		{},
+	} {
+		api.AnswerNext(1, answer)
+		response, err := (&http.Client{Transport: api}).Get("https://graph.facebook.com/v23.0/106540352242922")
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		response.Body.Close()
+		fmt.Printf("%d %q\n", response.StatusCode, response.Header.Get("Retry-After"))
+	}
+	// Output:
+	// 503 ""
+	// 400 "30"
+	// 502 ""
+	// 200 ""
+}
+
+// The connection breaks before the API has taken the message, and after it.
+func ExampleFault() {
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})
+	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
+	client := &http.Client{Transport: api}
+
+	for _, id := range []string{"reminder-1", "reminder-2"} {
+		fmt.Println(sendReminder(client, "https://graph.facebook.com", id) == nil)
+	}
+	fmt.Println(api.AcceptedKeys())
+	// Output:
+	// false
+	// false
+	// [reminder-2]
+}
+
+func ExampleCall() {
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	_ = sendReminder(&http.Client{Transport: api}, "https://graph.facebook.com", "reminder-1")
+
+	for _, call := range api.Calls() {
+		fmt.Println(call.Method, call.Path, call.Status)
+	}
+	// Output:
+	// POST /v23.0/106540352242922/messages 500
+}
+
+func ExampleMessage() {
+	api := graphtest.New()
+	_ = sendReminder(&http.Client{Transport: api}, "https://graph.facebook.com", "reminder-1")
+
+	for _, message := range api.Accepted() {
+		fmt.Println(message.Key, "to", message.RecipientID)
+	}
+	// Output:
+	// reminder-1 to 16505551234
+}
+
+// A program that tries again at once puts more calls on an API that is down.
+func ExampleTotals() {
+	api := graphtest.New()
+	api.DownAfter(0, time.Hour, graphtest.Answer{Code: graphretry.CodeAPIService})
+	for range 10 {
+		_ = sendReminder(&http.Client{Transport: api}, "https://graph.facebook.com", "reminder-1")
+	}
+	totals := api.Totals()
+	fmt.Println(totals.Calls, totals.WhileDown, totals.Accepted)
+	// Output:
+	// 10 10 0
 }

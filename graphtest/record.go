@@ -25,11 +25,11 @@ type Call struct {
 	Body []byte
 	// Size is the length of the whole body in bytes.
 	Size int64
-	// Status and Code are what the answer held. Status is 0 if there was no
-	// answer (FaultBreak, FaultHang, or a request that broke off before it was
-	// read whole); Code is 0 if there was no Graph error.
+	// Status is the answer's HTTP status, 0 if there was no answer (FaultBreak,
+	// FaultHang, or a request that broke off before it was read whole).
 	Status int
-	Code   graphretry.Code
+	// Code is the code of the answer's Graph error, 0 if there was none.
+	Code graphretry.Code
 	// TraceID is the answer's fbtrace_id and X-Fb-Trace-Id.
 	TraceID string
 	// Down tells whether the call came while the API was down, whatever answered.

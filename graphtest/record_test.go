@@ -48,7 +48,7 @@ func TestMessagesWithoutCallbackDataAreToldApartByTheirBody(t *testing.T) {
 	assert.Empty(t, api.Duplicates()[0].CallbackData)
 }
 
-func TestCallsPerSecond(t *testing.T) {
+func TestCallsAreCountedSecondBySecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, api := newMemory()
 		begun := time.Now()

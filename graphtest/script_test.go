@@ -52,7 +52,7 @@ func TestDownFromItsFirstMomentUntilBeforeItsLast(t *testing.T) {
 	})
 }
 
-func TestDownOverHTTP(t *testing.T) {
+func TestAPIThatIsDownAnswersSoOverHTTP(t *testing.T) {
 	overEachWay(t, func(t *testing.T, api *graphtest.API, w way) {
 		api.DownAfter(0, time.Hour, graphtest.Answer{})
 		assert.Equal(t, 2, w.send(t, "order-1").code(t), "code 2 unless told otherwise")

@@ -150,10 +150,10 @@ func (s *screen) failed(elapsed time.Duration, event graphretry.Event, wait time
 		s.more(grey, "fbtrace_id "+cmp.Or(event.Graph.TraceID, "is missing"))
 	}
 	switch {
-	case event.Graph == nil && event.Reason == graphretry.ReasonNotRetried:
-		s.more(grey, event.Kind.String()) // the reason speaks of a code, and there is none
 	case event.Kind == graphretry.EventRetrying:
 		s.more(grey, fmt.Sprintf("retrying in %s (%v)", seconds(wait), event.Reason))
+	case event.Reason == graphretry.ReasonNotRetried:
+		s.more(grey, event.Kind.String()) // its reason says the same once more
 	default:
 		s.more(grey, fmt.Sprintf("%v: %v", event.Kind, event.Reason))
 	}

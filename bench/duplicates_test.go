@@ -28,7 +28,7 @@ func TestBrokenConnectionSendsNothingTwice(t *testing.T) {
 		}}
 		client := subject.wrap(network)
 		for i := range messages {
-			require.False(t, deliver(client, "http", i), "%s: a success without an answer", subject.name)
+			require.False(t, deliver(t.Context(), client, "http", i), "%s: a success without an answer", subject.name)
 		}
 		network.CloseIdleConnections()
 		server.Close()

@@ -81,6 +81,7 @@ var scenarios = []scenario{
 	{name: "70 % fail", rate: 50, send: 8 * time.Minute, share: 0.7},
 	{name: "90 % fail", rate: 50, send: 8 * time.Minute, share: 0.9},
 	{name: "up 2 s down 10 s", rate: 50, send: 8 * time.Minute, upFor: 2 * time.Second, downFor: 10 * time.Second},
+	{name: "callers wait 30 s", rate: 50, send: 8 * time.Minute, down: time.Minute, deadline: 30 * time.Second},
 	{name: "late answers", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, lateShare: 0.02, lateUpTo: 8 * time.Second},
 }
 
@@ -97,6 +98,8 @@ var stormRows = []row{
 	{"50/s, down 3 min, then a limit of 80/s that answers 130429: messages lost of 24,000", "limit 80", lost, lower, 400},
 	{"the same, limit 200/s", "limit 200", lost, lower, 0},
 	{"20/s, down 14 min: messages lost of 24,000", "down 14 min", lost, lower, 20},
+	{"50/s, nobody waits longer than 30 s, down 1 min: messages lost of 24,000", "callers wait 30 s", lost, lower, 2_000},
+	{"the same: messages taken when their callers had left", "callers wait 30 s", inVain, lower, 20},
 	{"up 2 s and down 10 s, over and over: delivered against plain", "up 2 s down 10 s", delivered, higher, 0.75},
 }
 
@@ -117,6 +120,7 @@ var partialRows = []row{
 var (
 	whileDown = figure{func(r, _ result) float64 { return float64(r.whileDown) }, count, nil}
 	busiest   = figure{func(r, _ result) float64 { return float64(r.busiest) }, count, nil}
+	inVain    = figure{func(r, _ result) float64 { return float64(r.inVain) }, count, nil}
 	lost      = figure{func(r, _ result) float64 { return float64(r.lost()) }, count, nil}
 	lastOut   = figure{func(r, _ result) float64 { return r.lastOut.Seconds() }, clock, nil}
 	slowdown  = figure{

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,6 +29,8 @@ type scenario struct {
 	upFor, downFor time.Duration // over and over, from the beginning
 	lateShare      float64       // of answers that come late
 	lateUpTo       time.Duration
+
+	deadline time.Duration // of each message, from its arrival; 0: none
 }
 
 const (
@@ -45,6 +48,8 @@ func (s scenario) messages() int { return s.rate * int(s.send/time.Second) }
 type result struct {
 	messages, delivered int
 	calls, whileDown    int
+	// inVain is how many messages the API took when their callers had left.
+	inVain int
 	// busiest is the largest number of calls in one second after the outage.
 	busiest int
 	// lastOut is how long after the outage the last message was delivered that
@@ -77,7 +82,13 @@ func (s scenario) run(subject subject, seed uint64) result {
 		time.Sleep(time.Until(start.Add(time.Duration(i) * gap)))
 		calls.Go(func() {
 			arrival := time.Now()
-			if !deliver(client, "https", i) {
+			ctx := context.Background()
+			if s.deadline > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, s.deadline)
+				defer cancel()
+			}
+			if !deliver(ctx, client, "https", i) {
 				return
 			}
 			now := time.Now()
@@ -94,6 +105,7 @@ func (s scenario) run(subject subject, seed uint64) result {
 
 	totals := api.Totals()
 	result.calls, result.whileDown = totals.Calls, totals.WhileDown
+	result.inVain = totals.Accepted - result.delivered
 	result.perSecond = api.CallsPerSecond(start)
 	if after := int(outageEnd.Sub(start) / time.Second); after < len(result.perSecond) {
 		result.busiest = slices.Max(result.perSecond[after:])
@@ -129,10 +141,10 @@ func (s scenario) script(api *graphtest.API, start time.Time) {
 }
 
 // deliver sends message i and tells whether the call returned with success.
-func deliver(client http.RoundTripper, scheme string, i int) bool {
+func deliver(ctx context.Context, client http.RoundTripper, scheme string, i int) bool {
 	body := fmt.Appendf(nil, `{"messaging_product":"whatsapp","recipient_type":"individual","to":"1555%07d","type":"text",`+
 		`"text":{"body":"Your parcel will be with you today."},"biz_opaque_callback_data":"message-%d"}`, i, i)
-	req, err := http.NewRequest(http.MethodPost, scheme+"://graph.facebook.com/v23.0/106540352242922/messages", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://graph.facebook.com/v23.0/106540352242922/messages", bytes.NewReader(body))
 	if err != nil {
 		panic(err) // the request is the same but for numbers
 	}

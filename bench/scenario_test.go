@@ -66,3 +66,16 @@ func TestScenarioAnswersLate(t *testing.T) {
 	require.Zero(t, r.lost())
 	require.InDelta(t, 0.05+0.02*4, r.meanDelivery.Seconds(), 0.04)
 }
+
+func TestScenarioEndsEachCallAtItsDeadline(t *testing.T) {
+	// No answer comes in time, and the API takes every message all the same.
+	s := scenario{rate: 10, send: time.Minute, lateShare: 1, lateUpTo: time.Second, deadline: answerTime / 2}
+	r := s.runInBubble(t, nextAlone)
+	require.Zero(t, r.delivered)
+	require.Equal(t, 600, r.inVain)
+
+	s.deadline = 2 * time.Second
+	r = s.runInBubble(t, nextAlone)
+	require.Equal(t, 600, r.delivered)
+	require.Zero(t, r.inVain)
+}

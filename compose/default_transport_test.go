@@ -21,7 +21,7 @@ func setDefaultTransport(t *testing.T, transport http.RoundTripper) {
 // Installed there, graphretry serves every client without a Transport of its own,
 // among them those of packages that take no client. A nil next is what was there
 // before, not what is there when a call is made: that would be graphretry itself.
-func TestInstalledAsDefaultTransport(t *testing.T) {
+func TestDefaultTransportCanBeReplacedByATransport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()
 		w.failTwice()

@@ -74,7 +74,7 @@ func TestOauth2InsideRenewsATokenThatExpiredInAWait(t *testing.T) {
 
 // Outside is second best: the token is chosen once, before the first attempt. If
 // it expires in a wait the call is lost with code 190, which no retry can cure.
-func TestOauth2OutsideSendsTheTokenOfTheFirstAttemptForEver(t *testing.T) {
+func TestOauth2OutsideSendsTheTokenOfTheFirstInEveryAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, tokens := newWire(), &mint{expires: map[string]time.Time{}}
 		w.DownAfter(0, 3*time.Minute, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})

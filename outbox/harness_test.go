@@ -51,7 +51,7 @@ type bench struct {
 	log *syncBuffer
 }
 
-func newBench(t *testing.T, opts ...outbox.Option) *bench {
+func newHarness(t *testing.T, opts ...outbox.Option) *bench {
 	t.Helper()
 	b := &bench{t: t, api: graphtest.New(), log: &syncBuffer{}}
 	web := httptest.NewServer(b.api)

@@ -17,7 +17,7 @@ import (
 )
 
 func TestBadMessageIsRefused(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	good := string(payload("hello"))
 	for _, row := range []struct{ id, phone, payload, want string }{
 		{"", phoneNumberID, good, "outbox: the id is empty"},
@@ -54,7 +54,7 @@ func TestBadMessageIsRefused(t *testing.T) {
 }
 
 func TestPayloadArrivesAsItWas(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	for id, payload := range map[string]string{
 		strings.Repeat("é", 128):  `{"messaging_product":"whatsapp","to":15550001111,"type":"text","text":{"body":"a <b> & c  d"},"n":1.50e300}`,
 		`quote " backslash \ <&>`: "  {\n \"to\" : \"1\" , \"messaging_product\":\"whatsapp\"}\n",
@@ -79,7 +79,7 @@ func TestPayloadArrivesAsItWas(t *testing.T) {
 }
 
 func TestSecondMessageWithTheSameIDIsPassedOver(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	require.NoError(t, b.Enqueue(t.Context(), "a", phoneNumberID, payload("the first one counts")))
 	run(t, b.Outbox)
 	b.becomes("a", outbox.StateSent)
@@ -92,7 +92,7 @@ func TestSecondMessageWithTheSameIDIsPassedOver(t *testing.T) {
 // Whoever enqueues the same id at the same moment, on whatever machine, puts one
 // message into the queue.
 func TestSameIDFromManyAtOnceIsOneMessage(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	run(t, b.Outbox)
 	errs := make(chan error)
 	for range 20 {
@@ -179,7 +179,7 @@ func TestLaterOpenTakesWhatItFinds(t *testing.T) {
 }
 
 func TestOutboxesOfDifferentNamesAreApart(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	other := b.open(nil, outbox.WithName("other"))
 	require.NoError(t, other.Enqueue(t.Context(), "a", phoneNumberID, payload("a")))
 	_, err := b.Status(t.Context(), "a")

@@ -38,7 +38,7 @@ func TestSecondDeliveryParksAndTheLateAnswerSettles(t *testing.T) {
 		"lost":           {graphtest.Answer{Fault: graphtest.FaultBreak}, "ack", outbox.StateUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
+			b := newHarness(t)
 			b.api.AnswerNext(1, row.answer)
 			o, held, release := b.holding()
 			b.enqueue("a")
@@ -70,7 +70,7 @@ func TestSecondDeliveryParksAndTheLateAnswerSettles(t *testing.T) {
 }
 
 func TestCopyOfAMessageThatIsBeingSentIsTakenOut(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	o, held, release := b.holding()
 	b.enqueue("a")
 	first := make(chan string)
@@ -90,7 +90,7 @@ func TestCopyOfAMessageThatIsBeingSentIsTakenOut(t *testing.T) {
 
 // Everybody reads that the message is queued; one can mark it.
 func TestOneOfManyDeliveriesAtOnceSends(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.SetLatency(20 * time.Millisecond)
 	var waiting atomic.Int32
 	const n = 8
@@ -112,8 +112,8 @@ func TestOneOfManyDeliveriesAtOnceSends(t *testing.T) {
 	b.becomes("a", outbox.StateSent)
 }
 
-func TestMessageOfAnotherGeneration(t *testing.T) {
-	b := newBench(t)
+func TestMessageOfAnEarlierOrLaterGenerationIsNotSent(t *testing.T) {
+	b := newHarness(t)
 	b.enqueue("a")
 	require.NoError(t, b.Drop(t.Context(), "a"))
 	require.NoError(t, b.Resend(t.Context(), "a"))
@@ -131,7 +131,7 @@ func TestMessageOfAnotherGeneration(t *testing.T) {
 }
 
 func TestRecordThatHasChangedSinceItWasReadIsNotSent(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	o := b.open(roundTripper(func(*http.Request) (*http.Response, error) {
 		panic("it must not come here")
 	}), outbox.WithAccessToken("token"), outbox.WithTransportOptions())
@@ -143,7 +143,7 @@ func TestRecordThatHasChangedSinceItWasReadIsNotSent(t *testing.T) {
 }
 
 func TestMarkThatCouldNotBeMadeInTimeIsTakenBack(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	for _, made := range []bool{false, true} {
 		id := map[bool]string{false: "still on its way", true: "made"}[made]
 		b.enqueue(id)
@@ -154,7 +154,7 @@ func TestMarkThatCouldNotBeMadeInTimeIsTakenBack(t *testing.T) {
 
 // A process can die between two writes.
 func TestSweepFinishesWhatWasLeftHalfDone(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -179,7 +179,7 @@ func TestSweepFinishesWhatWasLeftHalfDone(t *testing.T) {
 }
 
 func TestFlagThatWasSetAnewIsNotRemoved(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	require.NoError(t, outbox.RemoveOldFlag(b.Outbox, "a"))
 	flags, err := outbox.Flags(b.Outbox)
 	require.NoError(t, err)

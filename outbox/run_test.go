@@ -27,7 +27,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func TestMessageIsSentOnceWithItsID(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	const id = "order 7/ä.*>"
 	b.enqueue(id, id)
 	queued := b.becomes(id, outbox.StateQueued)
@@ -47,7 +47,7 @@ func TestMessageIsSentOnceWithItsID(t *testing.T) {
 }
 
 func TestTemporaryFailureIsTriedAgain(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(3, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -63,7 +63,7 @@ func TestTemporaryFailureIsTriedAgain(t *testing.T) {
 }
 
 func TestNeverCodeFailsForGood(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeUserExperiment, Details: "No."})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -81,7 +81,7 @@ func TestNeverCodeFailsForGood(t *testing.T) {
 }
 
 func TestSomethingWentWrongIsRetriedOnceEvenAfterOtherFailures(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
 	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong})
 	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
@@ -95,7 +95,7 @@ func TestSomethingWentWrongIsRetriedOnceEvenAfterOtherFailures(t *testing.T) {
 }
 
 func TestMaxRetriesCountsEveryCode(t *testing.T) {
-	b := newBench(t, outbox.WithTransportOptions(graphretry.WithMaxRetries(2)))
+	b := newHarness(t, outbox.WithTransportOptions(graphretry.WithMaxRetries(2)))
 	b.api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodeAPIService})
 	b.api.AnswerNext(9, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
 	b.enqueue("a")
@@ -106,7 +106,7 @@ func TestMaxRetriesCountsEveryCode(t *testing.T) {
 }
 
 func TestRetryAfterIsHeeded(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService, RetryAfter: "1"})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -131,7 +131,7 @@ func TestAmbiguousEndIsParkedAndNotSentAgain(t *testing.T) {
 		"answer that is too long":              {Status: http.StatusBadGateway, Body: make([]byte, 2<<20)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, outbox.WithAttemptTimeout(300*time.Millisecond))
+			b := newHarness(t, outbox.WithAttemptTimeout(300*time.Millisecond))
 			b.api.AnswerNext(1, answer)
 			b.enqueue("a")
 			run(t, b.Outbox)
@@ -152,7 +152,7 @@ func TestAmbiguousEndIsParkedAndNotSentAgain(t *testing.T) {
 }
 
 func TestDefiniteFailureWithoutGraphErrorFails(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(1, graphtest.Answer{Status: http.StatusNotFound})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -167,7 +167,7 @@ func TestConnectionThatCannotBeMadeIsTriedAgain(t *testing.T) {
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
 
-	b := newBench(t)
+	b := newHarness(t)
 	o := b.open(nil, outbox.WithBaseURL("http://"+address))
 	b.enqueue("a")
 	run(t, o)
@@ -185,7 +185,7 @@ func TestConnectionThatCannotBeMadeIsTriedAgain(t *testing.T) {
 }
 
 func TestServerWhoseCertificateIsRefusedHasNotGotTheMessage(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	web := httptest.NewUnstartedServer(b.api)
 	web.Config.ErrorLog = log.New(io.Discard, "", 0)
 	web.StartTLS()
@@ -199,7 +199,7 @@ func TestServerWhoseCertificateIsRefusedHasNotGotTheMessage(t *testing.T) {
 
 // Meta's advice for it is 4^n seconds, whatever the schedule.
 func TestPairRateLimitHasItsOwnSchedule(t *testing.T) {
-	b := newBench(t, outbox.WithTransportOptions(graphretry.WithThrottleRetries()))
+	b := newHarness(t, outbox.WithTransportOptions(graphretry.WithThrottleRetries()))
 	b.api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodePairRateLimitHit})
 	b.enqueue("a")
 	stop := run(t, b.Outbox)
@@ -212,7 +212,7 @@ func TestPairRateLimitHasItsOwnSchedule(t *testing.T) {
 }
 
 func TestLongTextsOfAnErrorAreShortened(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(1, graphtest.Answer{Code: 100, Message: strings.Repeat("é", 20_000)})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -221,7 +221,7 @@ func TestLongTextsOfAnErrorAreShortened(t *testing.T) {
 }
 
 func TestMessageThatIsTooOldFails(t *testing.T) {
-	b := newBench(t, outbox.WithMaxAge(300*time.Millisecond))
+	b := newHarness(t, outbox.WithMaxAge(300*time.Millisecond))
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
 	b.enqueue("retried", "stood in line")
 	b.enqueue("idle")
@@ -244,7 +244,7 @@ func TestMessageThatIsTooOldFails(t *testing.T) {
 }
 
 func TestAgeRunsOutInTheLineOfAnOutage(t *testing.T) {
-	b := newBench(t, outbox.WithMaxAge(500*time.Millisecond), outbox.WithTransportOptions(
+	b := newHarness(t, outbox.WithMaxAge(500*time.Millisecond), outbox.WithTransportOptions(
 		graphretry.WithOutageThreshold(1), graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
 	run(t, b.Outbox)
@@ -259,7 +259,7 @@ func TestAgeRunsOutInTheLineOfAnOutage(t *testing.T) {
 }
 
 func TestPanicOfTheNextRoundTripperParksTheMessage(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	var calls atomic.Int32
 	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
 		if calls.Add(1) == 1 {
@@ -277,7 +277,7 @@ func TestPanicOfTheNextRoundTripperParksTheMessage(t *testing.T) {
 
 func TestAccessTokenIsSentAndNowhereElse(t *testing.T) {
 	const token = "EAAsecretEAA"
-	b := newBench(t)
+	b := newHarness(t)
 	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
 		if got := req.Header.Get("Authorization"); got != "Bearer "+token {
 			return nil, errors.New("wrong authorization")
@@ -294,7 +294,7 @@ func TestAccessTokenIsSentAndNowhereElse(t *testing.T) {
 
 func TestGraphErrorThatEchoesTheTokenIsBlanked(t *testing.T) {
 	const token = "EAAsecretEAA"
-	b := newBench(t, outbox.WithAccessToken(token))
+	b := newHarness(t, outbox.WithAccessToken(token))
 	b.api.AnswerNext(1, graphtest.Answer{Code: 190, Message: "Malformed access token " + token})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -304,7 +304,7 @@ func TestGraphErrorThatEchoesTheTokenIsBlanked(t *testing.T) {
 }
 
 func TestStopBringsAnAttemptToItsEnd(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.SetLatency(500 * time.Millisecond)
 	b.enqueue("a")
 	stop := run(t, b.Outbox)
@@ -319,7 +319,7 @@ func TestStopBringsAnAttemptToItsEnd(t *testing.T) {
 }
 
 func TestStopBoundsAnAttemptThatHangs(t *testing.T) {
-	b := newBench(t, outbox.WithAttemptTimeout(300*time.Millisecond))
+	b := newHarness(t, outbox.WithAttemptTimeout(300*time.Millisecond))
 	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultHang})
 	b.enqueue("a")
 	stop := run(t, b.Outbox)
@@ -332,7 +332,7 @@ func TestStopBoundsAnAttemptThatHangs(t *testing.T) {
 
 // An outage is what one Outbox sees; another machine's may be over already.
 func TestOutboxThatWaitsForTheAPIHoldsOneMessageAndLetsItGo(t *testing.T) {
-	b := newBench(t, outbox.WithTransportOptions(
+	b := newHarness(t, outbox.WithTransportOptions(
 		graphretry.WithOutageThreshold(1), graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
 	stop := run(t, b.Outbox)
@@ -359,7 +359,7 @@ func TestOutboxThatWaitsForTheAPIHoldsOneMessageAndLetsItGo(t *testing.T) {
 }
 
 func TestAttemptThatTakesLongerThanAckWaitIsLeftAlone(t *testing.T) {
-	b := newBench(t, outbox.WithAckWait(time.Second), outbox.WithAttemptTimeout(patience))
+	b := newHarness(t, outbox.WithAckWait(time.Second), outbox.WithAttemptTimeout(patience))
 	b.api.SetLatency(3 * time.Second)
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -368,7 +368,7 @@ func TestAttemptThatTakesLongerThanAckWaitIsLeftAlone(t *testing.T) {
 }
 
 func TestOutageStopsThePullingAndLosesNothing(t *testing.T) {
-	b := newBench(t, outbox.WithWorkers(4), outbox.WithTransportOptions(graphretry.WithOutageThreshold(4)))
+	b := newHarness(t, outbox.WithWorkers(4), outbox.WithTransportOptions(graphretry.WithOutageThreshold(4)))
 	const n = 200
 	ids := make([]string, n)
 	for i := range ids {
@@ -390,7 +390,7 @@ func TestOutageStopsThePullingAndLosesNothing(t *testing.T) {
 }
 
 func TestMessagesThatCannotBeReadAreTakenOut(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	js := b.server.JetStream()
 	for _, poison := range []string{"", "[]", `{"id":""}`, `{"id":"x","generation":-1}`, `{"id":"y"}`, "\xff"} {
 		_, err := js.Publish(t.Context(), "graphretry-outbox.messages", []byte(poison))
@@ -404,7 +404,7 @@ func TestMessagesThatCannotBeReadAreTakenOut(t *testing.T) {
 }
 
 func TestRecordThatCannotBeReadIsNotSent(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.enqueue("a", "b")
 	bucket, err := b.server.JetStream().KeyValue(t.Context(), "graphretry-outbox-records")
 	require.NoError(t, err)
@@ -421,7 +421,7 @@ func TestRecordThatCannotBeReadIsNotSent(t *testing.T) {
 // The duplicate window of JetStream is over after two minutes; what is published
 // again then is a copy that only the record can tell.
 func TestCopiesInTheQueueAreOneMessage(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.SetLatency(50 * time.Millisecond)
 	b.enqueue("a")
 	js := b.server.JetStream()
@@ -441,7 +441,7 @@ func TestCopiesInTheQueueAreOneMessage(t *testing.T) {
 }
 
 func TestMessageWithoutARecordIsSent(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	message := fmt.Sprintf(`{"id":"a","phone_number_id":%q,"payload":%s,"enqueued":%q}`,
 		phoneNumberID, payload("hello"), time.Now().Format(time.RFC3339Nano))
 	_, err := b.server.JetStream().Publish(t.Context(), "graphretry-outbox.messages", []byte(message))
@@ -455,7 +455,7 @@ func TestMessageWithoutARecordIsSent(t *testing.T) {
 }
 
 func TestSeveralOutboxesShareTheWork(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.SetLatency(20 * time.Millisecond)
 	var perOutbox [3]atomic.Int32
 	const n = 60
@@ -504,7 +504,7 @@ func TestMessagesOutliveTheServer(t *testing.T) {
 }
 
 func TestCloseEndsRunAndRefusesEveryCall(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.enqueue("a")
 	done := make(chan error, 1)
 	go func() { done <- b.Run(context.Background()) }()

@@ -22,7 +22,7 @@ func (b *bench) webhook(m graphtest.Message, status string, codes ...graphretry.
 // parked gives a message that was taken by the API and whose answer was lost.
 func parked(t *testing.T, opts ...outbox.Option) (*bench, graphtest.Message) {
 	t.Helper()
-	b := newBench(t, opts...)
+	b := newHarness(t, opts...)
 	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -82,7 +82,7 @@ func TestFailureWebhookWithoutAnErrorFails(t *testing.T) {
 }
 
 func TestFailureWebhookOfASentMessageIsPutToThePolicy(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.enqueue("a")
 	run(t, b.Outbox)
 	b.becomes("a", outbox.StateSent)
@@ -101,7 +101,7 @@ func TestFailureWebhookOfASentMessageIsPutToThePolicy(t *testing.T) {
 // Webhooks come over another connection than the answer, and may be faster.
 func TestWebhookOvertakesTheAnswer(t *testing.T) {
 	held, release := make(chan graphtest.Message), make(chan struct{})
-	b := newBench(t)
+	b := newHarness(t)
 	var api *graphtest.API = b.api
 	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := api.RoundTrip(req)
@@ -136,7 +136,7 @@ func TestWebhookOvertakesTheAnswer(t *testing.T) {
 }
 
 func TestWebhookOfOthersIsPassedOver(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	for _, m := range []graphtest.Message{{ID: "wamid.1"}, {ID: "wamid.2", CallbackData: "not one of ours"}} {
 		b.webhook(m, "sent")
 		b.webhook(m, "failed", graphretry.CodeSomethingWentWrong)
@@ -156,7 +156,7 @@ func TestWebhookOfOthersIsPassedOver(t *testing.T) {
 }
 
 func TestResendIsAPersonsDecision(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})
 	b.enqueue("a")
 	stop := run(t, b.Outbox)
@@ -178,7 +178,7 @@ func TestResendIsAPersonsDecision(t *testing.T) {
 }
 
 func TestResendSendsAFailedMessageAsIfItWereNew(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong})
 	b.enqueue("a")
 	run(t, b.Outbox)
@@ -199,7 +199,7 @@ func TestDropGivesUp(t *testing.T) {
 }
 
 func TestDroppedMessageInTheQueueIsNotSent(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.enqueue("a", "b")
 	require.NoError(t, b.Drop(t.Context(), "a"))
 	run(t, b.Outbox)
@@ -230,7 +230,7 @@ func TestFailureOfAnAttemptThatWasDecidedUponProvesNothingOfTheNext(t *testing.T
 
 func TestAnswerThatComesLateCallsOffAResend(t *testing.T) {
 	held, release := make(chan struct{}), make(chan struct{})
-	b := newBench(t)
+	b := newHarness(t)
 	var first = true
 	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := b.api.RoundTrip(req)
@@ -255,7 +255,7 @@ func TestAnswerThatComesLateCallsOffAResend(t *testing.T) {
 }
 
 func TestFailureThatOvertakesTheAnswerToAResend(t *testing.T) {
-	b := newBench(t)
+	b := newHarness(t)
 	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})
 	o, held, release := b.holding()
 	b.enqueue("a")

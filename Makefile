@@ -21,6 +21,11 @@ ifeq ($(RACE),)
 endif
 	go test $(RACE) -shuffle=on ./...
 
+# go.mod names the oldest Go; the go command gets it like a module.
+.PHONY: oldest
+oldest: ## Run the tests with the oldest Go that go.mod allows
+	GOTOOLCHAIN=go$$(awk '$$1 == "go" { print $$2 }' go.mod) go test -shuffle=on ./...
+
 .PHONY: demo
 demo: ## Watch a message ride out an outage, in about 20 seconds; flags go into ARGS
 	go run ./examples/outage $(ARGS)
@@ -71,5 +76,5 @@ chaos: ## Send 20,000 calls through an API that fails in every way it can
 .PHONY: mutate
 mutate: ## Break the package's code an operator at a time; below 90 % noticed fails
 	@mkdir -p bin
-	GOFLAGS="$$(go env GOFLAGS) -short -vet=off -count=1 -skip=^TestChaos$$" $(tool) gremlins unleash --exclude-files / --timeout-coefficient 4 \
+	GOFLAGS="$$(go env GOFLAGS) -short -vet=off -count=1 -skip=^TestChaos$$" $(tool) gremlins unleash --exclude-files / --timeout-coefficient 3 \
 		--threshold-efficacy 90 --output bin/mutants.json

@@ -177,6 +177,18 @@ func TestUploadThatIsClosedInAReadIsNotWhole(t *testing.T) {
 	})
 }
 
+func TestUploadOfKnownLengthIsWholeWithItsLastByte(t *testing.T) {
+	const content = "message"
+	for limit, isWhole := range map[int64]bool{int64(len(content)) - 1: false, int64(len(content)): true, 1000: true} {
+		u := newUpload(io.NopCloser(strings.NewReader(content)), int64(len(content)), limit)
+		_, err := u.Read(make([]byte, len(content)-1))
+		require.NoError(t, err)
+		_, err = u.Read(make([]byte, 1))
+		require.NoError(t, err, "nobody has looked for the end")
+		require.Equal(t, isWhole, u.replay() != nil, "limit %d", limit)
+	}
+}
+
 func TestUploadThatIsStoppedKeepsNothing(t *testing.T) {
 	r := newUpload(io.NopCloser(bytes.NewReader(make([]byte, 100))), -1, 1000)
 	_, err := r.Read(make([]byte, 50))

@@ -472,6 +472,67 @@ type failingCloser struct{ io.Reader }
 
 func (failingCloser) Close() error { return errCause }
 
+func TestBodyThatMayNotBeKeptIsSentOnceEvenIfAnAttemptTimeoutWatchesIt(t *testing.T) {
+	for _, content := range []string{"", "x", messageBody} {
+		w := &witness{next: script(down, success)}
+		req := messageRequest(t, io.MultiReader(strings.NewReader(content)))
+		resp, err := newTransport(t, w, graphretry.WithMaxBufferedBody(0), graphretry.WithAttemptTimeout(time.Hour)).RoundTrip(req)
+		require.NoError(t, err)
+		assert.Equal(t, down.status, resp.StatusCode)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, []string{content}, w.bodies())
+	}
+}
+
+func TestRetryHasTheBodyThatGetBodyMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := script(down, success)
+		req := newWatchedRequest(t, t.Context(), http.MethodPost, withGetBody)
+		attempts := 0
+		resp, err := newTransport(t, roundTripper(func(sent *http.Request) (*http.Response, error) {
+			assert.Same(t, req.bodies[attempts], sent.Body)
+			attempts++
+			return api.RoundTrip(sent)
+		})).RoundTrip(req.Request)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, resp.StatusCode)
+		assert.Equal(t, 2, attempts)
+	})
+}
+
+// Whoever sends a body that is cut off tells of the body, and the caller of why.
+func TestUploadThatIsCutOffFailsWithTheCauseOfItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		next := roundTripper(func(req *http.Request) (*http.Response, error) {
+			defer req.Body.Close()
+			cancel(errCause)
+			synctest.Wait()
+			_, err := io.ReadAll(req.Body)
+			return nil, err
+		})
+		_, err := newTransport(t, next).RoundTrip(newWatchedRequest(t, ctx, http.MethodPost, plainReader).Request)
+		assert.ErrorIs(t, err, errCause)
+	})
+}
+
+func TestAnswerThatComesAsTheContextEndsIsTheCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		next := roundTripper(func(req *http.Request) (*http.Response, error) {
+			_, err := io.ReadAll(req.Body)
+			require.NoError(t, err)
+			req.Body.Close()
+			cancel()
+			synctest.Wait()
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody}, nil
+		})
+		resp, err := newTransport(t, next).RoundTrip(newWatchedRequest(t, ctx, http.MethodPost, plainReader).Request)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, resp.StatusCode)
+	})
+}
+
 // net/http answers while it still sends the body, in another goroutine. The rest
 // of the body must go its way, and the race detector must not see it.
 func TestBodyIsSentOnAfterAnEarlyAnswer(t *testing.T) {

@@ -350,6 +350,36 @@ func TestPaceRisesWithSuccessUpToItsCeiling(t *testing.T) {
 	})
 }
 
+func TestCeilingFollowsThoseWhoJoinOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, waiters, turn := lettingGo(t, 49) // in 5 s, with the probe: 10 a second
+		ceiling := g.ceiling
+		for range 100 {
+			waiters = append(waiters, joined(t, g, time.Time{}))
+		}
+		time.Sleep(time.Second - 1)
+		g.answered(turn, answerUp, nil)
+		assert.Equal(t, ceiling, g.ceiling)
+		time.Sleep(1)
+		g.answered(turn, answerUp, nil)
+		assert.Equal(t, 150.0, g.ceiling, "one and a half times those of the last second")
+		for _, w := range waiters {
+			g.leave(w)
+		}
+	})
+}
+
+// Where nothing fails, calls take no lock.
+func TestOpenGateHasNothingToDoOnceARunHasEnded(t *testing.T) {
+	g := newTestGate(3)
+	turn, _ := g.pass()
+	g.answered(turn, answerOutage, nil)
+	assert.NotZero(t, g.word.Load()&wordRunning)
+	turn, _ = g.pass()
+	g.answered(turn, answerUp, nil)
+	assert.Zero(t, g.word.Load()&(wordRunning|wordBusy))
+}
+
 // A release that a busy machine makes some milliseconds late does not put off the
 // next; one that had nobody to let go for a second saves nothing up.
 func TestLateReleaseIsMadeUpForByTenMillisecondsAtMost(t *testing.T) {
@@ -373,9 +403,11 @@ func TestThrottlingLowersThePaceOnceASecondAndHoldsIt(t *testing.T) {
 				g.answered(turn, answerThrottled, nil)
 			}
 		}
+		for range 2 {
+			g.answered(turn, answerThrottled, nil)
+			assert.Equal(t, 100.0, g.pace, "one or two are not the line's limit")
+		}
 		g.answered(turn, answerThrottled, nil)
-		assert.Equal(t, 100.0, g.pace, "one is not the line's limit")
-		throttle()
 		assert.Equal(t, 80.0, g.pace)
 		throttle()
 		assert.Equal(t, 80.0, g.pace, "not twice in a second")

@@ -183,6 +183,17 @@ func TestDeadlineInLineGivesErrOutageIfNothingWasSent(t *testing.T) {
 	})
 }
 
+func TestCallWithoutALimitWaitsInLineHoweverLongItTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := graphtest.New()
+		api.DownAfter(0, 24*time.Hour, gateDown)
+		transport := shutTransport(t, api, graphretry.WithMaxElapsedTime(0))
+		status, err := statusOf(t.Context(), transport, messagesURL)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, status)
+	})
+}
+
 func TestElapsedTimeInLineGivesTheLastResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()

@@ -118,6 +118,12 @@ func (timeoutError) Error() string   { return "i/o timeout" }
 func (timeoutError) Timeout() bool   { return true }
 func (timeoutError) Temporary() bool { return true }
 
+// joinedErrors is an error of several, or of none.
+type joinedErrors []error
+
+func (joinedErrors) Error() string     { return "no try has worked" }
+func (e joinedErrors) Unwrap() []error { return e }
+
 // A RoundTripper below that tries more than once can tell of all its tries.
 func TestRequestNeverLeftOnlyIfEveryTrySaysSo(t *testing.T) {
 	refused, reset := dialError(syscall.ECONNREFUSED), &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
@@ -130,6 +136,7 @@ func TestRequestNeverLeftOnlyIfEveryTrySaysSo(t *testing.T) {
 		{errors.Join(reset, refused), false},
 		{errors.Join(refused, reset), false},
 		{fmt.Errorf("after 2 tries: %w; %w", io.ErrUnexpectedEOF, refused), false},
+		{joinedErrors{}, false},
 	} {
 		testNetworkFailure(t, http.MethodPost, reply{err: test.err}, test.isRetried)
 	}
@@ -151,6 +158,9 @@ func TestHopelessFailureIsNeverRetried(t *testing.T) {
 		"unsupported scheme": {change: func(req *http.Request) { req.URL.Scheme = "ftp" }, err: errors.New("unsupported protocol scheme")},
 		"no scheme":          {change: func(req *http.Request) { req.URL.Scheme = "" }, err: errors.New("unsupported protocol scheme")},
 		"header's name":      {change: func(req *http.Request) { req.Header["X Y"] = []string{""} }, err: errors.New("invalid header field name")},
+		"DEL in its name":    {change: func(req *http.Request) { req.Header["X\x7f"] = []string{""} }, err: errors.New("invalid header field name")},
+		"DEL in its value":   {change: func(req *http.Request) { req.Header["X"] = []string{"\x7f"} }, err: errors.New("invalid header field value")},
+		"no header at all":   {change: func(req *http.Request) { req.Header = nil }, err: errors.New("nil Request.Header")},
 		"no header's name":   {change: func(req *http.Request) { req.Header[""] = []string{""} }, err: errors.New("invalid header field name")},
 		"header's value":     {change: func(req *http.Request) { req.Header["X"] = []string{"a\nb"} }, err: errors.New("invalid header field value")},
 	} {

@@ -300,6 +300,16 @@ func TestAccessTokenIsBlankedWhereNoRequestIsKnown(t *testing.T) {
 	assert.Contains(t, said.String(), "Malformed access token [REDACTED]")
 }
 
+func TestShortestSecretHasFourCharacters(t *testing.T) {
+	for secret, message := range map[string]string{"abc": "Bad token abc", "abcd": "Bad token [REDACTED]"} {
+		resp := failedResponse(400, `{"error":{"message":"Bad token `+secret+`","code":190}}`)
+		resp.Request = messageRequest(t, nil)
+		resp.Request.URL.RawQuery = "access_token=" + secret
+		graph, _ := graphretry.ErrorFromResponse(resp)
+		assert.Equal(t, message, graph.Message)
+	}
+}
+
 func TestWhatIsNoSecretIsLeftToRead(t *testing.T) {
 	for name, prepare := range map[string]func(*http.Request){
 		"short values":      func(req *http.Request) { req.URL.RawQuery = "access_token=a&fields=id" },

@@ -260,7 +260,7 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 		err = errors.New("graphretry: the next RoundTripper returned neither a response nor an error")
 	case resp != nil:
 		c.sent = resp.Request
-		if c.attempts > 1 || req != c.req || c.policy.attemptTimeout > 0 {
+		if req != c.req || c.policy.attemptTimeout > 0 {
 			resp.Request = c.req
 		}
 	}

@@ -948,6 +948,22 @@ func TestManyCallsAtOnceAreEachDeliveredOnceOverRealConnections(t *testing.T) {
 	}
 }
 
+// A RoundTripper that sends a clone, as golang.org/x/oauth2's does, says so in the
+// response, and it is not for us to unsay it where the request went down as it was.
+func TestResponseToTheRequestItselfIsNotTouched(t *testing.T) {
+	for _, r := range []reply{success, fails(graphretry.CodeInvalidParameter)} {
+		var clone *http.Request
+		api := script(r)
+		resp, err := newTransport(t, roundTripper(func(req *http.Request) (*http.Response, error) {
+			clone = req.Clone(req.Context())
+			return api.RoundTrip(clone)
+		})).RoundTrip(message(t, t.Context()))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Same(t, clone, resp.Request)
+	}
+}
+
 // Against its contract, but better a call that fails as it did than one that says
 // nothing.
 func TestBodyThatARoundTripperBelowTakesAwayIsSentAgain(t *testing.T) {

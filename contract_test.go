@@ -680,8 +680,8 @@ func TestTurnOfACallThatCannotBeRepeatedIsPassedOn(t *testing.T) {
 		transport := newTransport(t, w, graphretry.WithJitter(0), graphretry.WithOutageThreshold(1), patiently)
 		var calls sync.WaitGroup
 		calls.Go(func() {
-			ctx := graphretry.ContextWithOptions(t.Context(), graphretry.WithMaxElapsedTime(10*time.Second))
-			req := newWatchedRequest(t, ctx, http.MethodPost, withGetBody)
+			// It has the most time, so it is the probe.
+			req := newWatchedRequest(t, t.Context(), http.MethodPost, withGetBody)
 			req.GetBody = func() (io.ReadCloser, error) { return nil, errCause }
 			resp, err := transport.RoundTrip(req.Request)
 			if assert.NoError(t, err) {
@@ -690,7 +690,9 @@ func TestTurnOfACallThatCannotBeRepeatedIsPassedOn(t *testing.T) {
 			}
 		})
 		time.Sleep(2 * time.Second)
-		resp, err := transport.RoundTrip(newWatchedRequest(t, t.Context(), http.MethodPost, withGetBody).Request)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		resp, err := transport.RoundTrip(newWatchedRequest(t, ctx, http.MethodPost, withGetBody).Request)
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusOK, resp.StatusCode)
 		require.NoError(t, resp.Body.Close())

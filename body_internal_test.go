@@ -130,7 +130,7 @@ func TestUploadThatIsCutOffFailsAtItsNextRead(t *testing.T) {
 		body := &slowBody{takes: stallTime - 1}
 		u := newUpload(body, -1, 1000)
 		go func() {
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			u.cutOff()
 		}()
 		for range 2 {

@@ -83,6 +83,7 @@ var chaosRehearsed = 2 * len(chaosKinds)
 
 var (
 	chaosDown       = chaosKind{name: "down", answer: graphtest.Answer{Code: graphretry.CodeServiceUnavailable}}
+	chaosBrokenOff  = chaosKind{name: "broken off", answer: graphtest.Answer{Fault: graphtest.FaultBreak}}
 	chaosGarbled    = chaosKind{name: "garbled", answer: graphtest.Answer{Code: graphretry.CodeInvalidParameter}}
 	closing         = http.Header{"Connection": {"close"}}
 	codeMaintenance = graphretry.Code(131057)
@@ -424,11 +425,13 @@ func (c *chaos) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 
 	call := c.callOf(r)
-	meeting := &chaosMeeting{ResponseWriter: w, garbled: err != nil || string(body) != call.message()}
+	meeting := &chaosMeeting{ResponseWriter: w, garbled: err == nil && string(body) != call.message()}
 	names := rand.Uint64()
 	call.mu.Lock()
 	call.met = append(call.met, meeting)
 	switch meeting.downtime = c.downtime(0, 1); {
+	case err != nil: // an HTTP/2 connection that closes can take it along
+		meeting.kind = chaosBrokenOff
 	case meeting.garbled:
 		meeting.kind = chaosGarbled
 	case meeting.downtime > 0:
@@ -597,6 +600,7 @@ func (c *chaos) assertEverythingHappened(t *testing.T) {
 		assert.Positive(t, requests[0][kind.name], "over HTTP/1.1: "+kind.name)
 		assert.Positive(t, requests[1][kind.name], "over HTTP/2: "+kind.name)
 	}
+	assert.LessOrEqual(t, requests[0][chaosBrokenOff.name]+requests[1][chaosBrokenOff.name], endings["left"]+len(c.calls)/100, "requests that did not arrive whole")
 	for _, ending := range []string{"left", "error", "failure", "delivered, refused while down", "delivered, recorded"} {
 		assert.Positive(t, endings[ending], ending)
 	}

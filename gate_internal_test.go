@@ -360,7 +360,7 @@ func TestCeilingFollowsThoseWhoJoinOnceASecond(t *testing.T) {
 		time.Sleep(time.Second - 1)
 		g.answered(turn, answerUp, nil)
 		assert.Equal(t, ceiling, g.ceiling)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		g.answered(turn, answerUp, nil)
 		assert.Equal(t, 150.0, g.ceiling, "one and a half times those of the last second")
 		for _, w := range waiters {

@@ -132,12 +132,13 @@ type upload struct {
 	closeErr error
 
 	mu      sync.Mutex
-	room    int64    // how much more may be kept; negative: nothing is kept any more
-	kept    int64    // how much was kept
-	chunks  [][]byte // what was read, in pieces that are never copied
-	whole   bool     // the body was read to its end, and all of it was kept
-	reading bool
-	ended   bool        // it was closed or cut off
+	room    int64       // how much more may be kept; negative: nothing is kept any more
+	kept    int64       // how much was kept
+	chunks  [][]byte    // what was read, in pieces that are never copied
+	whole   bool        // the body was read to its end, and all of it was kept
+	begun   bool        // it was read from
+	reading bool        // it is being read from
+	ended   bool        // it was cut off, or closed after it was begun
 	stalled *time.Timer // closes a body that is cut off in a Read
 }
 
@@ -153,7 +154,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		u.mu.Unlock()
 		return 0, http.ErrBodyReadAfterClose
 	}
-	u.reading = true
+	u.begun, u.reading = true, true
 	u.mu.Unlock()
 
 	n, err := u.body.Read(p)
@@ -235,10 +236,13 @@ func (u *upload) drop() {
 	u.room, u.chunks = -1, nil
 }
 
-// Close closes the body, once: net/http can close it more often.
+// Close closes the body, once: net/http can close it more often. Over HTTP/2 it
+// also closes one that nobody has read, when the connection goes away under it,
+// and sends the same one on the next connection. Whether that works is for the
+// body to say, as it would be without us.
 func (u *upload) Close() error {
 	u.mu.Lock()
-	u.ended = true
+	u.ended = u.ended || u.begun
 	u.mu.Unlock()
 	u.closing.Do(func() { u.closeErr = u.body.Close() })
 	return u.closeErr

@@ -500,6 +500,22 @@ func TestRetryHasTheBodyThatGetBodyMade(t *testing.T) {
 	})
 }
 
+// As net/http does over HTTP/2, when a connection goes away between its choice and
+// the opening of a stream.
+func TestBodyThatIsClosedUnreadCanStillBeSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &witness{next: script(down, success)}
+		next := roundTripper(func(req *http.Request) (*http.Response, error) {
+			require.NoError(t, req.Body.Close())
+			return w.RoundTrip(req)
+		})
+		resp, err := newTransport(t, next).RoundTrip(messageRequest(t, io.MultiReader(strings.NewReader(messageBody))))
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, resp.StatusCode)
+		assert.Equal(t, []string{messageBody, messageBody}, w.bodies())
+	})
+}
+
 // Whoever sends a body that is cut off tells of the body, and the caller of why.
 func TestUploadThatIsCutOffFailsWithTheCauseOfItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -56,20 +56,20 @@ func TestUploadKeepsNoMoreThanItsLimit(t *testing.T) {
 		for i := range content {
 			content[i] = byte(random.Uint32())
 		}
-		r := newUpload(io.NopCloser(bytes.NewReader(content)), -1, limit)
+		u := newUpload(io.NopCloser(bytes.NewReader(content)), -1, limit)
 		for err := error(nil); err == nil; {
-			_, err = r.Read(make([]byte, 1+random.IntN(1+int(limit)/3)))
+			_, err = u.Read(make([]byte, 1+random.IntN(1+int(limit)/3)))
 			var held int64
-			for _, chunk := range r.chunks {
+			for _, chunk := range u.chunks {
 				held += int64(cap(chunk))
 			}
 			require.LessOrEqual(t, held, limit)
-			require.LessOrEqual(t, len(r.chunks), 20)
+			require.LessOrEqual(t, len(u.chunks), 20)
 		}
-		getBody := r.replay()
+		getBody := u.replay()
 		if int64(len(content)) > limit {
 			require.Nil(t, getBody)
-			require.Nil(t, r.chunks)
+			require.Nil(t, u.chunks)
 			continue
 		}
 		for range 2 {
@@ -190,14 +190,14 @@ func TestUploadOfKnownLengthIsWholeWithItsLastByte(t *testing.T) {
 }
 
 func TestUploadThatIsStoppedKeepsNothing(t *testing.T) {
-	r := newUpload(io.NopCloser(bytes.NewReader(make([]byte, 100))), -1, 1000)
-	_, err := r.Read(make([]byte, 50))
+	u := newUpload(io.NopCloser(bytes.NewReader(make([]byte, 100))), -1, 1000)
+	_, err := u.Read(make([]byte, 50))
 	require.NoError(t, err)
-	require.NotEmpty(t, r.chunks)
-	r.stop()
-	require.Nil(t, r.chunks)
-	_, err = io.ReadAll(r)
+	require.NotEmpty(t, u.chunks)
+	u.stop()
+	require.Nil(t, u.chunks)
+	_, err = io.ReadAll(u)
 	require.NoError(t, err)
-	require.Nil(t, r.chunks)
-	require.Nil(t, r.replay())
+	require.Nil(t, u.chunks)
+	require.Nil(t, u.replay())
 }

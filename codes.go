@@ -193,8 +193,8 @@ func lookUp(c Code) (catalogueRow, bool) {
 //
 // To add a code, add its row in the place its number gives it, and its line with
 // Meta's page as the source to graphtest/codes.csv. The tests name the row that
-// is out of place, and what is wrong with a title or advice. Advice tells
-// a person what to do, not what happened, in words of this package's own.
+// is out of place, and what is wrong with a title or advice. Advice tells a person
+// what to do, not what happened, in words of this package's own.
 var catalogue = []catalogueRow{
 	// The Graph API, whatever the product.
 	{0, 0, ClassPermission, "AuthException", "Get a new access token: this one expired, was revoked, or its user has shut the app out."},

@@ -130,6 +130,7 @@ func TestEveryOptionAndTypeHasAnExample(t *testing.T) {
 }
 
 func testExamples(t *testing.T, documented documentation) {
+	t.Helper()
 	for _, option := range documented.option {
 		assert.NotEmpty(t, option.Examples, option.Name)
 	}
@@ -155,6 +156,7 @@ func TestEveryExportedNameIsDocumented(t *testing.T) {
 }
 
 func testComments(t *testing.T, documented documentation) {
+	t.Helper()
 	assert.NotEmpty(t, documented.Doc)
 	values, funcs := documented.Vars, documented.Funcs
 	for _, typ := range documented.Types {

@@ -238,13 +238,13 @@ func (g *gate) join(patience time.Time) (*waiter, turn, bool) {
 		return nil, turn{sequence: g.sequence}, true
 	}
 	now := time.Now()
-	w := &waiter{patience: patience, let: make(chan struct{})}
+	w := &waiter{patience: patience}
 	if !w.waitsBeyond(later(now, g.due)) {
 		return nil, turn{}, false
 	}
 	g.joined++
 	g.arrivals++
-	w.arrival = g.arrivals
+	w.arrival, w.let = g.arrivals, make(chan struct{})
 	heap.Push(&g.line, w)
 	g.advance(now)
 	return w, turn{}, true
@@ -267,12 +267,11 @@ func (g *gate) leave(w *waiter) *outage {
 	return nil
 }
 
-// giveBack passes on a turn that was not used, or a probe's that was sent and
-// then canceled.
-func (g *gate) giveBack(t turn, sent bool) {
+// giveBack passes on a turn that was not used.
+func (g *gate) giveBack(t turn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.passOn(t, sent)
+	g.passOn(t, false)
 }
 
 // passOn gives the next in line the turn of a call that did not use it, or, if

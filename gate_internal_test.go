@@ -164,7 +164,7 @@ func TestCallThatCannotBeRepeatedPassesItsTurnOn(t *testing.T) {
 		g := shutGate(t)
 		next, probe := joined(t, g, time.Time{}), joined(t, g, time.Time{})
 		<-probe.let
-		g.giveBack(probe.turn, false)
+		g.giveBack(probe.turn)
 		assert.True(t, isLet(next))
 	})
 }

@@ -182,9 +182,10 @@ func WithJitter(fraction float64) Option {
 // WithBackOff sets another schedule than the exponential one, which is the
 // default. newBackOff makes a new one for each call that fails, so it must be safe
 // for concurrent use; a nil function is refused. NextBackOff gives the wait before
-// each retry; [backoff.Stop] ends the retries, and so does a nil schedule. [WithMaxRetries] and [WithMaxElapsedTime]
-// still hold, and a Retry-After still raises a wait; [WithInitialInterval],
-// [WithMultiplier] and [WithMaxInterval] have no part in it.
+// each retry; [backoff.Stop] ends the retries, and so does a nil schedule.
+// [WithMaxRetries] and [WithMaxElapsedTime] still hold, and a Retry-After still
+// raises a wait; [WithInitialInterval], [WithMultiplier] and [WithMaxInterval]
+// have no part in it.
 func WithBackOff(newBackOff func() backoff.BackOff) Option {
 	return Option{apply: func(s *settings) error {
 		s.newBackOff = newBackOff

@@ -33,15 +33,15 @@ func redact(req *http.Request, text string) string {
 	return accessToken.ReplaceAllString(text, blank)
 }
 
-// query finds the query of a URL, also of one between quotes, as [url.Error] has
+// urlWithQuery finds a URL up to the end of its query, also of one between quotes, as [url.Error] has
 // it, where a quote in the query has a backslash before it.
-var query = regexp.MustCompile(`"\w[\w+.-]*://[^\s?#"]*\?(?:\\.|[^"\\])*"|://[^\s?#"]*\?\S*`)
+var urlWithQuery = regexp.MustCompile(`"\w[\w+.-]*://[^\s?#"]*\?(?:\\.|[^"\\])*"|://[^\s?#"]*\?\S*`)
 
 // redactError is [redact] for the text of an error. It can be of a RoundTripper
 // below, which has put a token into the query that req knows nothing of, so every
 // query goes.
 func redactError(req *http.Request, err error) string {
-	return query.ReplaceAllStringFunc(redact(req, err.Error()), func(url string) string {
+	return urlWithQuery.ReplaceAllStringFunc(redact(req, err.Error()), func(url string) string {
 		address, _, _ := strings.Cut(url, "?")
 		if strings.HasPrefix(url, `"`) {
 			return address + "?" + blank + `"`

@@ -200,8 +200,9 @@ func (c *call) do() (*http.Response, error) {
 }
 
 // request makes the request of the next attempt. The first is the caller's own,
-// unless its body is kept for a retry or an attempt timeout may cut it off. Each retry is a request of its own, so that
-// a RoundTripper that still holds the last one is not disturbed.
+// unless its body is kept for a retry or an attempt timeout may cut it off. Each
+// retry is a request of its own, so that a RoundTripper that still holds the last
+// one is not disturbed.
 func (c *call) request() (*http.Request, error) {
 	body, getBody := c.req.Body, c.req.GetBody
 	limit := int64(-1) // nothing is kept
@@ -518,7 +519,7 @@ func (c *call) waitError(reason error) *WaitError {
 // next in line, and it has its last outcome.
 func (c *call) cannotRepeat(err error) (*http.Response, error) {
 	if c.gate != nil {
-		c.gate.giveBack(c.turn, false)
+		c.gate.giveBack(c.turn)
 	}
 	c.observe(Event{Kind: EventGaveUp, Reason: ReasonBody, Err: err})
 	return c.last.resp, c.last.err

@@ -70,8 +70,8 @@ type report struct {
 // can post to a webhook's URL. And expect repetitions: Meta delivers a webhook
 // again, for up to 7 days
 // (https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview),
-// until it is answered with 200, and sometimes after that. So keep the MessageID of each failed message that was dealt with, and
-// pass over one that comes again.
+// until it is answered with 200, and sometimes after that. So keep the MessageID
+// of each failed message that was dealt with, and pass over one that comes again.
 //
 // See https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
 // and, for the other two, the pages "unsupported" and "errors" beside it.

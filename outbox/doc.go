@@ -30,8 +30,9 @@
 //
 // The record is only ever changed by compare-and-set, and StateSending is written
 // right before each attempt, beneath the transport and its outage gate. So no
-// second attempt is made while one may have reached Meta, whoever dies when; and
-// a process that dies while waiting for the API to come back leaves nothing in doubt.
+// second attempt is made while one may have reached Meta, whoever dies when; and a
+// process that dies while waiting for the API to come back leaves nothing in
+// doubt.
 //
 // What this rests on is Meta's word: a Graph error of a retried code is taken for
 // "not sent". Meta's texts say so, but nobody guarantees it. If a message that

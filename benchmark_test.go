@@ -188,3 +188,13 @@ func BenchmarkRecordedBody(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkParseError(b *testing.B) {
+	body := []byte(parameterError)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := graphretry.ParseError(http.StatusBadRequest, body); !ok {
+			b.Fatal("no error found")
+		}
+	}
+}

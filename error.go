@@ -1,12 +1,11 @@
 package graphretry
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/json"
-	"iter"
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
-	"net/http"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -151,191 +150,53 @@ func (e *Error) either(such func(Code) bool) bool {
 	return such(e.Code) || e.Subcode >= firstWhatsAppCode && such(Code(e.Subcode))
 }
 
-// ParseError reads the Graph error out of the body of an answer with the given
-// HTTP status. It reports false, and no error, for a body that holds none:
-// HTML, an empty or truncated body, a success. An error without an integer
-// "code" (a number or a numeric string) is none, since nothing can be decided
-// by it. What looks like one of Meta's access tokens is blanked in the texts.
-func ParseError(status int, body []byte) (*Error, bool) {
-	e, ok := decode(status, body)
-	if !ok {
-		return nil, false
-	}
-	return redacted(nil, e.described()), true
+// ErrOutage is in the chain of the [WaitError] of a call that was never sent:
+// the API is down, and the call's deadline or its maximum elapsed time ends
+// before the next probe, or ended in line.
+var ErrOutage = errors.New("graphretry: the API is down and the call cannot wait until it is back")
+
+// WaitError is the error of a call that ended while it waited: for its next
+// attempt, or in the line of an outage. A call that runs out of time gets its
+// last response instead, if it was ever sent; a WaitError then means that the
+// caller itself ended the call.
+type WaitError struct {
+	// Err is why the wait ended: [context.Canceled] or
+	// [context.DeadlineExceeded], with [context.Cause] where that says more, or
+	// [ErrOutage].
+	Err error
+	// Graph is what Meta said last to this call, or, if it was never sent, what
+	// began the outage. It is nil if the last attempt had no Graph error.
+	Graph *Error
+	// Attempts is how often the call was sent.
+	Attempts int
 }
 
-// ErrorFromResponse reads the Graph error out of an answer whose status is 400
-// or above, and what its headers ask for. It reads at most 64 KiB of the body
-// and makes them readable again, so that the caller finds the body as it was. A
-// body compressed with gzip or deflate is decoded for the reading alone. Where
-// Meta's texts echo a token of the response's Request it is blanked. It reports
-// false for a nil response, a status below 400, and a body that holds no whole
-// Graph error within the 64 KiB, or none any more since it was read.
-func ErrorFromResponse(resp *http.Response) (*Error, bool) {
-	if resp == nil || resp.StatusCode < http.StatusBadRequest {
-		return nil, false
+// Error says why the wait ended, how often the call was sent, and what Meta said.
+func (e *WaitError) Error() string {
+	sent := "never sent"
+	switch {
+	case e.Attempts == 1:
+		sent = "sent once"
+	case e.Attempts > 1:
+		sent = fmt.Sprintf("sent %d times", e.Attempts)
 	}
-	body := peek(resp)
-	e, ok := decodeResponse(resp, body)
-	if !ok {
-		return nil, false
+	text := fmt.Sprintf("graphretry: the wait for an attempt ended, %s: %v", sent, e.Err)
+	if e.Graph != nil {
+		text += "; last answer: " + e.Graph.Error()
 	}
-	return redacted(body.sent, redacted(resp.Request, e.described())), true
+	return text
 }
 
-// decodeResponse decodes the peeked bytes of a response's body, and its headers.
-func decodeResponse(resp *http.Response, body *peekedBody) (Error, bool) {
-	e, ok := decode(resp.StatusCode, body.decoded(resp))
-	if ok {
-		e.RetryAfter = retryAfter(resp.Header)
-		if e.Code.Class() == ClassThrottle {
-			e.RetryAfter = max(e.RetryAfter, regainAccess(resp.Header))
-		}
+// Unwrap gives Err and Graph, so that [errors.Is] and [errors.As] find them.
+func (e *WaitError) Unwrap() []error {
+	if e.Graph == nil {
+		return []error{e.Err}
 	}
-	return e, ok
+	return []error{e.Err, e.Graph}
 }
 
-// decode reads what a decision needs of a Graph error. The texts take as long
-// again to read and most calls never ask for them, so they are left in Raw,
-// which still is a part of body, for [Error.described].
-func decode(status int, body []byte) (Error, bool) {
-	if !json.Valid(body) {
-		return Error{}, false
-	}
-	var object []byte
-	for key, value := range members(body) {
-		if string(key) == "error" {
-			object = value
-		}
-	}
-	return decodeObject(status, object)
-}
-
-// decodeObject is [decode] for the error object itself, which must be valid JSON.
-func decodeObject(status int, object []byte) (e Error, ok bool) {
-	e = Error{Status: status, Raw: object}
-	for key, value := range members(object) {
-		switch string(key) {
-		case "code":
-			var code int
-			code, ok = integer(value)
-			e.Code = Code(code)
-		case "error_subcode":
-			e.Subcode, _ = integer(value)
-		case "is_transient":
-			e.Transient = string(value) == "true"
-		}
-	}
-	return e, ok
-}
-
-// described is the whole error, with its texts, and shares no memory with the
-// body it was decoded from.
-func (e Error) described() *Error {
-	e.Raw = bytes.Clone(e.Raw)
-	for key, value := range members(e.Raw) {
-		switch string(key) {
-		case "type":
-			e.Type = text(value)
-		case "message":
-			e.Message = cmp.Or(text(value), e.Message)
-		case "title":
-			e.Message = cmp.Or(e.Message, text(value))
-		case "error_data":
-			e.Details = text(value)
-			for key, value := range members(value) {
-				if string(key) == "details" {
-					e.Details = text(value)
-				}
-			}
-		case "error_user_title":
-			e.UserTitle = text(value)
-		case "error_user_msg":
-			e.UserMessage = text(value)
-		case "fbtrace_id":
-			e.TraceID = text(value)
-		}
-	}
-	return &e
-}
-
-// members walks the members of a JSON object: the keys without their quotes,
-// the values as they stand. It has none for any other value. It only steps over
-// strings and counts brackets, which is right for valid JSON and ends for any.
-func members(object []byte) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, value []byte) bool) {
-		rest := bytes.TrimLeft(object, " \t\r\n")
-		if len(rest) == 0 || rest[0] != '{' {
-			return
-		}
-		for rest = rest[1:]; ; {
-			rest = bytes.TrimLeft(rest, " \t\r\n,")
-			keyEnd := valueEnd(rest)
-			if keyEnd < len(`""`) {
-				return // the closing brace
-			}
-			key := rest[1 : keyEnd-1]
-			if bytes.IndexByte(key, '\\') >= 0 {
-				key = []byte(text(rest[:keyEnd]))
-			}
-			rest = bytes.TrimLeft(rest[keyEnd:], " \t\r\n:")
-			end := valueEnd(rest)
-			if !yield(key, rest[:end]) {
-				return
-			}
-			rest = rest[end:]
-		}
-	}
-}
-
-// valueEnd is the length of the JSON value that text begins with, 0 if it
-// begins with none.
-func valueEnd(text []byte) int {
-	depth, quoted := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case quoted && c == '\\':
-			i++
-		case quoted && c != '"':
-		case c == '"':
-			if quoted = !quoted; !quoted && depth == 0 {
-				return i + 1
-			}
-		case c == '{' || c == '[':
-			depth++
-		case c == '}' || c == ']':
-			if depth--; depth < 0 {
-				return i
-			}
-			if depth == 0 {
-				return i + 1
-			}
-		case depth == 0 && (c == ',' || c == ':' || c <= ' '):
-			return i
-		}
-	}
-	return len(text)
-}
-
-// integer reads a JSON number or a string that holds one.
-func integer(value []byte) (int, bool) {
-	digits := bytes.Trim(value, `"`)
-	if bytes.IndexByte(digits, '\\') >= 0 {
-		digits = []byte(text(value))
-	}
-	n, err := strconv.Atoi(string(digits))
-	if err != nil {
-		return 0, false
-	}
-	return n, true
-}
-
-// text reads a JSON string; any other value has no text.
-func text(value []byte) string {
-	var s string
-	if len(value) > 0 && value[0] == '"' {
-		// The value stood in valid JSON, so it can only be a string.
-		_ = json.Unmarshal(value, &s)
-	}
-	return s
+// Timeout tells whether a deadline ended the wait, as in [net.Error].
+func (e *WaitError) Timeout() bool {
+	var timeout net.Error
+	return errors.Is(e.Err, context.DeadlineExceeded) || errors.As(e.Err, &timeout) && timeout.Timeout()
 }

@@ -1,119 +1,80 @@
 package graphretry
 
 import (
-	"bytes"
-	"compress/gzip"
-	"compress/zlib"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// peekLimit is how much of a failed answer's body is read to find the Graph
-// error in it. Those that Meta publishes have less than 1 KiB.
-const peekLimit = 64 << 10
-
-// peekedBody is a response body of which the first bytes were read ahead. Who
-// reads it finds every byte, and the end or the error where they were.
-type peekedBody struct {
-	peeked []byte        // what was read ahead
-	unread []byte        // what of it the caller has not read yet
-	err    error         // what came after peeked; nil: more follows in rest
-	rest   io.ReadCloser // the body itself
-	closed atomic.Bool   // net/http lets a body be closed while it is read
-	sent   *http.Request // what it is the answer to, as it left; nil: not known
+// requestBody is the body of a call, with what it takes to send it again.
+type requestBody struct {
+	present bool                          // asked before a RoundTripper below could change the request
+	upload  *upload                       // the last attempt's body, if it is recorded or may be cut off
+	getBody func() (io.ReadCloser, error) // makes the body of a retry; nil: it cannot be sent again
 }
 
-// peek reads ahead in the body of resp, up to [peekLimit], and puts it back. It
-// can be called again for the same response.
-func peek(resp *http.Response) *peekedBody {
-	if body, ok := resp.Body.(*peekedBody); ok && len(body.unread) == len(body.peeked) {
-		return body
+// first returns the request of the first attempt: req itself, or a copy if its
+// body is recorded for a retry or an attempt timeout may cut it off.
+func (b *requestBody) first(req *http.Request, s *settings) *http.Request {
+	b.present = req.Body != nil && req.Body != http.NoBody
+	limit := int64(-1) // nothing is recorded
+	if req.GetBody == nil && s.maxBufferedBody > 0 && req.ContentLength <= s.maxBufferedBody {
+		limit = s.maxBufferedBody
 	}
-	body := &peekedBody{rest: resp.Body}
-	if resp.Body == nil {
-		// What was no body stays none: this one is for our reading alone.
-		body.rest, body.err = http.NoBody, io.EOF
-		return body
+	if !b.present || limit < 0 && s.attemptTimeout == 0 {
+		return req
 	}
-	size := int64(512)
-	if 0 <= resp.ContentLength && resp.ContentLength < peekLimit {
-		// One more, so that the reading ends at the end and not before it.
-		size = resp.ContentLength + 1
-	}
-	buffer := make([]byte, 0, size)
-	for body.err == nil && len(buffer) <= peekLimit {
-		if len(buffer) == cap(buffer) {
-			buffer = slices.Grow(buffer, len(buffer))
-		}
-		var n int
-		n, body.err = resp.Body.Read(buffer[len(buffer):min(cap(buffer), peekLimit+1)])
-		buffer = buffer[:len(buffer)+n]
-	}
-	body.peeked, body.unread = buffer, buffer
-	resp.Body = body
-	return body
+	b.upload = newUpload(req.Body, req.ContentLength, limit)
+	clone := *req
+	clone.Body = b.upload
+	return &clone
 }
 
-// Read gives the peeked bytes, then what follows them.
-func (b *peekedBody) Read(p []byte) (int, error) {
-	if b.closed.Load() {
-		return 0, http.ErrBodyReadAfterClose
-	}
-	if len(b.unread) > 0 {
-		n := copy(p, b.unread)
-		b.unread = b.unread[n:]
-		return n, nil
-	}
-	if b.err != nil {
-		return 0, b.err
-	}
-	return b.rest.Read(p)
-}
-
-// Close closes the body itself.
-func (b *peekedBody) Close() error {
-	b.closed.Store(true)
-	return b.rest.Close()
-}
-
-// release gives the connection back before a wait, if nothing is left to read
-// from it: net/http uses it again then. What was peeked stays readable, for the
-// caller whose time runs out. A longer body, which is never a Graph error,
-// keeps its connection, since the caller may have to get it whole.
-func (b *peekedBody) release() {
-	if b.err != nil {
-		b.rest.Close()
-		b.rest = http.NoBody
+// keep ends the recording after the first attempt: what was recorded can be sent
+// again from now on, if it is the whole body.
+func (b *requestBody) keep(req *http.Request) {
+	if b.getBody = req.GetBody; b.getBody == nil && b.upload != nil {
+		b.getBody = b.upload.replay()
 	}
 }
 
-// decoded is the peeked bytes without their Content-Encoding, as far as they
-// make sense. The bytes that the caller reads stay encoded. net/http has
-// decoded them already unless the caller asked for an encoding itself; of those
-// that the caller can ask for, the standard library knows gzip and deflate.
-func (b *peekedBody) decoded(resp *http.Response) []byte {
-	var decoder io.Reader
-	var err error
-	switch strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding"))) {
-	case "gzip", "x-gzip":
-		decoder, err = gzip.NewReader(bytes.NewReader(b.peeked))
-	case "deflate":
-		decoder, err = zlib.NewReader(bytes.NewReader(b.peeked))
-	default:
-		return b.peeked
+// repeatable reports whether the body can be sent again.
+func (b *requestBody) repeatable() bool { return !b.present || b.getBody != nil }
+
+// again returns the request of a retry, with a fresh body.
+func (b *requestBody) again(req *http.Request, s *settings) (*http.Request, error) {
+	clone := *req
+	if !b.present {
+		return &clone, nil
 	}
+	body, err := b.getBody()
 	if err != nil {
-		return b.peeked
+		return nil, err
 	}
-	// A decoder that fails has decoded what it could; the JSON is whole or not.
-	decoded, _ := io.ReadAll(io.LimitReader(decoder, peekLimit))
-	return decoded
+	if body == nil {
+		// Else the call would be sent without what it says, or net/http's
+		// error would stand in place of the last response.
+		return nil, errors.New("graphretry: Request.GetBody returned a nil body: want a new reader of the whole body each time")
+	}
+	if s.attemptTimeout > 0 {
+		b.upload = newUpload(body, req.ContentLength, -1)
+		body = b.upload
+	}
+	// net/http may use GetBody for what never left, such as a request on a
+	// connection that was closed as it was taken.
+	clone.Body, clone.GetBody = body, b.getBody
+	return &clone, nil
+}
+
+// release drops what was recorded.
+func (b *requestBody) release() {
+	if b.upload != nil {
+		b.upload.stop()
+	}
 }
 
 // upload is the body of an attempt, as the next RoundTripper reads it. It keeps

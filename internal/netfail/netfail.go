@@ -1,4 +1,6 @@
-package graphretry
+// Package netfail tells what is certain about a failure of the network: that
+// nothing was sent, or that it would happen again.
+package netfail
 
 import (
 	"crypto/tls"
@@ -10,61 +12,19 @@ import (
 	"strings"
 )
 
-// networkRule is what holds for a failure that is no Graph error.
-func (c *call) networkRule() rule {
-	again := rule{unlimited, ReasonNetwork}
-	switch {
-	case c.last.resp != nil && c.last.resp.StatusCode < http.StatusInternalServerError:
-		return rule{0, ReasonNoGraphError}
-	case c.last.resp != nil:
-		if c.policy.networkRetries && idempotent(c.req.Method) && gatewayFailed(c.last.resp.StatusCode) {
-			return again
-		}
-		return rule{0, ReasonAmbiguous}
-	case c.ended() != nil:
-		return rule{0, ReasonCanceled}
-	case hopeless(c.req, c.last.err):
-		return rule{0, ReasonNotRetried}
-	case neverLeft(c.last.err):
-		if c.policy.networkRetries {
-			return again
-		}
-		return rule{0, ReasonNotRetried}
-	case c.policy.networkRetries && idempotent(c.req.Method):
-		return again
-	default:
-		return rule{0, ReasonAmbiguous}
-	}
-}
-
-// idempotent tells whether a method may be carried out twice (RFC 9110, section
-// 9.2.2). TRACE is missing, which Graph does not have.
-func idempotent(method string) bool {
-	switch method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return false
-}
-
-// gatewayFailed tells whether a status comes from what stands before the API.
-func gatewayFailed(status int) bool {
-	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
-}
-
-// neverLeft tells whether a request provably was not sent: no connection could
+// NeverSent tells whether a request provably was not sent: no connection could
 // be made, directly or to a proxy. Where several errors are joined, as those of a
 // RoundTripper that tries more than once, each of them must say so.
-func neverLeft(err error) bool {
+func NeverSent(err error) bool {
 	if op, ok := err.(*net.OpError); ok && op.Op == "dial" {
 		return true
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		errs := joined.Unwrap()
-		return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !neverLeft(err) })
+		return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !NeverSent(err) })
 	}
 	inner := errors.Unwrap(err)
-	return inner != nil && neverLeft(inner)
+	return inner != nil && NeverSent(inner)
 }
 
 // failedIn tells whether err, or what it comes from, is of one of these
@@ -80,10 +40,10 @@ func failedIn(err error, operations ...string) bool {
 	return false
 }
 
-// hopeless tells whether a request would fail in the same way again: net/http
+// Permanent tells whether a request would fail in the same way again: net/http
 // cannot send it, or there is something wrong with a certificate, ours or the
 // server's.
-func hopeless(req *http.Request, err error) bool {
+func Permanent(req *http.Request, err error) bool {
 	var (
 		verification *tls.CertificateVerificationError
 		alert        tls.AlertError

@@ -1,0 +1,350 @@
+package graphretry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// call is one RoundTrip: its attempts and the waits between them. Its methods
+// stand in the order in which they happen.
+type call struct {
+	next   http.RoundTripper
+	policy *Policy
+	gate   *gate
+	req    *http.Request // the caller's, never written to
+
+	turn     turn // the gate's leave to make the attempt
+	body     requestBody
+	attempts int
+	sent     *http.Request // the last one, as it left: a RoundTripper below may have set a token
+	started  time.Time     // the first failure, or when the call joined the queue
+	schedule schedule
+	retried  map[Code]int // how often, by code
+	retries  int          // how often, in all
+	last     *failure     // nil before the first failure, so that a success need not clear it
+}
+
+// do makes attempts until one succeeds, or until the policy, the time or the
+// caller ends the call.
+func (c *call) do() (*http.Response, error) {
+	for {
+		if err := c.enter(); err != nil {
+			return c.endInQueue(err)
+		}
+		req, err := c.request()
+		if err != nil {
+			return c.endWithoutBody(err)
+		}
+		resp, err := c.send(req)
+		if err == nil && resp.StatusCode < http.StatusBadRequest {
+			return c.succeed(resp), nil
+		}
+		c.examine(resp, err)
+		wait, retry := c.decide()
+		if !retry {
+			return c.last.resp, c.last.err
+		}
+		if err := c.sleep(wait); err != nil {
+			return nil, c.waitError(err)
+		}
+	}
+}
+
+// enter passes the outage gate, before each attempt. It returns [ErrOutage] if
+// the call cannot wait for the API, and the reason if the caller ends the call
+// meanwhile.
+func (c *call) enter() error {
+	if c.gate == nil {
+		return nil
+	}
+	turn, ok := c.gate.pass()
+	if ok {
+		c.turn = turn
+		return nil
+	}
+	c.start()
+	w, turn, ok := c.gate.join(c.deadline())
+	if !ok {
+		return ErrOutage
+	}
+	if w != nil {
+		select {
+		case <-w.let:
+			if w.refused {
+				if c.pastDeadline() {
+					return context.DeadlineExceeded
+				}
+				return ErrOutage
+			}
+			turn = w.turn
+		case <-c.req.Context().Done():
+		case <-canceled(c.req):
+		}
+		if err := c.ended(); err != nil {
+			c.observeEnd(c.gate.leave(w))
+			return err
+		}
+	}
+	c.turn = turn
+	c.observeEnd(turn.ended)
+	return nil
+}
+
+// request returns the request of the next attempt. The first is the caller's
+// own, unless its body is wrapped. Each retry is a request of its own, so that a
+// RoundTripper that still holds the last one is not disturbed.
+func (c *call) request() (*http.Request, error) {
+	if c.attempts == 0 {
+		return c.body.first(c.req, &c.policy.settings), nil
+	}
+	return c.body.again(c.req, &c.policy.settings)
+}
+
+// send sends one attempt. The caller's own request stands in the response, as
+// it would without us.
+func (c *call) send(req *http.Request) (*http.Response, error) {
+	c.discard()
+	c.attempts++
+	resp, err := attempt(c.next, req, c.policy.attemptTimeout)
+	if resp != nil {
+		c.sent = resp.Request
+		if req != c.req || c.policy.attemptTimeout > 0 {
+			resp.Request = c.req
+		}
+	}
+	return resp, err
+}
+
+// succeed ends a call that succeeded.
+func (c *call) succeed(resp *http.Response) *http.Response {
+	c.body.release()
+	c.report(answerUp)
+	if c.retries > 0 {
+		c.observe(Event{Kind: EventRecovered})
+	}
+	return resp
+}
+
+// examine reads how a failed attempt ended, and tells the gate.
+func (c *call) examine(resp *http.Response, err error) {
+	c.start()
+	if c.attempts == 1 {
+		c.body.keep(c.req)
+	}
+	c.last = newFailure(resp, err, c.sent)
+	c.report(c.last.answer(c.ended()))
+}
+
+// report tells the gate how an attempt ended.
+func (c *call) report(a answer) {
+	if c.gate == nil {
+		return
+	}
+	var cause *Error
+	if a == answerOutage {
+		cause = c.describe()
+	}
+	began, ended := c.gate.answered(c.turn, a, cause)
+	if began {
+		c.observe(Event{Kind: EventOutageBegan})
+	}
+	c.observeEnd(ended)
+}
+
+// decide asks the policy, and whether there is time. It returns the wait before
+// the next attempt, and whether there is to be one.
+func (c *call) decide() (wait time.Duration, retry bool) {
+	code := c.last.graph.Code
+	rule := c.last.rule(c.policy, c.req, c.ended())
+	reason := ReasonRetriesExhausted
+	switch {
+	case rule.retries == 0:
+		c.observe(Event{Kind: EventNotRetried, Reason: rule.reason})
+		return 0, false
+	case c.retried[code] >= rule.retries || c.retries >= c.policy.maxRetries:
+	case !c.body.repeatable():
+		reason = ReasonBody
+	default:
+		if c.schedule.backOff == nil {
+			c.schedule = newSchedule(&c.policy.settings)
+		}
+		if wait, retry = c.schedule.next(code, c.retried[code], c.last.retryAfter); retry && !c.fits(wait) {
+			reason, retry = ReasonNoTime, false
+		}
+	}
+	if !retry {
+		c.observe(Event{Kind: EventGaveUp, Reason: reason})
+		return 0, false
+	}
+	if c.retried == nil {
+		c.retried = make(map[Code]int)
+	}
+	if c.last.isGraph {
+		c.retried[code]++
+	}
+	c.retries++
+	if c.last.body != nil {
+		c.last.body.release()
+	}
+	c.observe(Event{Kind: EventRetrying, Reason: rule.reason, Wait: wait})
+	return wait, true
+}
+
+// sleep waits. It returns the reason if the caller ends the call meanwhile.
+func (c *call) sleep(wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.req.Context().Done():
+	case <-canceled(c.req):
+	}
+	return c.ended()
+}
+
+// discard closes the last response, which nobody will read.
+func (c *call) discard() {
+	if c.last != nil && c.last.body != nil {
+		c.last.body.Close()
+	}
+}
+
+// endInQueue ends a call in the queue of an outage. One that ran out of time
+// there returns its last response or error, if it has one.
+func (c *call) endInQueue(reason error) (*http.Response, error) {
+	if reason == context.Canceled {
+		return nil, c.waitError(reason)
+	}
+	if c.attempts > 0 {
+		c.observe(Event{Kind: EventGaveUp, Reason: ReasonOutage})
+		return c.last.resp, c.last.err
+	}
+	err := c.waitError(reason)
+	c.observe(Event{Kind: EventGaveUp, Reason: ReasonOutage, Graph: err.Graph, Err: err})
+	return nil, err
+}
+
+// endWithoutBody ends a call whose GetBody failed: its turn goes to the next in
+// the queue, and it returns its last response or error.
+func (c *call) endWithoutBody(err error) (*http.Response, error) {
+	if c.gate != nil {
+		c.gate.giveBack(c.turn)
+	}
+	c.observe(Event{Kind: EventGaveUp, Reason: ReasonBody, Err: err})
+	return c.last.resp, c.last.err
+}
+
+// waitError is the error of a call that ended in a wait. Nobody will read its
+// last response.
+func (c *call) waitError(reason error) *WaitError {
+	c.discard()
+	if c.attempts == 0 && c.req.Body != nil {
+		c.req.Body.Close()
+	}
+	err := &WaitError{Err: reason, Graph: c.describe(), Attempts: c.attempts}
+	if reason == context.DeadlineExceeded && c.attempts == 0 {
+		err.Err = fmt.Errorf("%w: %w", ErrOutage, reason)
+	}
+	if c.attempts == 0 && c.gate != nil {
+		err.Graph = c.gate.shutCause()
+	}
+	if cause := context.Cause(c.req.Context()); cause != nil && cause != reason {
+		err.Err = fmt.Errorf("%w: %w", err.Err, cause)
+	}
+	return err
+}
+
+// start begins the call's elapsed time. A call that succeeds at once never reads
+// the clock.
+func (c *call) start() {
+	if c.started.IsZero() {
+		c.started = time.Now()
+	}
+}
+
+// deadline is when the call's time is over: its context's deadline or the
+// maximum elapsed time, whichever comes first. It is zero if there is no limit.
+func (c *call) deadline() time.Time {
+	end, _ := c.req.Context().Deadline()
+	if c.policy.maxElapsedTime > 0 {
+		if elapsed := c.started.Add(c.policy.maxElapsedTime); end.IsZero() || elapsed.Before(end) {
+			end = elapsed
+		}
+	}
+	return end
+}
+
+// fits reports whether the call can wait that long and still be sent.
+func (c *call) fits(wait time.Duration) bool {
+	next := time.Now().Add(wait)
+	if deadline, ok := c.req.Context().Deadline(); ok && !next.Before(deadline) {
+		return false
+	}
+	return c.policy.maxElapsedTime == 0 || next.Sub(c.started) <= c.policy.maxElapsedTime
+}
+
+// ended returns how the caller has ended the call, nil if it has not. net/http
+// closes Cancel at the end of [http.Client.Timeout], which is a deadline.
+func (c *call) ended() error {
+	if err := c.req.Context().Err(); err != nil {
+		return err
+	}
+	select {
+	case <-canceled(c.req):
+		if c.pastDeadline() {
+			return context.DeadlineExceeded
+		}
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// pastDeadline reports whether the context's deadline is over, also in the
+// moment before its timer has ended the context.
+func (c *call) pastDeadline() bool {
+	deadline, ok := c.req.Context().Deadline()
+	return ok && !time.Now().Before(deadline)
+}
+
+// canceled returns the channel that is closed when the caller ends the call in
+// the way that came before contexts.
+func canceled(req *http.Request) <-chan struct{} {
+	//lint:ignore SA1019 http.Client.Timeout still uses it for every RoundTripper but net/http's own.
+	return req.Cancel
+}
+
+// describe returns the Graph error of the last failed attempt with its texts,
+// nil if it had none.
+func (c *call) describe() *Error {
+	if c.last == nil || !c.last.isGraph {
+		return nil
+	}
+	return c.last.describe(c.req)
+}
+
+// observe tells the observers, with what all events have in common.
+func (c *call) observe(event Event) {
+	if len(c.policy.observers) == 0 {
+		return
+	}
+	event.Request, event.Attempt, event.Time = c.req, c.attempts, time.Now()
+	if event.Graph == nil {
+		event.Graph = c.describe()
+	}
+	if event.Err == nil && c.last != nil && event.Kind != EventOutageEnded {
+		event.Err = c.last.err
+	}
+	for _, observe := range c.policy.observers {
+		observe(c.req.Context(), event)
+	}
+}
+
+// observeEnd tells the observers of the end of an outage, if there is one.
+func (c *call) observeEnd(ended *outage) {
+	if ended != nil {
+		c.observe(Event{Kind: EventOutageEnded, Graph: ended.cause, Wait: ended.lasted, held: ended.held})
+	}
+}

@@ -1,0 +1,200 @@
+package graphretry
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"iter"
+	"net/http"
+	"strconv"
+)
+
+// ParseError reads the Graph error out of the body of an answer with the given
+// HTTP status. It reports false, and no error, for a body that holds none:
+// HTML, an empty or truncated body, a success. An error without an integer
+// "code" (a number or a numeric string) is none, since nothing can be decided
+// by it. What looks like one of Meta's access tokens is blanked in the texts.
+func ParseError(status int, body []byte) (*Error, bool) {
+	e, ok := decode(status, body)
+	if !ok {
+		return nil, false
+	}
+	return redacted(nil, e.described()), true
+}
+
+// ErrorFromResponse reads the Graph error out of an answer whose status is 400
+// or above, and what its headers ask for. It reads at most 64 KiB of the body
+// and makes them readable again, so that the caller finds the body as it was. A
+// body compressed with gzip or deflate is decoded for the reading alone. Where
+// Meta's texts echo a token of the response's Request it is blanked. It reports
+// false for a nil response, a status below 400, and a body that holds no whole
+// Graph error within the 64 KiB, or none any more since it was read.
+func ErrorFromResponse(resp *http.Response) (*Error, bool) {
+	if resp == nil || resp.StatusCode < http.StatusBadRequest {
+		return nil, false
+	}
+	body := peek(resp)
+	e, ok := decodeResponse(resp, body)
+	if !ok {
+		return nil, false
+	}
+	return redacted(body.sent, redacted(resp.Request, e.described())), true
+}
+
+// decodeResponse decodes the peeked bytes of a response's body, and its headers.
+func decodeResponse(resp *http.Response, body *peekedBody) (Error, bool) {
+	e, ok := decode(resp.StatusCode, body.decoded(resp))
+	if ok {
+		e.RetryAfter = retryAfter(resp.Header)
+		if e.Code.Class() == ClassThrottle {
+			e.RetryAfter = max(e.RetryAfter, regainAccess(resp.Header))
+		}
+	}
+	return e, ok
+}
+
+// decode reads what a decision needs of a Graph error. The texts take as long
+// again to read and most calls never ask for them, so they are left in Raw,
+// which still is a part of body, for [Error.described].
+func decode(status int, body []byte) (Error, bool) {
+	if !json.Valid(body) {
+		return Error{}, false
+	}
+	var object []byte
+	for key, value := range members(body) {
+		if string(key) == "error" {
+			object = value
+		}
+	}
+	return decodeObject(status, object)
+}
+
+// decodeObject is [decode] for the error object itself, which must be valid JSON.
+func decodeObject(status int, object []byte) (e Error, ok bool) {
+	e = Error{Status: status, Raw: object}
+	for key, value := range members(object) {
+		switch string(key) {
+		case "code":
+			var code int
+			code, ok = integer(value)
+			e.Code = Code(code)
+		case "error_subcode":
+			e.Subcode, _ = integer(value)
+		case "is_transient":
+			e.Transient = string(value) == "true"
+		}
+	}
+	return e, ok
+}
+
+// described returns the whole error, with its texts. It shares no memory with the
+// body it was decoded from.
+func (e Error) described() *Error {
+	e.Raw = bytes.Clone(e.Raw)
+	var texts struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+		Title   string `json:"title"`
+		Data    struct {
+			Details string `json:"details"`
+		} `json:"error_data"`
+		UserTitle   string `json:"error_user_title"`
+		UserMessage string `json:"error_user_msg"`
+		TraceID     string `json:"fbtrace_id"`
+	}
+	if err := json.Unmarshal(e.Raw, &texts); err != nil {
+		// Raw is valid JSON, so a value has another type than Meta's. It is left out,
+		// but for error_data, which can be a string.
+		for key, value := range members(e.Raw) {
+			if string(key) == "error_data" {
+				texts.Data.Details = cmp.Or(text(value), texts.Data.Details)
+			}
+		}
+	}
+	e.Type, e.TraceID = texts.Type, texts.TraceID
+	e.Message = cmp.Or(texts.Message, texts.Title)
+	e.Details = texts.Data.Details
+	e.UserTitle, e.UserMessage = texts.UserTitle, texts.UserMessage
+	return &e
+}
+
+// members walks the members of a JSON object: the keys without their quotes,
+// the values as they stand. It has none for any other value. It only steps over
+// strings and counts brackets, which is right for valid JSON and ends for any.
+func members(object []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		rest := bytes.TrimLeft(object, " \t\r\n")
+		if len(rest) == 0 || rest[0] != '{' {
+			return
+		}
+		for rest = rest[1:]; ; {
+			rest = bytes.TrimLeft(rest, " \t\r\n,")
+			keyEnd := valueEnd(rest)
+			if keyEnd < len(`""`) {
+				return // the closing brace
+			}
+			key := rest[1 : keyEnd-1]
+			if bytes.IndexByte(key, '\\') >= 0 {
+				key = []byte(text(rest[:keyEnd]))
+			}
+			rest = bytes.TrimLeft(rest[keyEnd:], " \t\r\n:")
+			end := valueEnd(rest)
+			if !yield(key, rest[:end]) {
+				return
+			}
+			rest = rest[end:]
+		}
+	}
+}
+
+// valueEnd is the length of the JSON value that text begins with, 0 if it
+// begins with none.
+func valueEnd(text []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case quoted && c != '"':
+		case c == '"':
+			if quoted = !quoted; !quoted && depth == 0 {
+				return i + 1
+			}
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth--; depth < 0 {
+				return i
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case depth == 0 && (c == ',' || c == ':' || c <= ' '):
+			return i
+		}
+	}
+	return len(text)
+}
+
+// integer reads a JSON number or a string that holds one.
+func integer(value []byte) (int, bool) {
+	digits := bytes.Trim(value, `"`)
+	if bytes.IndexByte(digits, '\\') >= 0 {
+		digits = []byte(text(value))
+	}
+	n, err := strconv.Atoi(string(digits))
+	if err != nil {
+		return 0, false
+	}
+	return n, true
+}
+
+// text reads a JSON string; any other value has no text.
+func text(value []byte) string {
+	var s string
+	if len(value) > 0 && value[0] == '"' {
+		// The value stood in valid JSON, so it can only be a string.
+		_ = json.Unmarshal(value, &s)
+	}
+	return s
+}

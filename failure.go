@@ -1,0 +1,107 @@
+package graphretry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/graphretry/graphretry/internal/netfail"
+)
+
+// failure is an attempt that failed, with a response or with an error.
+type failure struct {
+	resp *http.Response
+	err  error
+	sent *http.Request // as it left, for its secrets; nil: not known
+
+	body       *peekedBody   // resp's
+	graph      Error         // what Meta said, without its texts
+	isGraph    bool          // Meta said something
+	described  *Error        // graph with its texts, once somebody asked
+	retryAfter time.Duration // what resp's headers asked for
+}
+
+// newFailure reads how an attempt failed.
+func newFailure(resp *http.Response, err error, sent *http.Request) *failure {
+	f := &failure{resp: resp, err: err, sent: sent}
+	if resp != nil {
+		f.body = peek(resp)
+		f.body.sent = sent
+		f.graph, f.isGraph = decodeResponse(resp, f.body)
+		f.retryAfter = f.graph.RetryAfter
+		if !f.isGraph {
+			f.retryAfter = retryAfter(resp.Header)
+		}
+	}
+	return f
+}
+
+// describe returns what Meta said, with its texts. The secrets of req, and of
+// the request that was sent, are blanked in them.
+func (f *failure) describe(req *http.Request) *Error {
+	if f.described == nil {
+		f.described = redacted(f.sent, redacted(req, f.graph.described()))
+	}
+	return f.described
+}
+
+// answer is what the failure says of the host. ended is how the caller has ended
+// the call, nil if it has not.
+func (f *failure) answer(ended error) answer {
+	switch {
+	case f.isGraph && (f.graph.Code == CodeAPIService || f.graph.Code == CodeServiceUnavailable):
+		return answerOutage
+	case f.isGraph && f.graph.Code.Class() == ClassThrottle:
+		return answerThrottled
+	case f.isGraph:
+		return answerUp
+	case ended != nil:
+		return answerLeft
+	default:
+		return answerNone
+	}
+}
+
+// rule returns what holds for the failure of req. ended is how the caller has
+// ended the call, nil if it has not.
+func (f *failure) rule(p *Policy, req *http.Request, ended error) rule {
+	again := rule{unlimited, ReasonNetwork}
+	switch {
+	case f.isGraph:
+		return p.rule(&f.graph)
+	case f.resp != nil && f.resp.StatusCode < http.StatusInternalServerError:
+		return rule{0, ReasonNoGraphError}
+	case f.resp != nil:
+		if p.networkRetries && idempotent(req.Method) && gatewayFailed(f.resp.StatusCode) {
+			return again
+		}
+		return rule{0, ReasonAmbiguous}
+	case ended != nil:
+		return rule{0, ReasonCanceled}
+	case netfail.Permanent(req, f.err):
+		return rule{0, ReasonNotRetried}
+	case netfail.NeverSent(f.err):
+		if p.networkRetries {
+			return again
+		}
+		return rule{0, ReasonNotRetried}
+	case p.networkRetries && idempotent(req.Method):
+		return again
+	default:
+		return rule{0, ReasonAmbiguous}
+	}
+}
+
+// idempotent tells whether a method may be carried out twice (RFC 9110, section
+// 9.2.2). TRACE is missing, which Graph does not have.
+func idempotent(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// gatewayFailed tells whether a status comes from what stands before the API.
+func gatewayFailed(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+}

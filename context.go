@@ -16,7 +16,7 @@ type callOptions struct {
 	opts   []Option
 }
 
-// ContextWithOptions gives a context whose calls have these options on top of
+// ContextWithOptions returns a context whose calls have these options on top of
 // the Transport's, and of those that ctx has already. [WithHosts],
 // [WithOutageThreshold], [WithLogger], [WithObserver] and [WithMaxBufferedBody]
 // are the Transport's alone: a call whose context has one of them, or any option
@@ -32,19 +32,19 @@ func ContextWithOptions(ctx context.Context, opts ...Option) context.Context {
 	return context.WithValue(ctx, contextKey{}, &set)
 }
 
-// ContextBypass gives a context whose calls go straight to the next
+// ContextBypass returns a context whose calls go straight to the next
 // RoundTripper: no retry, no gate, no event.
 func ContextBypass(ctx context.Context) context.Context {
 	return context.WithValue(ctx, contextKey{}, &callOptions{bypass: true})
 }
 
-// optionsOf is what ctx says of the calls made with it, nil if nothing.
+// optionsOf returns what ctx says of the calls made with it, nil if nothing.
 func optionsOf(ctx context.Context) *callOptions {
 	set, _ := ctx.Value(contextKey{}).(*callOptions)
 	return set
 }
 
-// withCallOptions is s with the options of one call.
+// withCallOptions returns s with the options of one call.
 func (s settings) withCallOptions(set *callOptions) (settings, error) {
 	var errs []error
 	for _, opt := range set.opts {

@@ -54,8 +54,8 @@ type Error struct {
 	Raw []byte
 }
 
-// Error is what Meta said, on one line, with the fbtrace_id that its support asks
-// for. A nil Error says that there is none.
+// Error returns what Meta said, on one line, with the fbtrace_id that its support
+// asks for. A nil Error says that there is none.
 func (e *Error) Error() string {
 	if e == nil {
 		return "graphretry: no Graph error"
@@ -85,7 +85,7 @@ func (e *Error) Error() string {
 	}, text.String())
 }
 
-// LogValue gives the error to a [slog.Logger] as a group: status, code, subcode,
+// LogValue returns the error as a group for a [slog.Logger]: status, code, subcode,
 // class, title, message, details, fbtrace_id and advice, of which class, title
 // and advice are the catalogue's.
 func (e *Error) LogValue() slog.Value {
@@ -152,11 +152,11 @@ func (e *Error) either(such func(Code) bool) bool {
 
 // ErrOutage is in the chain of the [WaitError] of a call that was never sent:
 // the API is down, and the call's deadline or its maximum elapsed time ends
-// before the next probe, or ended in line.
+// before the next probe, or ended in the queue.
 var ErrOutage = errors.New("graphretry: the API is down and the call cannot wait until it is back")
 
 // WaitError is the error of a call that ended while it waited: for its next
-// attempt, or in the line of an outage. A call that runs out of time gets its
+// attempt, or in the queue of an outage. A call that runs out of time gets its
 // last response instead, if it was ever sent; a WaitError then means that the
 // caller itself ended the call.
 type WaitError struct {
@@ -187,7 +187,7 @@ func (e *WaitError) Error() string {
 	return text
 }
 
-// Unwrap gives Err and Graph, so that [errors.Is] and [errors.As] find them.
+// Unwrap returns Err and Graph, so that [errors.Is] and [errors.As] find them.
 func (e *WaitError) Unwrap() []error {
 	if e.Graph == nil {
 		return []error{e.Err}
@@ -195,7 +195,7 @@ func (e *WaitError) Unwrap() []error {
 	return []error{e.Err, e.Graph}
 }
 
-// Timeout tells whether a deadline ended the wait, as in [net.Error].
+// Timeout reports whether a deadline ended the wait, as in [net.Error].
 func (e *WaitError) Timeout() bool {
 	var timeout net.Error
 	return errors.Is(e.Err, context.DeadlineExceeded) || errors.As(e.Err, &timeout) && timeout.Timeout()

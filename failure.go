@@ -91,7 +91,7 @@ func (f *failure) rule(p *Policy, req *http.Request, ended error) rule {
 	}
 }
 
-// idempotent tells whether a method may be carried out twice (RFC 9110, section
+// idempotent reports whether a method may be carried out twice (RFC 9110, section
 // 9.2.2). TRACE is missing, which Graph does not have.
 func idempotent(method string) bool {
 	switch method {
@@ -101,7 +101,7 @@ func idempotent(method string) bool {
 	return false
 }
 
-// gatewayFailed tells whether a status comes from what stands before the API.
+// gatewayFailed reports whether a status comes from what stands before the API.
 func gatewayFailed(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }

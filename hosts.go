@@ -33,7 +33,7 @@ func parseHost(s string) (host, bool) {
 	return host{strings.ToLower(name), port}, true
 }
 
-// matches tells whether a URL's host is h.
+// matches reports whether a URL's host is h.
 func (h host) matches(u *url.URL) bool {
 	// What nearly every call has, without taking it apart.
 	if h.port == "" && u.Host == h.name {

@@ -80,8 +80,8 @@ func defaultSettings() settings {
 	}
 }
 
-// with is a copy of s with the options applied. All that is wrong with them is
-// told at once.
+// with returns a copy of s with the options applied. Invalid options are reported
+// together in one error.
 func (s settings) with(opts []Option) (settings, error) {
 	s.rules = maps.Clone(s.rules)
 	s.observers = slices.Clip(s.observers)
@@ -134,7 +134,7 @@ func WithMaxInterval(interval time.Duration) Option {
 }
 
 // WithMaxElapsedTime sets how long a call is retried, from its first failure, or
-// from the moment it joined the line of an outage, to the start of its last
+// from the moment it joined the queue of an outage, to the start of its last
 // attempt. The default is 15 minutes; 0 means no limit; a negative time is
 // refused. A wait that would pass it is not begun: the call gets its last
 // response at once.
@@ -181,7 +181,7 @@ func WithJitter(fraction float64) Option {
 
 // WithBackOff sets another schedule than the exponential one, which is the
 // default. newBackOff makes a new one for each call that fails, so it must be safe
-// for concurrent use; a nil function is refused. NextBackOff gives the wait before
+// for concurrent use; a nil function is refused. NextBackOff returns the wait before
 // each retry; [backoff.Stop] ends the retries, and so does a nil schedule.
 // [WithMaxRetries] and [WithMaxElapsedTime] still hold, and a Retry-After still
 // raises a wait; [WithInitialInterval], [WithMultiplier] and [WithMaxInterval]

@@ -9,9 +9,9 @@ type Policy struct {
 	settings
 }
 
-// NewPolicy gives a Policy with the options that a Transport takes; those that
-// are not about codes, waits or the number of retries have no part in it. All
-// that is wrong with the options is told in one error.
+// NewPolicy returns a Policy with the options that a Transport takes. Those that
+// are not about codes, waits or the number of retries have no part in it. Invalid
+// options are reported together in one error.
 func NewPolicy(opts ...Option) (*Policy, error) {
 	s, err := defaultSettings().with(opts)
 	if err != nil {
@@ -22,7 +22,7 @@ func NewPolicy(opts ...Option) (*Policy, error) {
 
 // Decision is what becomes of a failure.
 type Decision struct {
-	// Retry tells whether to try again.
+	// Retry reports whether to try again.
 	Retry bool
 	// Wait is how long to wait before that: the schedule's interval with its
 	// jitter, or what the answer's headers asked for if that is longer. It is 0
@@ -96,7 +96,7 @@ var reasonTexts = [...]string{
 	ReasonOutage:           "API is down",
 }
 
-// String gives the reason in a few words.
+// String returns the reason in a few words.
 func (r Reason) String() string { return enumText("Reason", reasonTexts[:], r) }
 
 // rule is how often a code is retried, and why.
@@ -137,7 +137,7 @@ func punished(code Code) bool {
 	return class == ClassPolicy || class == ClassRecipient
 }
 
-// Decide tells what becomes of work that failed with e. retries is how often
+// Decide returns what becomes of work that failed with e. retries is how often
 // this work was retried already, for whatever code: 0 for its first failure. So
 // a 2 and then a 131000 is refused here where a Transport, which counts by code,
 // retries it once.

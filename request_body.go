@@ -127,7 +127,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		u.stalled.Stop()
 	}
 	if u.ended && err == io.EOF {
-		// Many a reader gives this once it is closed. A body that was cut off must
+		// Many a reader returns this once it is closed. A body that was cut off must
 		// not be sent as if it were whole, neither now nor by a retry.
 		err = http.ErrBodyReadAfterClose
 	}
@@ -210,7 +210,7 @@ func (u *upload) Close() error {
 }
 
 // replay ends the keeping. If the body was read to its end within the limit,
-// it gives what makes a fresh copy, as in [http.Request.GetBody]; else nil, and
+// it returns what makes a fresh copy, as in [http.Request.GetBody]; else nil, and
 // what was kept is dropped.
 func (u *upload) replay() func() (io.ReadCloser, error) {
 	u.mu.Lock()

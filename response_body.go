@@ -57,7 +57,7 @@ func peek(resp *http.Response) *peekedBody {
 	return body
 }
 
-// Read gives the peeked bytes, then what follows them.
+// Read reads the peeked bytes, then what follows them.
 func (b *peekedBody) Read(p []byte) (int, error) {
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
@@ -79,7 +79,7 @@ func (b *peekedBody) Close() error {
 	return b.rest.Close()
 }
 
-// release gives the connection back before a wait, if nothing is left to read
+// release hands the connection back before a wait, if nothing is left to read
 // from it: net/http uses it again then. What was peeked stays readable, for the
 // caller whose time runs out. A longer body, which is never a Graph error,
 // keeps its connection, since the caller may have to get it whole.

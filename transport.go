@@ -8,8 +8,8 @@ import (
 // Transport is an [http.RoundTripper] that retries calls to Meta's Graph API. It
 // hands each attempt to the next RoundTripper, reads the Graph error in a failed
 // answer, and sends the call again if its [Policy] says so. It is safe for
-// concurrent use, and should be shared: the outage gate joins what calls through
-// one Transport learn.
+// concurrent use. Share one Transport: its outage gates learn from every call that
+// goes through it.
 //
 // It holds to the contract of http.RoundTripper, for retried calls too: the
 // request is not modified, its body is closed, and a response, whatever its
@@ -28,9 +28,9 @@ type guardedHost struct {
 	gate *gate
 }
 
-// NewTransport gives a Transport around next; nil means [http.DefaultTransport]
-// as it is now, so that the new Transport can take its place. All that is wrong
-// with the options is told in one error.
+// NewTransport returns a Transport around next. A nil next means
+// [http.DefaultTransport] as it is now, so that the new Transport can take its
+// place. Invalid options are reported together in one error.
 func NewTransport(next http.RoundTripper, opts ...Option) (*Transport, error) {
 	policy, err := NewPolicy(opts...)
 	if err != nil {
@@ -50,11 +50,11 @@ func NewTransport(next http.RoundTripper, opts ...Option) (*Transport, error) {
 	return t, nil
 }
 
-// WrapClient gives a copy of client whose Transport is wrapped in a new
+// WrapClient returns a copy of client whose Transport is wrapped in a new
 // [Transport]. A nil client is the zero [http.Client]. The client itself, its
 // cookie jar, its Timeout and its redirects stay as they are; a Timeout bounds
-// the whole call with all its retries. All that is wrong with the options is told
-// in one error.
+// the whole call with all its retries. Invalid options are reported together in
+// one error.
 func WrapClient(client *http.Client, opts ...Option) (*http.Client, error) {
 	var wrapped http.Client
 	if client != nil {
@@ -88,14 +88,14 @@ func (t *Transport) CloseIdleConnections() {
 // longer than [WithAttemptTimeout]; the context ended while an attempt was under
 // way, where the error can be [context.Cause] in place of the next
 // RoundTripper's; an option in the context is bad; the request has no URL; the
-// Transport is a zero one; or the next RoundTripper gave neither a response nor
-// an error.
+// Transport is a zero one; or the next RoundTripper returned neither a response
+// nor an error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case req == nil || req.URL == nil:
-		return refuse(req, errors.New("graphretry: the request has no URL: make it with http.NewRequestWithContext"))
+		return refuse(req, errors.New("graphretry: request has no URL: want one made by http.NewRequestWithContext"))
 	case t == nil || t.next == nil:
-		return refuse(req, errors.New("graphretry: this Transport was not made by NewTransport or WrapClient"))
+		return refuse(req, errors.New("graphretry: zero Transport: want one made by NewTransport or WrapClient"))
 	}
 	host := t.hostOf(req)
 	if host == nil {
@@ -119,7 +119,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.do()
 }
 
-// hostOf finds the host that req goes to among ours.
+// hostOf returns the host that req goes to, nil if it is none of ours.
 func (t *Transport) hostOf(req *http.Request) *guardedHost {
 	for i := range t.hosts {
 		if t.hosts[i].matches(req.URL) {

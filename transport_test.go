@@ -860,7 +860,7 @@ func TestTransportThatNobodyMadeSaysSo(t *testing.T) {
 		req := newWatchedRequest(t, t.Context(), http.MethodPost, plainReader)
 		resp, err := transport.RoundTrip(req.Request)
 		assert.Nil(t, resp)
-		assert.ErrorContains(t, err, "graphretry: this Transport was not made by NewTransport or WrapClient")
+		assert.ErrorContains(t, err, "graphretry: zero Transport: want one made by NewTransport or WrapClient")
 		assert.Equal(t, 1, req.bodies[0].closed())
 	}
 }
@@ -870,7 +870,7 @@ func TestRequestWithoutAURLSaysSo(t *testing.T) {
 	for _, req := range []*http.Request{nil, {}, {Body: io.NopCloser(strings.NewReader(""))}} {
 		resp, err := newTransport(t, w).RoundTrip(req)
 		assert.Nil(t, resp)
-		assert.ErrorContains(t, err, "graphretry: the request has no URL")
+		assert.ErrorContains(t, err, "graphretry: request has no URL")
 	}
 	assert.Empty(t, w.seen())
 }

@@ -1,4 +1,4 @@
-// Package netfail tells what is certain about a failure of the network: that
+// Package netfail says what is certain about a failure of the network: that
 // nothing was sent, or that it would happen again.
 package netfail
 
@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// NeverSent tells whether a request provably was not sent: no connection could
+// NeverSent reports whether a request provably was not sent: no connection could
 // be made, directly or to a proxy. Where several errors are joined, as those of a
 // RoundTripper that tries more than once, each of them must say so.
 func NeverSent(err error) bool {
@@ -27,7 +27,7 @@ func NeverSent(err error) bool {
 	return inner != nil && NeverSent(inner)
 }
 
-// failedIn tells whether err, or what it comes from, is of one of these
+// failedIn reports whether err, or what it comes from, is of one of these
 // operations of a connection.
 func failedIn(err error, operations ...string) bool {
 	var op *net.OpError
@@ -40,7 +40,7 @@ func failedIn(err error, operations ...string) bool {
 	return false
 }
 
-// Permanent tells whether a request would fail in the same way again: net/http
+// Permanent reports whether a request would fail in the same way again: net/http
 // cannot send it, or there is something wrong with a certificate, ours or the
 // server's.
 func Permanent(req *http.Request, err error) bool {
@@ -61,7 +61,7 @@ func Permanent(req *http.Request, err error) bool {
 		failedIn(err, "remote error", "local error")
 }
 
-// validHeader tells whether net/http would send these fields (RFC 9110, section
+// validHeader reports whether net/http would send these fields (RFC 9110, section
 // 5.5 and 5.6.2). If not, it says so in an error that looks like any other.
 func validHeader(header http.Header) bool {
 	for name, values := range header {

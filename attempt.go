@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// attempt has next send req, in no more than timeout up to its headers and, if
-// it failed, to the end of its body. A timeout of 0 is none.
-func attempt(next http.RoundTripper, req *http.Request, timeout time.Duration) (*http.Response, error) {
+// attempt has next send req with ctx, in no more than timeout up to its headers
+// and, if it failed, to the end of its body. A timeout of 0 is none.
+func attempt(ctx context.Context, next http.RoundTripper, req *http.Request, timeout time.Duration) (*http.Response, error) {
 	if timeout == 0 {
-		return send(next, req)
+		return send(ctx, next, req)
 	}
-	bound := &attemptContext{caller: req.Context(), timedOut: &attemptTimeoutError{timeout}}
-	bound.context, bound.cancel = context.WithCancelCause(req.Context())
+	bound := &attemptContext{caller: ctx, timedOut: &attemptTimeoutError{timeout}}
+	bound.context, bound.cancel = context.WithCancelCause(ctx)
 	bound.timer = time.AfterFunc(timeout, bound.timeOut)
 
-	resp, err := send(next, req.WithContext(bound.context))
+	resp, err := send(bound.context, next, req)
 	switch {
 	case err != nil:
 		err = bound.explain(err)
@@ -42,13 +42,15 @@ func attempt(next http.RoundTripper, req *http.Request, timeout time.Duration) (
 	return resp, err
 }
 
-// send has next send req, cuts its upload off when its context ends, and makes
+// send has next send req with ctx, cuts its upload off when ctx ends, and makes
 // sure that either a response or an error comes back.
-func send(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+func send(ctx context.Context, next http.RoundTripper, req *http.Request) (*http.Response, error) {
+	if ctx != req.Context() {
+		req = req.WithContext(ctx)
+	}
 	var resp *http.Response
 	var err error
 	if body, ok := req.Body.(*upload); ok {
-		ctx := req.Context()
 		stop := context.AfterFunc(ctx, body.cutOff)
 		resp, err = next.RoundTrip(req)
 		if !stop() && err != nil && !errors.Is(err, ctx.Err()) {

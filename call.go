@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/graphretry/graphretry/internal/netfail"
 )
 
 // call is one RoundTrip: its attempts and the waits between them. Its methods
@@ -19,7 +21,10 @@ type call struct {
 	body     requestBody
 	attempts int
 	sent     *http.Request // the last one, as it left: a RoundTripper below may have set a token
-	started  time.Time     // the first failure, or when the call joined the queue
+
+	connection *netfail.Connection // of the last attempt; nil: nobody asks
+
+	started  time.Time // the first failure, or when the call joined the queue
 	schedule schedule
 	retried  map[Code]int // how often, by code
 	retries  int          // how often, in all
@@ -107,10 +112,15 @@ func (c *call) request() (*http.Request, error) {
 func (c *call) send(req *http.Request) (*http.Response, error) {
 	c.discard()
 	c.attempts++
-	resp, err := attempt(c.next, req, c.policy.attemptTimeout)
+	ctx := req.Context()
+	if c.policy.networkRetries || len(c.policy.observers) > 0 {
+		c.connection = new(netfail.Connection)
+		ctx = c.connection.Watch(ctx)
+	}
+	resp, err := attempt(ctx, c.next, req, c.policy.attemptTimeout)
 	if resp != nil {
 		c.sent = resp.Request
-		if req != c.req || c.policy.attemptTimeout > 0 {
+		if req != c.req || ctx != c.req.Context() || c.policy.attemptTimeout > 0 {
 			resp.Request = c.req
 		}
 	}
@@ -133,7 +143,7 @@ func (c *call) examine(resp *http.Response, err error) {
 	if c.attempts == 1 {
 		c.body.keep(c.req)
 	}
-	c.last = newFailure(resp, err, c.sent)
+	c.last = newFailure(resp, err, c.sent, c.connection)
 	c.report(c.last.answer(c.ended()))
 }
 

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,7 +214,7 @@ func (neverEnding) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 var (
 	errCause  = errors.New("the process is shutting down")
-	errReset  = errors.New("read tcp 192.0.2.1:1->192.0.2.2:443: read: connection reset by peer")
+	errReset  = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
 	down      = fails(graphretry.CodeAPIService)
 	refused   = fails(graphretry.CodeParameterInvalid)
 	unsure    = fails(graphretry.CodeSomethingWentWrong)
@@ -332,9 +335,9 @@ var exitPaths = []exitPath{
 		replies: []reply{{err: errReset}, {err: io.EOF}, success}, wants: endsWith(success), sent: 3, takes: 15 * time.Second,
 	},
 	{
-		name: "neither and both of a PUT, retried", method: http.MethodPut, options: allOptIns,
-		replies: []reply{{neither: true}, down.with(func(r *reply) { r.err, r.both = errReset, true }), success},
-		wants:   endsWith(success), sent: 3, takes: 15 * time.Second,
+		name: "both response and error of a PUT, retried", method: http.MethodPut, options: allOptIns,
+		replies: []reply{down.with(func(r *reply) { r.err, r.both = errReset, true }), success},
+		wants:   endsWith(success), sent: 2, takes: 5 * time.Second,
 	},
 	{
 		name: "gateway's page, nil body and a broken body of a PUT, retried", method: http.MethodPut, options: allOptIns,

@@ -9,9 +9,10 @@ import (
 
 // failure is an attempt that failed, with a response or with an error.
 type failure struct {
-	resp *http.Response
-	err  error
-	sent *http.Request // as it left, for its secrets; nil: not known
+	resp       *http.Response
+	err        error
+	sent       *http.Request       // as it left, for its secrets; nil: not known
+	connection *netfail.Connection // what the attempt was sent on; nil: not known
 
 	body       *peekedBody   // resp's
 	graph      Error         // what Meta said, without its texts
@@ -21,8 +22,8 @@ type failure struct {
 }
 
 // newFailure reads how an attempt failed.
-func newFailure(resp *http.Response, err error, sent *http.Request) *failure {
-	f := &failure{resp: resp, err: err, sent: sent}
+func newFailure(resp *http.Response, err error, sent *http.Request, connection *netfail.Connection) *failure {
+	f := &failure{resp: resp, err: err, sent: sent, connection: connection}
 	if resp != nil {
 		f.body = peek(resp)
 		f.body.sent = sent
@@ -64,31 +65,38 @@ func (f *failure) answer(ended error) answer {
 // rule returns what holds for the failure of req. ended is how the caller has
 // ended the call, nil if it has not.
 func (f *failure) rule(p *Policy, req *http.Request, ended error) rule {
-	again := rule{unlimited, ReasonNetwork}
 	switch {
 	case f.isGraph:
 		return p.rule(&f.graph)
 	case f.resp != nil && f.resp.StatusCode < http.StatusInternalServerError:
 		return rule{0, ReasonNoGraphError}
 	case f.resp != nil:
-		if p.networkRetries && idempotent(req.Method) && gatewayFailed(f.resp.StatusCode) {
-			return again
-		}
-		return rule{0, ReasonAmbiguous}
+		return p.networkRule(idempotent(req.Method) && gatewayFailed(f.resp.StatusCode), ReasonAmbiguous)
 	case ended != nil:
 		return rule{0, ReasonCanceled}
-	case netfail.Permanent(req, f.err):
-		return rule{0, ReasonNotRetried}
-	case netfail.NeverSent(f.err):
-		if p.networkRetries {
-			return again
-		}
-		return rule{0, ReasonNotRetried}
-	case p.networkRetries && idempotent(req.Method):
-		return again
-	default:
-		return rule{0, ReasonAmbiguous}
 	}
+	temporary := netfail.Temporary(f.err)
+	switch {
+	case f.connection.Refused():
+		return p.networkRule(temporary || netfail.ProxyUnavailable(f.err), ReasonNotRetried)
+	case netfail.NeverSent(f.err):
+		return p.networkRule(temporary, ReasonNotRetried)
+	case temporary:
+		return p.networkRule(idempotent(req.Method), ReasonAmbiguous)
+	case f.connection.Got():
+		return rule{0, ReasonAmbiguous}
+	default:
+		return rule{0, ReasonNotRetried}
+	}
+}
+
+// networkRule returns the rule of a failure that [WithNetworkRetries] retries if
+// it is safe to, and otherwise is not retried for a reason.
+func (p *Policy) networkRule(safe bool, reason Reason) rule {
+	if safe && p.networkRetries {
+		return rule{unlimited, ReasonNetwork}
+	}
+	return rule{0, reason}
 }
 
 // idempotent reports whether a method may be carried out twice (RFC 9110, section

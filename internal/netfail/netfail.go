@@ -1,34 +1,173 @@
 // Package netfail says what is certain about a failure of the network: that
-// nothing was sent, or that it would happen again.
+// nothing was sent, and whether it may pass.
 package netfail
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 )
 
-// NeverSent reports whether a request provably was not sent: no connection could
-// be made, directly or to a proxy. Where several errors are joined, as those of a
-// RoundTripper that tries more than once, each of them must say so.
+// NeverSent reports whether err proves that a request was not sent: no connection
+// could be made, directly or to a proxy. A [Connection] knows more. Where several
+// errors are joined, as those of a RoundTripper that tries more than once, each of
+// them must say so.
 func NeverSent(err error) bool {
-	if op, ok := err.(*net.OpError); ok && op.Op == "dial" {
+	return each(err, func(err error) bool {
+		op, ok := err.(*net.OpError)
+		return ok && op.Op == "dial"
+	})
+}
+
+// Temporary reports whether err is a failure of the network that may pass. It
+// knows those that are, and every other error is none: that of a RoundTripper
+// which sends nothing, or of a request that cannot be sent, would come again.
+// Where several errors are joined, each of them must be one.
+func Temporary(err error) bool {
+	return each(err, network) && !permanent(err)
+}
+
+// ProxyUnavailable reports whether err is that of a proxy which has answered a
+// CONNECT with 502, 503 or 504. It holds only for a request that got no
+// connection: net/http keeps nothing of such an answer but its reason phrase.
+// Every other answer of a proxy, such as 403 and 407, comes again.
+func ProxyUnavailable(err error) bool {
+	switch plainText(err) {
+	case http.StatusText(http.StatusBadGateway), http.StatusText(http.StatusServiceUnavailable), http.StatusText(http.StatusGatewayTimeout):
+		return true
+	}
+	return false
+}
+
+// each reports whether is holds for err or for an error that it wraps; where it
+// wraps several, for each of them.
+func each(err error, is func(error) bool) bool {
+	switch {
+	case err == nil:
+		return false
+	case is(err):
 		return true
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		errs := joined.Unwrap()
-		return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !NeverSent(err) })
+		return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !each(err, is) })
 	}
-	inner := errors.Unwrap(err)
-	return inner != nil && NeverSent(inner)
+	return each(errors.Unwrap(err), is)
 }
 
-// failedIn reports whether err, or what it comes from, is of one of these
-// operations of a connection.
+// network reports whether err itself is a failure of the network.
+func network(err error) bool {
+	switch err {
+	case io.EOF, io.ErrUnexpectedEOF:
+		return true
+	case context.Canceled:
+		// With the caller's context alive, this is net/http's for the first request
+		// on an HTTP/1 connection when a second one that shares it is canceled.
+		return true
+	}
+	switch err.(type) {
+	case *url.Error, syscall.Errno:
+		// Both have the methods of a net.Error, and say nothing of the network by
+		// themselves: what the first wraps does, and the second can be a file's.
+		return false
+	case net.Error:
+		return true
+	}
+	return http2Failure(err) || connectionClosed(err)
+}
+
+// http2Failure reports whether err is an HTTP/2 error of a stream or of a
+// connection, of net/http or of golang.org/x/net/http2. A stream error can be
+// assigned to any struct with its fields. The other two types offer nothing of
+// the kind, and net/http does not export its own, so they are known by their
+// shape.
+func http2Failure(err error) bool {
+	var stream streamError
+	if converts, ok := err.(interface{ As(any) bool }); ok && converts.As(&stream) {
+		return true
+	}
+	value := reflect.ValueOf(err)
+	kind := value.Type()
+	switch {
+	case !strings.Contains(strings.ToLower(kind.PkgPath()+"."+kind.Name()), "http2"):
+		return false
+	case kind.Kind() == reflect.Uint32:
+		return strings.HasSuffix(kind.Name(), "ConnectionError")
+	case kind.Kind() == reflect.Struct:
+		return value.FieldByName("LastStreamID").IsValid() && value.FieldByName("ErrCode").IsValid() // GOAWAY
+	}
+	return false
+}
+
+// streamError has the fields of the HTTP/2 stream errors.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+// Error implements error, as the target of an As must.
+func (streamError) Error() string { return "stream error" }
+
+// connectionClosed reports whether err is what net/http returns for a connection
+// that was closed under a request. These errors have no type of their own and
+// their variables are not exported, so their texts must do.
+func connectionClosed(err error) bool {
+	text := plainText(err)
+	switch text {
+	case "http: server closed idle connection",
+		"http2: client connection lost",
+		"http2: client conn is closed",
+		"http2: client conn not usable",
+		"http2: client conn could not be established",
+		"http2: client connection force closed via ClientConn.Close",
+		"http2: Transport received Server's graceful shutdown GOAWAY",
+		"net/http: cannot rewind body after connection loss":
+		return true
+	}
+	return strings.HasPrefix(text, "http2: Transport received GOAWAY from server ErrCode:") ||
+		strings.HasPrefix(text, "http2: Transport: cannot retry err [")
+}
+
+// plainText returns the text of an error made by [errors.New], "" for any other:
+// a type of its own is none of the errors that net/http makes so.
+func plainText(err error) string {
+	if reflect.TypeOf(err) != reflect.TypeOf(errors.New("")) {
+		return ""
+	}
+	return err.Error()
+}
+
+// permanent reports whether a failure of the network would come again: there is
+// something wrong with a certificate, ours or the server's, or the other side
+// speaks no TLS.
+func permanent(err error) bool {
+	var (
+		verification *tls.CertificateVerificationError
+		alert        tls.AlertError
+		noTLS        tls.RecordHeaderError
+		authority    x509.UnknownAuthorityError
+		hostname     x509.HostnameError
+		invalid      x509.CertificateInvalidError
+	)
+	return errors.As(err, &verification) || errors.As(err, &alert) || errors.As(err, &noTLS) ||
+		errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
+		// crypto/tls names its alerts so: the server wants another certificate of
+		// ours, or another version. Their own type is not exported.
+		failedIn(err, "remote error", "local error")
+}
+
+// failedIn reports whether err, or what it wraps, is of one of these operations
+// of a connection.
 func failedIn(err error, operations ...string) bool {
 	var op *net.OpError
 	for errors.As(err, &op) {
@@ -38,43 +177,4 @@ func failedIn(err error, operations ...string) bool {
 		err = op.Err
 	}
 	return false
-}
-
-// Permanent reports whether a request would fail in the same way again: net/http
-// cannot send it, or there is something wrong with a certificate, ours or the
-// server's.
-func Permanent(req *http.Request, err error) bool {
-	var (
-		verification *tls.CertificateVerificationError
-		alert        tls.AlertError
-		noTLS        tls.RecordHeaderError
-		authority    x509.UnknownAuthorityError
-		hostname     x509.HostnameError
-		invalid      x509.CertificateInvalidError
-	)
-	return req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.Header == nil || !validHeader(req.Header) ||
-		errors.As(err, &verification) || errors.As(err, &alert) || errors.As(err, &noTLS) ||
-		errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
-		errors.Is(err, http.ErrSchemeMismatch) ||
-		// crypto/tls names its alerts so: the server wants another certificate of
-		// ours, or another version. Their own type is not exported.
-		failedIn(err, "remote error", "local error")
-}
-
-// validHeader reports whether net/http would send these fields (RFC 9110, section
-// 5.5 and 5.6.2). If not, it says so in an error that looks like any other.
-func validHeader(header http.Header) bool {
-	for name, values := range header {
-		if name == "" || strings.ContainsFunc(name, func(r rune) bool {
-			return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-		}) {
-			return false
-		}
-		for _, value := range values {
-			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-				return false
-			}
-		}
-	}
-	return true
 }

@@ -1,0 +1,30 @@
+package netfail
+
+import (
+	"context"
+	"net/http/httptrace"
+	"sync/atomic"
+)
+
+// Connection watches whether a request got a connection. One that asked for a
+// connection and got none was never sent: a dial failed, a proxy refused its
+// CONNECT, or a TLS handshake broke. The zero Connection is ready to use, for one
+// request.
+type Connection struct {
+	asked, got atomic.Bool
+}
+
+// Watch returns a context for the request. A trace that ctx has already goes on.
+func (c *Connection) Watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { c.asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { c.got.Store(true) },
+	})
+}
+
+// Refused reports whether the request asked for a connection and got none. It is
+// false for a RoundTripper that does not call the hooks of a trace.
+func (c *Connection) Refused() bool { return c != nil && c.asked.Load() && !c.got.Load() }
+
+// Got reports whether the request got a connection, and may have been sent.
+func (c *Connection) Got() bool { return c != nil && c.got.Load() }

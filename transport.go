@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/graphretry/graphretry/internal/outage"
 )
 
 // Transport is an [http.RoundTripper] that retries calls to Meta's Graph API. It
@@ -29,7 +31,7 @@ type Transport struct {
 // guardedHost is a host whose calls are ours, and its outage gate, nil for none.
 type guardedHost struct {
 	host
-	gate *gate
+	gate *outage.Gate
 }
 
 // NewTransport gives a Transport around next; nil means [http.DefaultTransport]
@@ -47,7 +49,12 @@ func NewTransport(next http.RoundTripper, opts ...Option) (*Transport, error) {
 	for _, host := range policy.hosts {
 		guarded := guardedHost{host: host}
 		if policy.outageThreshold > 0 {
-			guarded.gate = newGate(&policy.settings)
+			guarded.gate = outage.New(outage.Config{
+				Threshold:       policy.outageThreshold,
+				InitialInterval: policy.initialInterval,
+				MaxInterval:     policy.maxInterval,
+				Jitter:          policy.jitterOr(defaultJitter),
+			})
 		}
 		t.hosts = append(t.hosts, guarded)
 	}
@@ -145,12 +152,12 @@ func refuse(req *http.Request, err error) (*http.Response, error) {
 type call struct {
 	next   http.RoundTripper
 	policy *Policy
-	gate   *gate
+	gate   *outage.Gate
 	req    *http.Request // the caller's, never written to
 
 	attempts int
 	sent     *http.Request // the last, as it left: a RoundTripper below may have set a token
-	turn     turn
+	permit   outage.Permit
 	hasBody  bool                          // whether the request has one, asked before anybody below could change it
 	upload   *upload                       // the last attempt's body, if it is kept or may be cut off
 	getBody  func() (io.ReadCloser, error) // makes the body of a retry
@@ -296,7 +303,7 @@ func (c *call) succeed(resp *http.Response) *http.Response {
 	if c.upload != nil {
 		c.upload.stop()
 	}
-	c.report(answerUp)
+	c.report(outage.ResultUp)
 	if c.retries > 0 {
 		c.observe(Event{Kind: EventRecovered})
 	}
@@ -321,22 +328,22 @@ func (c *call) examine(resp *http.Response, err error) {
 			c.last.retryAfter = retryAfter(resp.Header)
 		}
 	}
-	c.report(c.answer())
+	c.report(c.result())
 }
 
-// answer is what the failed attempt says of the API.
-func (c *call) answer() answer {
+// result is what the failed attempt says of the API.
+func (c *call) result() outage.Result {
 	switch {
 	case c.last.isGraph && (c.last.graph.Code == CodeAPIService || c.last.graph.Code == CodeServiceUnavailable):
-		return answerOutage
+		return outage.ResultDown
 	case c.last.isGraph && c.last.graph.Code.Class() == ClassThrottle:
-		return answerThrottled
+		return outage.ResultThrottled
 	case c.last.isGraph:
-		return answerUp
+		return outage.ResultUp
 	case c.ended() != nil:
-		return answerLeft
+		return outage.ResultAbandoned
 	default:
-		return answerNone
+		return outage.ResultNone
 	}
 }
 
@@ -392,8 +399,8 @@ func (c *call) start() {
 	}
 }
 
-// patience is when the call's time is over, zero if it has no limit.
-func (c *call) patience() time.Time {
+// deadline is when the call's time is over, zero if it has no limit.
+func (c *call) deadline() time.Time {
 	end, _ := c.req.Context().Deadline()
 	if c.policy.maxElapsedTime > 0 {
 		if elapsed := c.started.Add(c.policy.maxElapsedTime); end.IsZero() || elapsed.Before(end) {
@@ -431,49 +438,48 @@ func (c *call) enter() error {
 	if c.gate == nil {
 		return nil
 	}
-	turn, ok := c.gate.pass()
+	permit, ok := c.gate.Pass()
 	if ok {
-		c.turn = turn
+		c.permit = permit
 		return nil
 	}
 	c.start()
-	w, turn, ok := c.gate.join(c.patience())
+	w, permit, ok := c.gate.Join(c.deadline())
 	if !ok {
 		return ErrOutage
 	}
 	if w != nil {
 		select {
-		case <-w.let:
-			if w.refused {
+		case <-w.Released():
+			if permit, ok = w.Permit(); !ok {
 				if c.pastDeadline() {
 					return context.DeadlineExceeded
 				}
 				return ErrOutage
 			}
-			turn = w.turn
 		case <-c.req.Context().Done():
 		case <-canceled(c.req):
 		}
 		if err := c.ended(); err != nil {
-			c.observeEnd(c.gate.leave(w))
+			c.observeEnd(c.gate.Leave(w))
 			return err
 		}
 	}
-	c.turn = turn
-	c.observeEnd(turn.ended)
+	c.permit = permit
+	c.observeEnd(permit.Ended)
 	return nil
 }
 
 // report is where each attempt's end passes the outage gate.
-func (c *call) report(a answer) {
+func (c *call) report(result outage.Result) {
 	if c.gate == nil {
 		return
 	}
-	var cause *Error
-	if a == answerOutage {
+	var cause error
+	if result == outage.ResultDown {
 		cause = c.describe()
 	}
-	began, ended := c.gate.answered(c.turn, a, cause)
+	began, ended := c.gate.Answered(c.permit, result, cause)
 	if began {
 		c.observe(Event{Kind: EventOutageBegan})
 	}
@@ -507,7 +513,7 @@ func (c *call) waitError(reason error) *WaitError {
 		err.Err = fmt.Errorf("%w: %w", ErrOutage, reason)
 	}
 	if c.attempts == 0 && c.gate != nil {
-		err.Graph = c.gate.shutCause()
+		err.Graph = graphError(c.gate.Cause())
 	}
 	if cause := context.Cause(c.req.Context()); cause != nil && cause != reason {
 		err.Err = fmt.Errorf("%w: %w", err.Err, cause)
@@ -519,7 +525,7 @@ func (c *call) waitError(reason error) *WaitError {
 // next in line, and it has its last outcome.
 func (c *call) cannotRepeat(err error) (*http.Response, error) {
 	if c.gate != nil {
-		c.gate.giveBack(c.turn)
+		c.gate.GiveBack(c.permit)
 	}
 	c.observe(Event{Kind: EventGaveUp, Reason: ReasonBody, Err: err})
 	return c.last.resp, c.last.err
@@ -586,8 +592,14 @@ func (c *call) observe(event Event) {
 }
 
 // observeEnd tells the observers of the end of an outage, if there is one.
-func (c *call) observeEnd(ended *outage) {
+func (c *call) observeEnd(ended *outage.Summary) {
 	if ended != nil {
-		c.observe(Event{Kind: EventOutageEnded, Graph: ended.cause, Wait: ended.lasted, held: ended.held})
+		c.observe(Event{Kind: EventOutageEnded, Graph: graphError(ended.Cause), Held: ended.Held, Lasted: ended.Lasted})
 	}
+}
+
+// graphError is the cause of an outage, as the gate was given it.
+func graphError(cause error) *Error {
+	graph, _ := cause.(*Error)
+	return graph
 }

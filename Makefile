@@ -9,6 +9,9 @@ FUZZTIME ?= 60s
 # go tool builds the pinned tools with the Go in use, and caches them.
 tool = go tool -modfile=$(CURDIR)/tools/go.mod
 
+# The library: the root package, and what it keeps to itself.
+library = . $(patsubst $(shell go list -m)/%,./%,$(shell go list ./internal/...))
+
 .PHONY: help
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -50,16 +53,17 @@ lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (60s)
 	@set -e; \
-	targets=$$(go test -list '^Fuzz' . | grep '^Fuzz'); \
-	for target in $$targets; do \
-		echo "fuzz $$target for $(FUZZTIME)"; \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) .; \
+	for package in $(library); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "fuzz $$target of $$package for $(FUZZTIME)"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
 	done
 
 .PHONY: cover
-cover: ## Measure the statement coverage of the package; below 95 % fails
+cover: ## Measure the statement coverage of the library; below 95 % fails
 	@mkdir -p bin
-	go test -coverprofile bin/cover.out .
+	go test -coverprofile bin/cover.out $(library)
 	@go tool cover -func bin/cover.out | awk '/^total:/ { sub("%", "", $$3); covered = $$3 } \
 		END { printf "%s %% of the statements are covered; at least 95 %% must be\n", covered; exit !(covered >= 95) }'
 
@@ -71,10 +75,14 @@ bench: ## Measure graphretry beside other libraries: tables in Markdown, docs/ou
 chaos: ## Send 20,000 calls through an API that fails in every way it can
 	go test $(RACE) -count 1 -v -run '^TestNothingIsLostOrSentTwiceInChaos$$' . -chaos.calls 20000
 
-# A file in a folder is of another package. Chaos is left out of it: it is for load, and
-# would take 15 s for each mutant.
+# A file in a folder is of another package, and has that package's tests run for it.
+# Chaos is left out: it is for load, and would take 15 s for each mutant.
 .PHONY: mutate
-mutate: ## Break the package's code an operator at a time; below 90 % noticed fails
+mutate: ## Break the library's code an operator at a time; below 90 % noticed fails
 	@mkdir -p bin
-	GOFLAGS="$$(go env GOFLAGS) -short -vet=off -count=1 -skip=^TestNothingIsLostOrSentTwiceInChaos$$" $(tool) gremlins unleash --exclude-files / --timeout-coefficient 3 \
-		--threshold-efficacy 90 --output bin/mutants.json
+	@set -e; \
+	for package in $(library); do \
+		echo "mutate $$package"; \
+		GOFLAGS="$$(go env GOFLAGS) -short -vet=off -count=1 -skip=^TestNothingIsLostOrSentTwiceInChaos$$" $(tool) gremlins unleash $$package \
+			--exclude-files / --timeout-coefficient 3 --threshold-efficacy 90 --output bin/mutants-$$(basename $$(go list $$package)).json; \
+	done

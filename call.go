@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry/internal/netfail"
+	"github.com/graphretry/graphretry/internal/outage"
 )
 
 // call is one RoundTrip: its attempts and the waits between them. Its methods
@@ -14,10 +15,10 @@ import (
 type call struct {
 	next   http.RoundTripper
 	policy *Policy
-	gate   *gate
+	gate   *outage.Gate
 	req    *http.Request // the caller's, never written to
 
-	turn     turn // the gate's leave to make the attempt
+	permit   outage.Permit
 	body     requestBody
 	attempts int
 	sent     *http.Request // the last one, as it left: a RoundTripper below may have set a token
@@ -64,36 +65,35 @@ func (c *call) enter() error {
 	if c.gate == nil {
 		return nil
 	}
-	turn, ok := c.gate.pass()
+	permit, ok := c.gate.Pass()
 	if ok {
-		c.turn = turn
+		c.permit = permit
 		return nil
 	}
 	c.start()
-	w, turn, ok := c.gate.join(c.deadline())
+	w, permit, ok := c.gate.Join(c.deadline())
 	if !ok {
 		return ErrOutage
 	}
 	if w != nil {
 		select {
-		case <-w.let:
-			if w.refused {
+		case <-w.Released():
+			if permit, ok = w.Permit(); !ok {
 				if c.pastDeadline() {
 					return context.DeadlineExceeded
 				}
 				return ErrOutage
 			}
-			turn = w.turn
 		case <-c.req.Context().Done():
 		case <-canceled(c.req):
 		}
 		if err := c.ended(); err != nil {
-			c.observeEnd(c.gate.leave(w))
+			c.observeEnd(c.gate.Leave(w))
 			return err
 		}
 	}
-	c.turn = turn
-	c.observeEnd(turn.ended)
+	c.permit = permit
+	c.observeEnd(permit.Ended)
 	return nil
 }
 
@@ -130,7 +130,7 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 // succeed ends a call that succeeded.
 func (c *call) succeed(resp *http.Response) *http.Response {
 	c.body.release()
-	c.report(answerUp)
+	c.report(outage.ResultUp)
 	if c.retries > 0 {
 		c.observe(Event{Kind: EventRecovered})
 	}
@@ -144,19 +144,19 @@ func (c *call) examine(resp *http.Response, err error) {
 		c.body.keep(c.req)
 	}
 	c.last = newFailure(resp, err, c.sent, c.connection)
-	c.report(c.last.answer(c.ended()))
+	c.report(c.last.result(c.ended()))
 }
 
 // report tells the gate how an attempt ended.
-func (c *call) report(a answer) {
+func (c *call) report(result outage.Result) {
 	if c.gate == nil {
 		return
 	}
-	var cause *Error
-	if a == answerOutage {
+	var cause error
+	if result == outage.ResultDown {
 		cause = c.describe()
 	}
-	began, ended := c.gate.answered(c.turn, a, cause)
+	began, ended := c.gate.Answered(c.permit, result, cause)
 	if began {
 		c.observe(Event{Kind: EventOutageBegan})
 	}
@@ -236,11 +236,11 @@ func (c *call) endInQueue(reason error) (*http.Response, error) {
 	return nil, err
 }
 
-// endWithoutBody ends a call whose GetBody failed: its turn goes to the next in
+// endWithoutBody ends a call whose GetBody failed: its permit goes to the next in
 // the queue, and it returns its last response or error.
 func (c *call) endWithoutBody(err error) (*http.Response, error) {
 	if c.gate != nil {
-		c.gate.giveBack(c.turn)
+		c.gate.GiveBack(c.permit)
 	}
 	c.observe(Event{Kind: EventGaveUp, Reason: ReasonBody, Err: err})
 	return c.last.resp, c.last.err
@@ -258,7 +258,7 @@ func (c *call) waitError(reason error) *WaitError {
 		err.Err = fmt.Errorf("%w: %w", ErrOutage, reason)
 	}
 	if c.attempts == 0 && c.gate != nil {
-		err.Graph = c.gate.shutCause()
+		err.Graph = graphError(c.gate.Cause())
 	}
 	if cause := context.Cause(c.req.Context()); cause != nil && cause != reason {
 		err.Err = fmt.Errorf("%w: %w", err.Err, cause)
@@ -353,8 +353,14 @@ func (c *call) observe(event Event) {
 }
 
 // observeEnd tells the observers of the end of an outage, if there is one.
-func (c *call) observeEnd(ended *outage) {
+func (c *call) observeEnd(ended *outage.Summary) {
 	if ended != nil {
-		c.observe(Event{Kind: EventOutageEnded, Graph: ended.cause, Wait: ended.lasted, held: ended.held})
+		c.observe(Event{Kind: EventOutageEnded, Graph: graphError(ended.Cause), Held: ended.Held, Lasted: ended.Lasted})
 	}
+}
+
+// graphError is the cause of an outage, as the gate was given it.
+func graphError(cause error) *Error {
+	graph, _ := cause.(*Error)
+	return graph
 }

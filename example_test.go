@@ -478,6 +478,53 @@ func ExampleEventKind() {
 	// recovered
 }
 
+// The first answer brings the host down here, where 20 do by default.
+func ExampleTransport_Hosts() {
+	api := graphtest.New()
+	api.DownAfter(0, time.Minute, graphtest.Answer{Code: graphretry.CodeAPIService})
+	transport, err := graphretry.NewTransport(api, graphretry.WithOutageThreshold(1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &http.Client{Transport: transport, Timeout: time.Second}
+	sendReminder(context.Background(), client)
+
+	health := func(w http.ResponseWriter, _ *http.Request) {
+		for _, host := range transport.Hosts() {
+			if host.State == graphretry.HostDown {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				fmt.Fprintf(w, "%s is down: code %d, %d calls wait", host.Host, host.Cause.Code, host.Waiting)
+			}
+		}
+	}
+	page := httptest.NewRecorder()
+	health(page, nil)
+	fmt.Println(page.Code, page.Body)
+	// Output: 503 graph.facebook.com is down: code 2, 0 calls wait
+}
+
+// A gauge wants a number: how many calls wait, whatever the state.
+func ExampleHostStatus() {
+	gauge := func(host graphretry.HostStatus) string {
+		return fmt.Sprintf("graph_waiting{host=%q,state=%q} %d", host.Host, host.State, host.Waiting)
+	}
+	transport, err := graphretry.NewTransport(graphtest.New(), graphretry.WithHosts("graph.facebook.com", "graph.example.com:8443"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, host := range transport.Hosts() {
+		fmt.Println(gauge(host))
+	}
+	// Output:
+	// graph_waiting{host="graph.facebook.com",state="up"} 0
+	// graph_waiting{host="graph.example.com:8443",state="up"} 0
+}
+
+func ExampleHostState() {
+	fmt.Println(graphretry.HostUp, graphretry.HostDown, graphretry.HostRecovering)
+	// Output: up down recovering
+}
+
 func ExampleNewPolicy() {
 	policy, err := graphretry.NewPolicy(graphretry.WithMaxRetries(8), graphretry.WithThrottleRetries())
 	if err != nil {

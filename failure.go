@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry/internal/netfail"
+	"github.com/graphretry/graphretry/internal/outage"
 )
 
 // failure is an attempt that failed, with a response or with an error.
@@ -45,20 +46,20 @@ func (f *failure) describe(req *http.Request) *Error {
 	return f.described
 }
 
-// answer is what the failure says of the host. ended is how the caller has ended
+// result is what the failure says of the host. ended is how the caller has ended
 // the call, nil if it has not.
-func (f *failure) answer(ended error) answer {
+func (f *failure) result(ended error) outage.Result {
 	switch {
 	case f.isGraph && (f.graph.Code == CodeAPIService || f.graph.Code == CodeServiceUnavailable):
-		return answerOutage
+		return outage.ResultDown
 	case f.isGraph && f.graph.Code.Class() == ClassThrottle:
-		return answerThrottled
+		return outage.ResultThrottled
 	case f.isGraph:
-		return answerUp
+		return outage.ResultUp
 	case ended != nil:
-		return answerLeft
+		return outage.ResultAbandoned
 	default:
-		return answerNone
+		return outage.ResultNone
 	}
 }
 

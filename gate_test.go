@@ -92,7 +92,9 @@ func TestManySendersPutAFewDozenCallsOnAnAPIThatIsDown(t *testing.T) {
 		assert.Equal(t, graphretry.CodeAPIService, outages[0].Graph.Code)
 		assert.Equal(t, graphretry.EventOutageEnded, outages[1].Kind)
 		assert.Equal(t, graphretry.CodeAPIService, outages[1].Graph.Code, "what Meta said")
-		assert.Equal(t, outages[1].Time.Sub(outages[0].Time), outages[1].Wait, "how long it lasted")
+		assert.Equal(t, outages[1].Time.Sub(outages[0].Time), outages[1].Lasted, "how long it lasted")
+		assert.Zero(t, outages[1].Wait)
+		assert.Greater(t, outages[1].Held, 8000, "the calls of 3 minutes, less those who had not failed yet")
 	})
 }
 

@@ -32,17 +32,18 @@ type Event struct {
 	// GetBody is as it came, so its text is not blanked.
 	Err error
 	// Wait is the time until the next attempt for [EventRetrying], where time in
-	// the line of an outage comes on top; how long the outage lasted for
-	// [EventOutageEnded]; and otherwise 0.
+	// the queue of an outage comes on top, and otherwise 0.
 	Wait time.Duration
+	// Held is how many calls the outage held, for [EventOutageEnded], and otherwise
+	// 0. A call that came to the queue twice counts twice.
+	Held int
+	// Lasted is how long the outage lasted, for [EventOutageEnded], and otherwise 0.
+	Lasted time.Duration
 	// Reason is why it is, or is not, retried: for [EventRetrying], [EventGaveUp]
 	// and [EventNotRetried], and otherwise 0.
 	Reason Reason
 	// Time is when it happened.
 	Time time.Time
-
-	// held is how many calls an outage held, for the logger.
-	held int
 }
 
 // EventKind is the kind of an [Event].
@@ -60,10 +61,11 @@ const (
 	EventNotRetried
 	// EventRecovered: an attempt succeeded after a retry.
 	EventRecovered
-	// EventOutageBegan: the outage gate of the request's host was shut by this
-	// call's answer.
+	// EventOutageBegan: this call's answer brought the request's host down, as
+	// [HostDown] has it.
 	EventOutageBegan
-	// EventOutageEnded: the outage gate of the request's host is open again.
+	// EventOutageEnded: the request's host is up again, as [HostUp] has it. Held and
+	// Lasted tell of the outage.
 	EventOutageEnded
 )
 
@@ -107,7 +109,7 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 		}
 		switch event.Kind {
 		case EventOutageEnded:
-			attributes = append(attributes, slog.Duration("lasted", event.Wait), slog.Int("held", event.held))
+			attributes = append(attributes, slog.Duration("lasted", event.Lasted), slog.Int("held", event.Held))
 		case EventRetrying, EventGaveUp, EventNotRetried:
 			attributes = append(attributes, slog.Duration("wait", event.Wait), slog.String("reason", event.Reason.String()))
 		}

@@ -343,8 +343,12 @@ func TestOutageHasOneBeginningAndOneEnd(t *testing.T) {
 		require.Len(t, ended, 1)
 		assert.Equal(t, start, began[0].Time)
 		assert.EqualValues(t, 131016, began[0].Graph.Code)
-		assert.Equal(t, ended[0].Time.Sub(start), ended[0].Wait, "how long it lasted")
-		assert.GreaterOrEqual(t, ended[0].Wait, time.Minute)
+		assert.Equal(t, ended[0].Time.Sub(start), ended[0].Lasted, "how long it lasted")
+		assert.GreaterOrEqual(t, ended[0].Lasted, time.Minute)
+		assert.GreaterOrEqual(t, ended[0].Held, 20, "and the probes that failed, once more")
+		assert.Zero(t, ended[0].Wait)
+		assert.Zero(t, began[0].Lasted)
+		assert.Zero(t, began[0].Held)
 		assert.EqualValues(t, 131016, ended[0].Graph.Code, "what it was")
 
 		var levels []string

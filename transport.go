@@ -3,6 +3,8 @@ package graphretry
 import (
 	"errors"
 	"net/http"
+
+	"github.com/graphretry/graphretry/internal/outage"
 )
 
 // Transport is an [http.RoundTripper] that retries calls to Meta's Graph API. It
@@ -25,7 +27,7 @@ type Transport struct {
 // guardedHost is a host whose calls are ours, and its outage gate, nil for none.
 type guardedHost struct {
 	host
-	gate *gate
+	gate *outage.Gate
 }
 
 // NewTransport returns a Transport around next. A nil next means
@@ -43,7 +45,12 @@ func NewTransport(next http.RoundTripper, opts ...Option) (*Transport, error) {
 	for _, host := range policy.hosts {
 		guarded := guardedHost{host: host}
 		if policy.outageThreshold > 0 {
-			guarded.gate = newGate(&policy.settings)
+			guarded.gate = outage.New(outage.Config{
+				Threshold:       policy.outageThreshold,
+				InitialInterval: policy.initialInterval,
+				MaxInterval:     policy.maxInterval,
+				Jitter:          policy.jitterOr(defaultJitter),
+			})
 		}
 		t.hosts = append(t.hosts, guarded)
 	}

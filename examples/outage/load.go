@@ -159,7 +159,7 @@ func (l *load) observe(_ context.Context, event graphretry.Event) {
 	}
 	l.opened = now
 	l.screen.line(fmt.Sprintf("%7s  ", seconds(now)) + l.screen.paint(green, "OUTAGE ENDED") +
-		fmt.Sprintf("  after %s: the line is empty, the gate is open", seconds(l.story(event.Wait))))
+		fmt.Sprintf("  after %s: the line is empty, the gate is open", seconds(l.story(event.Lasted))))
 }
 
 // isDown tells whether the API is down at a moment of the story.

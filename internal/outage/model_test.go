@@ -1,11 +1,10 @@
-package graphretry
+package outage
 
 import (
 	"cmp"
 	"context"
 	"math"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,54 +15,54 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// reference is the law of the gate in its plainest form: a slice for a line, no
-// timer, no lock, no atomics. It is moved to a moment by moveTo, which lets go
+// reference is the law of the gate in its plainest form: a slice for a queue, no
+// timer, no lock, no atomics. It is moved to a moment by moveTo, which releases
 // whoever goes until then, one after the other.
 type reference struct {
 	threshold       int
 	interval, limit time.Duration
 
-	state            gateState
-	sequence         int
-	run, runBegan    int
-	worstRun         float64
-	worstTime        time.Time
-	shut, probes     int
-	passedOn, joined int
-	patchy           bool
-	shutAt           time.Time
-	due, slowed      time.Time
-	joining, resume  float64
-	pace, ceiling    float64
-	throttled        float64
-	counted          time.Time
-	joinedThen       int
-	need             time.Duration
-	passedOver       int // how often one who stood behind went first
-	waiting          []*modelCall
+	state             State
+	sequence          int
+	run, runBegan     int
+	worstRun          float64
+	worstTime         time.Time
+	fell, probes      int
+	passedOn, joined  int
+	partial           bool
+	began             time.Time
+	due, slowed       time.Time
+	arrivals, initial float64
+	rate, ceiling     float64
+	throttled         float64
+	counted           time.Time
+	joinedThen        int
+	headroom          time.Duration
+	passedOver        int // how often one who stood behind went first
+	waiting           []*modelCall
 }
 
 // modelCall is one call, in the eyes of the reference and in those of the gate.
 type modelCall struct {
 	number   int
-	patience time.Time
-	let      bool // by the reference
+	deadline time.Time
+	released bool // by the reference
 	refused  bool
 	at       time.Time
-	turn     turn // as the reference gives it: no outage that ended
+	permit   Permit // as the reference gives it: no outage that ended
 
-	waiter *waiter // in the gate; nil: it was let pass at once
-	real   turn
+	waiter *Waiter // in the gate; nil: it passed at once
+	real   Permit
 }
 
 func (r *reference) order(a, b *modelCall) int {
-	if a.patience.Equal(b.patience) {
+	if a.deadline.Equal(b.deadline) {
 		return cmp.Compare(a.number, b.number)
 	}
-	if a.patience.IsZero() || b.patience.IsZero() {
-		return cmp.Compare(b.patience.Unix(), a.patience.Unix())
+	if a.deadline.IsZero() || b.deadline.IsZero() {
+		return cmp.Compare(b.deadline.Unix(), a.deadline.Unix())
 	}
-	return a.patience.Compare(b.patience)
+	return a.deadline.Compare(b.deadline)
 }
 
 func (r *reference) worst(now time.Time) float64 {
@@ -72,60 +71,60 @@ func (r *reference) worst(now time.Time) float64 {
 
 func (r *reference) probeInterval() time.Duration {
 	seconds := r.interval.Seconds() * math.Pow(2, float64(r.probes))
-	if r.patchy {
+	if r.partial {
 		seconds = r.interval.Seconds() * 0.2 * math.Pow(1.1, float64(r.probes))
 	}
 	return time.Duration(min(seconds, r.limit.Seconds()) * float64(time.Second))
 }
 
-// moveTo lets go whoever goes at the moment until or before.
+// moveTo releases whoever goes at the moment until or before.
 func (r *reference) moveTo(until time.Time) {
-	for r.state != gateOpen && len(r.waiting) > 0 {
+	for r.state != Up && len(r.waiting) > 0 {
 		slices.SortFunc(r.waiting, r.order)
 		first := r.waiting[0]
-		overAt, goesAt := first.patience, r.due
+		overAt, goesAt := first.deadline, r.due
 		switch {
 		case !overAt.IsZero() && !overAt.After(goesAt) && !overAt.After(until):
-			first.let, first.refused, first.at = true, true, overAt
+			first.released, first.refused, first.at = true, true, overAt
 			r.waiting = r.waiting[1:]
 		case goesAt.After(until):
 			return
 		default:
 			goes := r.waiting[len(r.waiting)-1]
-			if r.state == gateLettingGo {
+			if r.state == Recovering {
 				for _, w := range slices.Backward(r.waiting) {
-					if w.patience.IsZero() || w.patience.Sub(goesAt) > r.need {
+					if w.deadline.IsZero() || w.deadline.Sub(goesAt) > r.headroom {
 						goes = w
 					}
 				}
 			}
-			if r.state == gateLettingGo && goes != first {
+			if r.state == Recovering && goes != first {
 				r.passedOver++
 			}
-			goes.let, goes.at = true, goesAt
-			goes.turn = turn{sequence: uint64(r.sequence)}
+			goes.released, goes.at = true, goesAt
+			goes.permit = Permit{sequence: uint64(r.sequence)}
 			r.waiting = slices.DeleteFunc(r.waiting, func(w *modelCall) bool { return w == goes })
-			if r.state == gateShut {
+			if r.state == Down {
 				r.probes++
-				goes.turn.probe = r.probes
+				goes.permit.probe = r.probes
 				r.due = goesAt.Add(r.probeInterval())
-			} else if r.due = goesAt.Add(time.Duration(1e9 / r.pace)); len(r.waiting) == 0 {
-				r.state = gateOpen
+			} else if r.due = goesAt.Add(time.Duration(1e9 / r.rate)); len(r.waiting) == 0 {
+				r.state = Up
 			}
 		}
 	}
 }
 
 func (r *reference) join(now time.Time, c *modelCall) {
-	if r.state == gateOpen {
-		c.let, c.at, c.turn = true, now, turn{sequence: uint64(r.sequence)}
+	if r.state == Up {
+		c.released, c.at, c.permit = true, now, Permit{sequence: uint64(r.sequence)}
 		return
 	}
 	if r.due.Before(now) {
-		r.due = now // nobody was in line
+		r.due = now // nobody was waiting
 	}
-	if !c.patience.IsZero() && !c.patience.After(r.due) {
-		c.let, c.refused, c.at = true, true, now
+	if !c.deadline.IsZero() && !c.deadline.After(r.due) {
+		c.released, c.refused, c.at = true, true, now
 		return
 	}
 	r.joined++
@@ -138,79 +137,79 @@ func (r *reference) leave(now time.Time, c *modelCall) {
 	r.moveTo(now)
 }
 
-func (r *reference) answered(now time.Time, t turn, a answer) {
+func (r *reference) answered(now time.Time, p Permit, result Result) {
 	switch {
-	case a == answerNone, int(t.sequence) < r.shut:
+	case result == ResultNone, int(p.sequence) < r.fell:
 		return
-	case a == answerLeft:
-		if r.state == gateShut && t.probe == r.probes && t.probe > 0 && t.probe != r.passedOn {
+	case result == ResultAbandoned:
+		if r.state == Down && p.probe == r.probes && p.probe > 0 && p.probe != r.passedOn {
 			r.passedOn = r.probes + 1
 			r.due = now
 			r.moveTo(now)
 		}
-		if r.state == gateLettingGo && t.probe == 0 {
-			r.need = min(max(10*time.Millisecond, 8*r.need), 24*time.Hour)
+		if r.state == Recovering && p.probe == 0 {
+			r.headroom = min(max(10*time.Millisecond, 8*r.headroom), 24*time.Hour)
 		}
 		return
 	}
-	if r.state == gateLettingGo {
-		r.need = time.Duration(float64(r.need) * 0.95)
+	if r.state == Recovering {
+		r.headroom = time.Duration(float64(r.headroom) * 0.95)
 	}
-	if a == answerOutage {
+	if result == ResultDown {
 		if r.run == 0 {
 			r.sequence++
 			r.runBegan = r.sequence
 		}
 		r.run++
-		if r.state == gateShut || float64(r.run) < max(float64(r.threshold), 3*r.worst(now)) {
+		if r.state == Down || float64(r.run) < max(float64(r.threshold), 3*r.worst(now)) {
 			return
 		}
 		r.worstRun, r.worstTime = r.worst(now), now
-		r.patchy = r.state == gateLettingGo || r.worstRun >= 2
-		if r.state == gateOpen {
-			r.shutAt, r.joined, r.resume, r.need = now, 0, 10, 0
+		r.partial = r.state == Recovering || r.worstRun >= 2
+		if r.state == Up {
+			r.began, r.joined, r.initial, r.headroom = now, 0, 10, 0
 		} else {
-			r.resume = max(10, r.pace/2)
+			r.initial = max(10, r.rate/2)
 		}
 		r.sequence++
-		r.shut = r.sequence
-		r.state, r.probes, r.passedOn = gateShut, 0, 0
+		r.fell = r.sequence
+		r.state, r.probes, r.passedOn = Down, 0, 0
 		r.due = now.Add(r.probeInterval())
 		return
 	}
-	if r.state == gateShut {
+	if r.state == Down {
 		r.worstTime = now
 	}
-	if int(t.sequence) >= r.runBegan && r.run > 0 {
+	if int(p.sequence) >= r.runBegan && r.run > 0 {
 		r.worstRun, r.worstTime, r.run = max(r.worst(now), float64(r.run)), now, 0
 	}
-	if since := now.Sub(r.counted).Seconds(); r.state == gateLettingGo && len(r.waiting) > 0 && since >= 1 {
+	if since := now.Sub(r.counted).Seconds(); r.state == Recovering && len(r.waiting) > 0 && since >= 1 {
 		r.ceiling = max(r.ceiling, 1.5*float64(r.joined-r.joinedThen)/since)
 		r.counted, r.joinedThen = now, r.joined
 	}
 	switch {
-	case r.state == gateOpen:
+	case r.state == Up:
 	case len(r.waiting) == 0:
-		r.state = gateOpen
-	case r.state == gateShut:
-		elapsed := max(1, now.Sub(r.shutAt).Seconds())
-		r.joining = float64(r.joined) / elapsed
-		r.ceiling = max(10, r.joining+1.5*float64(len(r.waiting))/elapsed)
+		r.state = Up
+	case r.state == Down:
+		elapsed := max(1, now.Sub(r.began).Seconds())
+		r.arrivals = float64(r.joined) / elapsed
+		r.ceiling = max(10, r.arrivals+1.5*float64(len(r.waiting))/elapsed)
 		r.counted, r.joinedThen, r.throttled = now, r.joined, 0
-		r.state, r.pace, r.due, r.slowed = gateLettingGo, r.resume, now, time.Time{}
-	case a == answerThrottled:
+		r.state, r.rate, r.due, r.slowed = Recovering, r.initial, now, time.Time{}
+	case result == ResultThrottled:
 		if r.throttled++; r.throttled >= 3 && (r.slowed.IsZero() || now.Sub(r.slowed) >= time.Second) {
-			r.pace, r.slowed, r.throttled = max(0.8*r.pace, min(r.pace, r.joining)), now, 0
+			r.rate, r.slowed, r.throttled = max(0.8*r.rate, min(r.rate, r.arrivals)), now, 0
 		}
 	default:
 		rise := 1.0
 		if !r.slowed.IsZero() {
-			rise = 1 / r.pace
+			rise = 1 / r.rate
 		}
 		if !r.slowed.IsZero() && now.Sub(r.slowed) < 10*time.Second {
 			rise = 0
 		}
-		r.pace = min(r.pace+rise, r.ceiling)
+		r.rate = min(r.rate+rise, r.ceiling)
 		r.throttled = max(0, r.throttled-0.05)
 	}
 	r.moveTo(now)
@@ -218,57 +217,57 @@ func (r *reference) answered(now time.Time, t turn, a answer) {
 
 // TestGateAgreesWithItsReferenceModel plays random schedules of arrivals,
 // answers and cancellations against the gate and the reference, and compares
-// after every step who was let go, how and with what turn.
+// after every step who was released, how and with what permit.
 func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 	seeds := 2000
 	if testing.Short() {
 		seeds = 300
 	}
-	var shut, lettingGo, refused, passedOn, passedOver int
+	var fallen, recovering, refused, passedOn, passedOver int
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			g := newTestGate(1 + random.IntN(8))
-			r := &reference{threshold: g.threshold, interval: 5 * time.Second, limit: 20 * time.Second}
+			r := &reference{threshold: g.config.Threshold, interval: 5 * time.Second, limit: 20 * time.Second}
 			r.worstTime = time.Now()
 			leavers, crowd := 1, 1 // of 13 callers, before their answer; how many come at once
 			if seed%32 == 31 {
 				leavers, crowd = 6, 20
 			}
 			down := true
-			var out []*modelCall // calls that were let go and have no answer yet
-			var inLine []*modelCall
+			var out []*modelCall // calls that were released and have no answer yet
+			var waiting []*modelCall
 			var probed time.Time
 
-			// settle takes in who was let go, and compares.
+			// settle takes in who was released, and compares.
 			settle := func() {
 				synctest.Wait()
 				r.moveTo(time.Now())
-				for _, c := range slices.Clone(inLine) {
-					let := false
+				for _, c := range slices.Clone(waiting) {
+					released := false
 					select {
-					case <-c.waiter.let:
-						let = true
+					case <-c.waiter.released:
+						released = true
 					default:
 					}
-					require.Equalf(t, c.let, let, "seed %d, call %d: let go", seed, c.number)
-					if !let {
+					require.Equalf(t, c.released, released, "seed %d, call %d: released", seed, c.number)
+					if !released {
 						continue
 					}
-					c.real = c.waiter.turn
-					c.real.ended = nil
-					inLine = slices.DeleteFunc(inLine, func(other *modelCall) bool { return other == c })
+					c.real = c.waiter.permit
+					c.real.Ended = nil
+					waiting = slices.DeleteFunc(waiting, func(other *modelCall) bool { return other == c })
 					require.Equalf(t, c.refused, c.waiter.refused, "seed %d, call %d: refused", seed, c.number)
 					if c.refused {
 						refused++
 						continue
 					}
-					require.Equalf(t, c.turn, c.real, "seed %d, call %d: turn", seed, c.number)
+					require.Equalf(t, c.permit, c.real, "seed %d, call %d: permit", seed, c.number)
 					out = append(out, c)
-					if c.turn.probe > 1 && c.turn.probe != r.passedOn && !probed.IsZero() {
+					if c.permit.probe > 1 && c.permit.probe != r.passedOn && !probed.IsZero() {
 						require.GreaterOrEqualf(t, c.at.Sub(probed), time.Second, "seed %d: two probes in one interval", seed)
 					}
-					if c.turn.probe > 0 {
+					if c.permit.probe > 0 {
 						probed = c.at
 					}
 				}
@@ -276,12 +275,12 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 				state, idle := g.state, g.timer == nil
 				g.mu.Unlock()
 				require.Equalf(t, r.state, state, "seed %d: state", seed)
-				require.Equalf(t, len(inLine) == 0, idle, "seed %d: a timer runs just while calls stand in line", seed)
+				require.Equalf(t, len(waiting) == 0, idle, "seed %d: a timer runs just while calls wait", seed)
 				switch state {
-				case gateShut:
-					shut++
-				case gateLettingGo:
-					lettingGo++
+				case Down:
+					fallen++
+				case Recovering:
+					recovering++
 				}
 			}
 
@@ -291,16 +290,16 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 				now := time.Now()
 				c := &modelCall{number: number}
 				if random.IntN(3) > 0 {
-					c.patience = now.Add(time.Duration(random.Int64N(int64(time.Minute))) &^ 1)
+					c.deadline = now.Add(time.Duration(random.Int64N(int64(time.Minute))) &^ 1)
 				}
 				r.join(now, c)
-				if real, ok := g.pass(); ok {
-					require.Truef(t, c.let && !c.refused, "seed %d, call %d: passed by", seed, number)
+				if real, ok := g.Pass(); ok {
+					require.Truef(t, c.released && !c.refused, "seed %d, call %d: passed", seed, number)
 					c.real = real
 					out = append(out, c)
 					return
 				}
-				w, real, ok := g.join(c.patience)
+				w, real, ok := g.Join(c.deadline)
 				if !ok {
 					require.Truef(t, c.refused, "seed %d, call %d: refused at once", seed, number)
 					return
@@ -311,7 +310,7 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 					return
 				}
 				c.waiter = w
-				inLine = append(inLine, c)
+				waiting = append(waiting, c)
 			}
 
 			for range 120 {
@@ -331,64 +330,62 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 					i := random.IntN(len(out))
 					c := out[i]
 					out = slices.Delete(out, i, i+1)
-					a := answerUp
+					a := ResultUp
 					switch draw := random.IntN(13); {
 					case draw == 0:
-						a = answerNone
+						a = ResultNone
 					case draw <= leavers:
-						a = answerLeft
+						a = ResultAbandoned
 						if c.real.probe > 0 {
 							passedOn++
 						}
 					case draw <= leavers+2:
-						a = answerThrottled
+						a = ResultThrottled
 					case down:
-						a = answerOutage
+						a = ResultDown
 					}
-					r.answered(now, c.turn, a)
-					g.answered(c.real, a, nil)
-				case len(inLine) > 0: // cancellation
-					i := random.IntN(len(inLine))
-					c := inLine[i]
-					inLine = slices.Delete(inLine, i, i+1)
+					r.answered(now, c.permit, a)
+					g.Answered(c.real, a, nil)
+				case len(waiting) > 0: // cancellation
+					i := random.IntN(len(waiting))
+					c := waiting[i]
+					waiting = slices.Delete(waiting, i, i+1)
 					r.leave(now, c)
-					g.leave(c.waiter)
+					g.Leave(c.waiter)
 				}
 				settle()
 			}
 
-			// The API is up, and everybody leaves.
+			// The host is up, and everybody leaves.
 			for range 100_000 {
-				if len(inLine) == 0 {
+				if len(waiting) == 0 {
 					break
 				}
 				for _, c := range out {
-					r.answered(time.Now(), c.turn, answerUp)
-					g.answered(c.real, answerUp, nil)
+					r.answered(time.Now(), c.permit, ResultUp)
+					g.Answered(c.real, ResultUp, nil)
 				}
 				out = nil
 				time.Sleep(100*time.Millisecond | 1)
 				settle()
 			}
-			require.Emptyf(t, inLine, "seed %d: stuck in line", seed)
+			require.Emptyf(t, waiting, "seed %d: stuck in the queue", seed)
 			require.Nil(t, g.timer)
 			passedOver += r.passedOver
 		})
 	}
 	// The schedules were worth playing.
-	for _, count := range []int{shut, lettingGo, refused, passedOn, passedOver} {
+	for _, count := range []int{fallen, recovering, refused, passedOn, passedOver} {
 		require.Greater(t, count, seeds/20)
 	}
 }
 
-// TestEveryCallerLeavesTheLineOnce has many goroutines use one gate through
+// TestEveryCallerLeavesTheQueueOnce has many goroutines use one gate through
 // calls that are canceled at random moments.
-func TestEveryCallerLeavesTheLineOnce(t *testing.T) {
+func TestEveryCallerLeavesTheQueueOnce(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
-			policy, err := NewPolicy(WithOutageThreshold(5))
-			require.NoError(t, err)
-			g := newGate(&policy.settings)
+			g := newTestGate(5)
 			began := time.Now()
 			var sent, left, refused atomic.Int64
 			var group sync.WaitGroup
@@ -401,36 +398,42 @@ func TestEveryCallerLeavesTheLineOnce(t *testing.T) {
 					defer cancel()
 					// Half of them leave, some at the very moment of a probe.
 					if random.IntN(2) == 0 {
-						patience := time.Duration(random.IntN(60)) * time.Second
-						timer := time.AfterFunc(patience, cancel)
-						defer timer.Stop()
+						leaves := time.AfterFunc(time.Duration(random.IntN(60))*time.Second, cancel)
+						defer leaves.Stop()
 					}
-					req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://graph.facebook.com/", nil)
-					if err != nil {
-						t.Error(err)
+					permit, ok := g.Pass()
+					if !ok {
+						var w *Waiter
+						if w, permit, ok = g.Join(time.Now().Add(15 * time.Minute)); w != nil {
+							select {
+							case <-w.Released():
+								permit, ok = w.Permit()
+							case <-ctx.Done():
+							}
+							if ctx.Err() != nil {
+								g.Leave(w)
+								left.Add(1)
+								return
+							}
+						}
+					}
+					if !ok {
+						refused.Add(1)
 						return
 					}
-					c := call{policy: policy, gate: g, req: req}
-					switch err := c.enter(); err {
-					case nil:
-						sent.Add(1)
-						time.Sleep(50 * time.Millisecond)
-						answer := answerUp
-						if time.Since(began) < 40*time.Second {
-							answer = answerOutage
-						}
-						c.report(answer)
-					case ErrOutage:
-						refused.Add(1)
-					default:
-						left.Add(1)
+					sent.Add(1)
+					time.Sleep(50 * time.Millisecond)
+					result := ResultUp
+					if time.Since(began) < 40*time.Second {
+						result = ResultDown
 					}
+					g.Answered(permit, result, nil)
 				})
 			}
 			group.Wait()
 			require.EqualValues(t, callers, sent.Load()+left.Load()+refused.Load())
 			require.Positive(t, left.Load())
-			require.Empty(t, g.line)
+			require.Zero(t, g.queue.Len())
 			require.Nil(t, g.timer)
 		})
 	}

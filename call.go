@@ -141,7 +141,7 @@ func (c *call) succeed(resp *http.Response) *http.Response {
 func (c *call) examine(resp *http.Response, err error) {
 	c.start()
 	if c.attempts == 1 {
-		c.body.keep(c.req)
+		c.body.keep()
 	}
 	c.last = newFailure(resp, err, c.sent, c.connection)
 	c.report(c.last.result(c.ended()))

@@ -35,7 +35,8 @@ type Error struct {
 	// Message is the field "message"; for a webhook without one, its "title".
 	Message string
 	// Details is the text in the field "error_data": its "details" where it is
-	// an object, else the string as it came.
+	// an object, else the string as it came. Without it, it is the field
+	// "details" beside the code.
 	Details string
 	// UserTitle and UserMessage are the fields "error_user_title" and
 	// "error_user_msg", which Meta writes for the person using the app.
@@ -45,9 +46,10 @@ type Error struct {
 	// TraceID is the field "fbtrace_id". Meta's support asks for it.
 	TraceID string
 	// RetryAfter is the wait that the answer's headers asked for, 0 if they
-	// asked for none: Retry-After (RFC 9110, section 10.2.3) and, for a code of
-	// [ClassThrottle], the longest estimated_time_to_regain_access in
-	// X-Business-Use-Case-Usage.
+	// asked for none: the longest Retry-After (RFC 9110, section 10.2.3), where a
+	// date counts from the answer's own Date; and, for a code of [ClassThrottle],
+	// the longest estimated_time_to_regain_access in X-Business-Use-Case-Usage and
+	// the reset_time_duration in X-Ad-Account-Usage.
 	RetryAfter time.Duration
 	// Raw is the error object as it was received, for a support ticket. It is
 	// the one field that may hold a token, where Meta's message echoes one.
@@ -78,8 +80,9 @@ func (e *Error) Error() string {
 		text.WriteString(" [fbtrace_id " + e.TraceID + "]")
 	}
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' ' // a line break of Meta's must not begin a line in a log
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
+			// A text of Meta's must not begin a line in a log, nor turn one around.
+			return ' '
 		}
 		return r
 	}, text.String())

@@ -122,6 +122,13 @@ func TestErrorDataIsAnObjectAStringOrJSONInAString(t *testing.T) {
 		`[]`:                                                    "",
 		`["too long"]`:                                          "",
 		`[{"details":"too long"}]`:                              "",
+		// Beside the code it stands where there is none in error_data.
+		`null,"details":"too long"`:                      "too long",
+		`{"details":"too long"},"details":"less exact"`:  "too long",
+		`"too long","details":"less exact"`:              "too long",
+		`{"messaging_product":"w"},"details":"too long"`: "too long",
+		`{"details":7},"details":"too long"`:             "too long",
+		`null,"details":{"details":"too long"}`:          "",
 	} {
 		e, ok := graphretry.ParseError(400, []byte(`{"error":{"error_data":`+data+`,"code":100}}`))
 		if assert.True(t, ok, data) {
@@ -133,7 +140,7 @@ func TestErrorDataIsAnObjectAStringOrJSONInAString(t *testing.T) {
 
 func TestCodeIsANumberOrANumericString(t *testing.T) {
 	for code, want := range map[string]graphretry.Code{
-		`2`: 2, `"2"`: 2, `0`: 0, `"0"`: 0, `131016`: 131016, `"131016"`: 131016, `-1`: -1, `"-1"`: -1, `"\u0032"`: 2,
+		`2`: 2, `"2"`: 2, `0`: 0, `"0"`: 0, `131016`: 131016, `"131016"`: 131016, `-1`: -1, `131016.0`: 131016, `1.31016e5`: 131016, `2E0`: 2, `200e-2`: 2, `"-1"`: -1, `"\u0032"`: 2,
 	} {
 		e, ok := graphretry.ParseError(500, []byte(`{"error":{"code":`+code+`}}`))
 		if assert.True(t, ok, code) {
@@ -141,7 +148,7 @@ func TestCodeIsANumberOrANumericString(t *testing.T) {
 		}
 	}
 	for _, code := range []string{
-		`null`, `true`, `""`, `" "`, `" 2"`, `"2 "`, `"two"`, `"0x2"`, `"2.0"`, `"1_000"`, `2.5`, `[2]`, `{"code":2}`, `"\"2\""`,
+		`null`, `true`, `""`, `" "`, `" 2"`, `"2 "`, `"two"`, `"0x2"`, `"2.0"`, `"1_000"`, `2.5`, `1e-1`, `1e300`, `1e999`, `9007199254740994.0`, `[2]`, `{"code":2}`, `"\"2\""`,
 		`99999999999999999999`, `"99999999999999999999"`, `-99999999999999999999`,
 	} {
 		e, ok := graphretry.ParseError(500, []byte(`{"error":{"message":"m","code":`+code+`}}`))
@@ -214,7 +221,10 @@ func TestBodyThatIsNoGraphErrorIsSimplyNotOne(t *testing.T) {
 		"errors in the plural":          `{"errors":[{"code":2}]}`,
 		"something after it":            `{"error":{"code":2}}<!-- -->`,
 		"something before it":           `for(;;);{"error":{"code":2}}`,
-		"a byte order mark before it":   "\ufeff" + `{"error":{"code":2}}`,
+		"two byte order marks":          "\ufeff\ufeff" + `{"error":{"code":2}}`,
+		"UTF-16":                        "\xff\xfe{\x00\"\x00e\x00",
+		"NUL in it":                     `{"error":` + "\x00" + `{"code":2}}`,
+		"NUL before it":                 "\x00" + `{"error":{"code":2}}`,
 		"two of them":                   `{"error":{"code":2}}{"error":{"code":2}}`,
 		"comma too many":                `{"error":{"code":2,}}`,
 		"quotes of the wrong kind":      `{'error':{'code':2}}`,
@@ -251,22 +261,24 @@ func TestTruncatedBodyIsNoGraphError(t *testing.T) {
 
 func TestErrorIsFoundHoweverItsJSONIsWritten(t *testing.T) {
 	for name, body := range map[string]string{
-		"white space":             " \r\n\t{ \"error\" :\n{\t\"code\" : 2 , \"message\" : \"m\" } }\n ",
-		"the code last":           `{"error":{"message":"m","error_data":{"code":100},"code":2}}`,
-		"the code first":          `{"error":{"code":2,"error_data":{"code":100},"message":"m"}}`,
-		"other members around":    `{"a":[1,{"error":{"code":100}}],"error":{"message":"m","code":2},"z":"}"}`,
-		"brackets in strings":     `{"x":"}]{[","error":{"x":"{\"code\":100}","message":"m","code":2}}`,
-		"escapes in strings":      `{"x":"\\\"","error":{"x":"\\","message":"m","code":2}}`,
-		"escapes in the message":  `{"error":{"message":"\u006d","code":2}}`,
-		"escapes in the names":    `{"\u0065rror":{"m\u0065ssage":"m","\u0063\u006f\u0064\u0065":2}}`,
-		"an array in it":          `{"error":{"x":[[],[{}],"]"],"message":"m","code":2}}`,
-		"the last code counts":    `{"error":{"code":100,"message":"m","code":2}}`,
-		"the last error counts":   `{"error":{"code":100},"error":{"message":"m","code":2}}`,
-		"an empty name":           `{"":1,"error":{"":2,"message":"m","code":2}}`,
-		"a name of a quote":       `{"\"":1,"error":{"\\":2,"message":"m","code":2}}`,
-		"not UTF-8 in a string":   "{\"error\":{\"x\":\"\xff\",\"message\":\"m\",\"code\":2}}",
-		"every other JSON value":  `{"error":{"a":null,"b":true,"c":-1.5e+3,"d":"","e":[],"f":{},"message":"m","code":2}}`,
-		"a long number before it": `{"n":` + strings.Repeat("9", 1000) + `,"error":{"message":"m","code":2}}`,
+		"white space":              " \r\n\t{ \"error\" :\n{\t\"code\" : 2 , \"message\" : \"m\" } }\n ",
+		"the code last":            `{"error":{"message":"m","error_data":{"code":100},"code":2}}`,
+		"the code first":           `{"error":{"code":2,"error_data":{"code":100},"message":"m"}}`,
+		"other members around":     `{"a":[1,{"error":{"code":100}}],"error":{"message":"m","code":2},"z":"}"}`,
+		"brackets in strings":      `{"x":"}]{[","error":{"x":"{\"code\":100}","message":"m","code":2}}`,
+		"escapes in strings":       `{"x":"\\\"","error":{"x":"\\","message":"m","code":2}}`,
+		"escapes in the message":   `{"error":{"message":"\u006d","code":2}}`,
+		"escapes in the names":     `{"\u0065rror":{"m\u0065ssage":"m","\u0063\u006f\u0064\u0065":2}}`,
+		"an array in it":           `{"error":{"x":[[],[{}],"]"],"message":"m","code":2}}`,
+		"the last code counts":     `{"error":{"code":100,"message":"m","code":2}}`,
+		"the last error counts":    `{"error":{"code":100},"error":{"message":"m","code":2}}`,
+		"an empty name":            `{"":1,"error":{"":2,"message":"m","code":2}}`,
+		"a name of a quote":        `{"\"":1,"error":{"\\":2,"message":"m","code":2}}`,
+		"not UTF-8 in a string":    "{\"error\":{\"x\":\"\xff\",\"message\":\"m\",\"code\":2}}",
+		"every other JSON value":   `{"error":{"a":null,"b":true,"c":-1.5e+3,"d":"","e":[],"f":{},"message":"m","code":2}}`,
+		"a byte order mark before": "\ufeff" + `{"error":{"message":"m","code":2}}`,
+		"NUL and blanks after it":  `{"error":{"message":"m","code":2}}` + "\x00 \r\n\t\v\f\x00",
+		"a long number before it":  `{"n":` + strings.Repeat("9", 1000) + `,"error":{"message":"m","code":2}}`,
 	} {
 		e, ok := graphretry.ParseError(503, []byte(body))
 		if assert.True(t, ok, name) {
@@ -379,9 +391,9 @@ func TestErrorSaysWhatMetaSaid(t *testing.T) {
 
 func TestErrorIsOneLine(t *testing.T) {
 	e := &graphretry.Error{
-		Code: 2, Message: "first\nsecond\r\nlevel=ERROR msg=forged", Details: "a\tb\x1b[31mc", TraceID: "A\n1",
+		Code: 2, Message: "first\nsecond\r\nlevel=ERROR msg=forged", Details: "a\tb\x1b[31mc\u2028d\u2029e\u202Ef\u2066g\u0085h", TraceID: "A\n1",
 	}
-	assert.NotRegexp(t, `[[:cntrl:]]`, e.Error())
+	assert.NotRegexp(t, `[[:cntrl:]\x{80}-\x{9F}\x{2028}\x{2029}\x{202A}-\x{202E}\x{2066}-\x{2069}]`, e.Error())
 	assert.Equal(t, "first\nsecond\r\nlevel=ERROR msg=forged", e.Message, "the field stays as Meta wrote it")
 }
 

@@ -68,7 +68,7 @@ func TestRetryAfterIsReadInThreeFormsOfDates(t *testing.T) {
 
 func TestRetryAfterThatIsNegativeOrUnreadableIsIgnored(t *testing.T) {
 	for _, value := range []string{
-		"", " ", "-1", "-120", "+120", "1.5", "1e3", "0x10", "1_000", "two minutes", "120s", "120,", "120, 60", "١٢٠", "∞", "NaN",
+		"", " ", "-1", "-120", "+120", "1.5", "1e3", "0x10", "1_000", "two minutes", "120s", "soon, later", ",", "-1, -2", "١٢٠", "∞", "NaN",
 		"Sat, 08 Jan 2100", "2100-01-08T00:00:00Z", "Sat, 08 Jan 2100 00:00:00 +0200", "Sat, 32 Jan 2100 00:00:00 GMT", "120\x00",
 	} {
 		assert.Zero(t, askedFor(t, 2, http.Header{"Retry-After": {value}}), "Retry-After: %q", value)

@@ -865,14 +865,19 @@ func TestTransportThatNobodyMadeSaysSo(t *testing.T) {
 	}
 }
 
-func TestRequestWithoutAURLSaysSo(t *testing.T) {
-	w := &witness{next: script(success)}
-	for _, req := range []*http.Request{nil, {}, {Body: io.NopCloser(strings.NewReader(""))}} {
-		resp, err := newTransport(t, w).RoundTrip(req)
-		assert.Nil(t, resp)
-		assert.ErrorContains(t, err, "graphretry: request has no URL")
+func TestNilRequestSaysSo(t *testing.T) {
+	resp, err := newTransport(t, script(success)).RoundTrip(nil)
+	assert.Nil(t, resp)
+	assert.ErrorContains(t, err, "graphretry: nil request: want one made by http.NewRequestWithContext")
+}
+
+func TestRequestWithoutAURLIsForTheNextRoundTripper(t *testing.T) {
+	for _, req := range []*http.Request{{}, {Body: io.NopCloser(strings.NewReader(""))}} {
+		_, without := http.DefaultTransport.RoundTrip(req)
+		_, err := newTransport(t, http.DefaultTransport).RoundTrip(req)
+		require.Error(t, err)
+		assert.Equal(t, without, err)
 	}
-	assert.Empty(t, w.seen())
 }
 
 // Many at once.

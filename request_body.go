@@ -25,10 +25,11 @@ type requestBody struct {
 // body is recorded for a retry or an attempt timeout may cut it off.
 func (b *requestBody) first(req *http.Request, s *settings) *http.Request {
 	b.present = req.Body != nil && req.Body != http.NoBody
-	if !b.present {
+	b.getBody = req.GetBody
+	if !b.present || b.getBody != nil && s.attemptTimeout == 0 {
 		return req
 	}
-	if b.getBody = req.GetBody; b.getBody == nil {
+	if b.getBody == nil {
 		b.getBody = inMemory(req.Body)
 	}
 	limit := int64(-1) // nothing is recorded

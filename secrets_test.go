@@ -144,7 +144,7 @@ func TestSecretsThatMetaEchoesAreBlankedWhereverWeSpeak(t *testing.T) {
 				}), append(said.options(), graphretry.WithOutageThreshold(1), graphretry.WithMaxElapsedTime(time.Second))...)
 				require.NoError(t, err)
 
-				// It gives up, and the gate is shut.
+				// It gives up, and the host is down.
 				req := message(t, t.Context())
 				carrier.request(req)
 				resp, err := transport.RoundTrip(req)
@@ -157,12 +157,12 @@ func TestSecretsThatMetaEchoesAreBlankedWhereverWeSpeak(t *testing.T) {
 				assert.Equal(t, body, string(after), "the response's bytes are the caller's")
 				assert.Contains(t, string(e.Raw), mustJSON(t, echo), "Raw is as it was received")
 
-				// Another call is told why it was shut.
+				// Another call is told why it is down.
 				_, err = transport.RoundTrip(message(t, t.Context()))
 				require.ErrorIs(t, err, graphretry.ErrOutage)
 				fmt.Fprintln(&said, err)
 
-				// One is canceled in line, one between two attempts.
+				// One is canceled in the queue, one between two attempts.
 				for _, gate := range []int{1, 0} {
 					transport, err := graphretry.NewTransport(roundTripper(func(*http.Request) (*http.Response, error) {
 						return failedResponse(503, body), nil

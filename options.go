@@ -158,9 +158,10 @@ func WithoutRetryOn(codes ...Code) Option {
 // 80008, 130429, 131056, 133015 and 134101. It is off by default, since waiting
 // in a call is seldom the best answer to sending too fast.
 //
-// The wait is the longest of the schedule's, Retry-After, and the
+// The wait is the longest of the schedule's, Retry-After, the
 // estimated_time_to_regain_access in X-Business-Use-Case-Usage (see
-// https://developers.facebook.com/docs/graph-api/overview/rate-limiting). The
+// https://developers.facebook.com/docs/graph-api/overview/rate-limiting), and the
+// reset_time_duration in X-Ad-Account-Usage. The
 // limit on one sender and one recipient, 131056, has a schedule of its own in
 // place of ours, as Meta advises in
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes:
@@ -196,12 +197,21 @@ func WithTransientFlag() Option {
 }
 
 // WithNetworkRetries retries network failures where that cannot send a message
-// twice. It is off by default. A request that provably never left, since the dial
-// failed, is retried whatever its method. Any other network failure, and a 502,
-// 503 or 504 whose body is no Graph error, is retried for GET, HEAD, OPTIONS, PUT
-// and DELETE only, which may be carried out twice (RFC 9110, section 9.2.2).
-// Certificate errors, unsupported schemes and the caller's own cancellation never
-// are.
+// twice. It is off by default.
+//
+// A request that got no connection was never sent, and is retried whatever its
+// method: the dial failed, a proxy answered its CONNECT with 502, 503 or 504, or
+// the TLS handshake broke. Any other failure that is positively one of the
+// network, such as a timeout, a reset or a GOAWAY, is retried for GET, HEAD,
+// OPTIONS, PUT and DELETE only, which may be carried out twice (RFC 9110, section
+// 9.2.2). So is a 502, 503 or 504 whose body is no Graph error.
+//
+// Nothing else is retried: certificate errors, another answer of a proxy such as
+// 403 or 407, the error of a RoundTripper that sends nothing, and the caller's own
+// cancellation.
+//
+// To learn whether a request gets a connection takes a trace
+// ([net/http/httptrace]), and with it some 6 small allocations for each attempt.
 func WithNetworkRetries() Option {
 	return Option{apply: func(s *settings) error {
 		s.networkRetries = true
@@ -210,7 +220,9 @@ func WithNetworkRetries() Option {
 }
 
 // WithHosts sets the hosts whose calls are retried, in place of
-// graph.facebook.com. A call to any other host passes through untouched. Each is
+// graph.facebook.com. A call to any other host passes through untouched, so a test
+// against a server of its own must name that server here, or it will see no
+// retries. Each is
 // a "host", which means every port of it, or a "host:port", without a scheme, a
 // path or a wildcard; case does not matter. At least one is needed. It cannot be
 // set in a context.
@@ -301,7 +313,9 @@ func WithLogger(logger *slog.Logger) Option {
 // call and outside every lock, so it may use the Transport itself; the call
 // waits for it. It must be safe for concurrent use. The context is that of the
 // request. By default there is none; a nil function is refused. It may be given
-// more than once. It cannot be set in a context.
+// more than once. With an observer each attempt has a trace, as with
+// [WithNetworkRetries], so that an event can say whether anything was sent. It
+// cannot be set in a context.
 func WithObserver(observe func(context.Context, Event)) Option {
 	return Option{transportOnly: "WithObserver", apply: func(s *settings) error {
 		if observe == nil {

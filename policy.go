@@ -37,7 +37,7 @@ type Reason int
 
 const (
 	// ReasonNotRetried: neither the code nor the failure of the network is one that
-	// is retried. A request that never left is retried by [WithNetworkRetries]; a
+	// is retried. A request that was never sent is retried by [WithNetworkRetries]; a
 	// bad certificate, for one, never is.
 	ReasonNotRetried Reason = iota + 1
 	// ReasonNever: the code, or a WhatsApp code in the subcode, is of

@@ -62,13 +62,7 @@ func decode(status int, body []byte) (Error, bool) {
 	if !json.Valid(body) {
 		return Error{}, false
 	}
-	var object []byte
-	for key, value := range members(body) {
-		if string(key) == "error" {
-			object = value
-		}
-	}
-	return decodeObject(status, object)
+	return decodeObject(status, member(body, "error"))
 }
 
 // trimmed returns the JSON in a body without what may stand around it: a byte order
@@ -149,6 +143,36 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 			rest = bytes.TrimLeft(rest[keyEnd:], " \t\r\n:")
 			end := valueEnd(rest)
 			if !yield(key, rest[:end]) {
+				return
+			}
+			rest = rest[end:]
+		}
+	}
+}
+
+// member returns the value of a member of a JSON object, nil if it has none. Of
+// several of that name it is the last, as in encoding/json.
+func member(object []byte, name string) (last []byte) {
+	for key, value := range members(object) {
+		if string(key) == name {
+			last = value
+		}
+	}
+	return last
+}
+
+// elements walks the elements of a JSON array, as [members] does an object.
+func elements(array []byte) iter.Seq2[int, []byte] {
+	return func(yield func(i int, value []byte) bool) {
+		rest := bytes.TrimLeft(array, " \t\r\n")
+		if len(rest) == 0 || rest[0] != '[' {
+			return
+		}
+		rest = rest[1:]
+		for i := 0; ; i++ {
+			rest = bytes.TrimLeft(rest, " \t\r\n,")
+			end := valueEnd(rest)
+			if end == 0 || !yield(i, rest[:end]) {
 				return
 			}
 			rest = rest[end:]

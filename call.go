@@ -173,8 +173,7 @@ func (c *call) report(result outage.Result) {
 // decide asks the policy, and whether there is time. It returns the wait before
 // the next attempt, and whether there is to be one.
 func (c *call) decide() (wait time.Duration, retry bool) {
-	code := c.last.graph.Code
-	rule := c.last.rule(c.policy, c.req, c.ended())
+	code, rule := c.last.rule(c.policy, c.req, c.ended())
 	reason := ReasonRetriesExhausted
 	switch {
 	case rule.retries == 0:

@@ -27,8 +27,9 @@ type Error struct {
 	Status int
 	// Code is the field "code". It decides.
 	Code Code
-	// Subcode is the field "error_subcode", 0 if there was none. From 130000
-	// up it is a WhatsApp code, which Meta sets under the code 100.
+	// Subcode is the field "error_subcode", 0 if there was none. From 130000 up
+	// its numbers are those of codes, such as a WhatsApp code that Meta sets under
+	// the code 100. One of a lasting block overrules Code: see [WithRetryOn].
 	Subcode int
 	// Type is the field "type", as in "OAuthException".
 	Type string
@@ -107,7 +108,7 @@ func (e *Error) attributes() []slog.Attr {
 	if e == nil {
 		e = new(Error)
 	} else {
-		title, advice = e.title(), e.mostExact().Advice()
+		title, advice = e.title(), e.specificCode().Advice()
 	}
 	return []slog.Attr{
 		slog.Int("status", e.Status),
@@ -122,36 +123,40 @@ func (e *Error) attributes() []slog.Attr {
 	}
 }
 
-// Class is the class of the WhatsApp code in Subcode where there is one, since
-// it is the more exact of the two, and the class of Code otherwise. A nil Error
-// is of [ClassUnknown].
+// Class returns the class of Subcode if the catalogue has it as a code, since it is
+// the more specific of the two, and else the class of Code. A nil Error is of
+// [ClassUnknown].
 func (e *Error) Class() Class {
 	if e == nil {
 		return ClassUnknown
 	}
-	return e.mostExact().Class()
+	return e.specificCode().Class()
 }
 
-// title is Meta's name for the error.
-func (e *Error) title() string { return e.mostExact().Title() }
+// title returns Meta's name for the error.
+func (e *Error) title() string { return e.specificCode().Title() }
 
-// mostExact is the WhatsApp code in Subcode if the catalogue has it, else Code.
-func (e *Error) mostExact() Code {
-	if e.Subcode >= firstWhatsAppCode && Code(e.Subcode).Title() != "" {
-		return Code(e.Subcode)
+// specificCode returns the code in Subcode if the catalogue has it, else Code.
+func (e *Error) specificCode() Code {
+	if subcode := e.subcode(); subcode.Title() != "" {
+		return subcode
 	}
 	return e.Code
 }
 
-// firstWhatsAppCode is where subcodes begin to be WhatsApp codes. Below it the
-// numbers of subcodes and of codes have nothing to do with each other: subcode
-// 33 is "unsupported request", not a deleted phone number.
-const firstWhatsAppCode = 130000
-
-// either tells whether the code, or the WhatsApp code in the subcode, is such.
-func (e *Error) either(such func(Code) bool) bool {
-	return such(e.Code) || e.Subcode >= firstWhatsAppCode && such(Code(e.Subcode))
+// subcode returns Subcode as a Code if its number is one, from [firstSubcode] up,
+// else Code.
+func (e *Error) subcode() Code {
+	if e.Subcode < firstSubcode {
+		return e.Code
+	}
+	return Code(e.Subcode)
 }
+
+// firstSubcode is where the numbers of subcodes begin to be those of codes, such
+// as WhatsApp's. Below it the two have nothing to do with each other: subcode 33 is
+// "unsupported request", not a deleted phone number.
+const firstSubcode = 130000
 
 // ErrOutage is in the chain of the [WaitError] of a call that was never sent:
 // the API is down, and the call's deadline or its maximum elapsed time ends

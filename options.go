@@ -122,8 +122,12 @@ func WithBackOff(newBackOff func() backoff.BackOff) Option {
 
 // WithRetryOn retries a code, at most maxRetries times in the life of a call, on
 // the schedule. It can also limit, or raise, how often a code is retried that is
-// retried by default. maxRetries must be 1 or more. It is [Error.Code] that counts
-// here, not a code in the subcode.
+// retried by default. maxRetries must be 1 or more.
+//
+// A code from 130000 up also means a subcode, and a subcode that is named goes
+// before its code. One of a lasting block overrules its code even if it is not
+// named: code 4 with subcode 2207051, "action is blocked", is not retried by
+// WithThrottleRetries, and only by WithRetryOn(2207051, n).
 //
 // Codes of [ClassParameter] and [ClassExperiment] are refused: the same request
 // would get the same answer, and Meta enforces against repeated sends to a
@@ -143,7 +147,7 @@ func WithRetryOn(code Code, maxRetries int) Option {
 }
 
 // WithoutRetryOn stops codes from being retried, whether by default or by an
-// option before this one.
+// option before this one. A code from 130000 up also means a subcode.
 func WithoutRetryOn(codes ...Code) Option {
 	codes = slices.Clone(codes)
 	return Option{apply: func(s *settings) error {

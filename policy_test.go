@@ -186,6 +186,10 @@ func TestSubcodeIsAWhatsAppCodeFrom130000Up(t *testing.T) {
 		{"131016 under 100 makes nothing retried", 100, 131016, graphretry.ReasonNever},
 		{"133010 under 100", 100, 133010, graphretry.ReasonNever},
 		{"33 under 100", 100, 33, graphretry.ReasonNever},
+		{"a lasting block under 2", 2, 2207051, graphretry.ReasonNotRetried},
+		{"a person who cannot be reached, under 131000", 131000, 131026, graphretry.ReasonNotRetried},
+		{"a missing permission under 2", 2, 131005, graphretry.ReasonNotRetried},
+		{"0 under 2 is no subcode", 2, 0, graphretry.ReasonTransient},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			decision := policyWith(t).Decide(&graphretry.Error{Code: test.code, Subcode: test.subcode}, 0)
@@ -426,5 +430,33 @@ func TestReasonIsNamedInWords(t *testing.T) {
 		-1:                          "Reason(-1)",
 	} {
 		assert.Equal(t, text, reason.String())
+	}
+}
+
+// A passing code can stand over a lasting block.
+func TestOptionsAndCatalogueLookAtTheSubcodeToo(t *testing.T) {
+	const limit, block, unknown = 4, 2207051, 2494010
+	throttled := graphretry.WithThrottleRetries()
+	for name, test := range map[string]struct {
+		code, subcode graphretry.Code
+		options       []graphretry.Option
+		reason        graphretry.Reason
+	}{
+		"the limit alone":                        {limit, 0, []graphretry.Option{throttled}, graphretry.ReasonThrottle},
+		"a subcode that says nothing":            {limit, unknown, []graphretry.Option{throttled}, graphretry.ReasonThrottle},
+		"the block":                              {limit, block, []graphretry.Option{throttled}, graphretry.ReasonNotRetried},
+		"the block, its code named":              {limit, block, []graphretry.Option{graphretry.WithRetryOn(limit, 3)}, graphretry.ReasonNotRetried},
+		"the block, itself named":                {limit, block, []graphretry.Option{graphretry.WithRetryOn(block, 3)}, graphretry.ReasonRetryOn},
+		"the block, marked is_transient":         {limit, block, []graphretry.Option{graphretry.WithTransientFlag()}, graphretry.ReasonNotRetried},
+		"a subcode that is named":                {1, unknown, []graphretry.Option{graphretry.WithRetryOn(unknown, 3)}, graphretry.ReasonRetryOn},
+		"a subcode that is taken away":           {2, unknown, []graphretry.Option{graphretry.WithoutRetryOn(unknown)}, graphretry.ReasonNotRetried},
+		"a code that is taken away":              {2, 131016, []graphretry.Option{graphretry.WithoutRetryOn(2)}, graphretry.ReasonNotRetried},
+		"its subcode is taken away":              {2, 131016, []graphretry.Option{graphretry.WithoutRetryOn(131016)}, graphretry.ReasonNotRetried},
+		"code 0 is named, and is no subcode":     {2, 0, []graphretry.Option{graphretry.WithRetryOn(0, 3)}, graphretry.ReasonTransient},
+		"a subcode under what is never retried":  {100, unknown, []graphretry.Option{graphretry.WithRetryOn(unknown, 3)}, graphretry.ReasonNever},
+		"a limit on one recipient, as a subcode": {1, 131056, []graphretry.Option{graphretry.WithRetryOn(131056, 3)}, graphretry.ReasonRetryOn},
+	} {
+		e := &graphretry.Error{Code: test.code, Subcode: int(test.subcode), Transient: true}
+		assert.Equal(t, test.reason, policyWith(t, test.options...).Decide(e, 0).Reason, name)
 	}
 }

@@ -20,7 +20,7 @@ func ParseError(status int, body []byte) (*Error, bool) {
 	if !ok {
 		return nil, false
 	}
-	return redacted(nil, e.described()), true
+	return redactorOf().graph(e.described()), true
 }
 
 // ErrorFromResponse reads the Graph error out of an answer whose status is 400
@@ -39,7 +39,8 @@ func ErrorFromResponse(resp *http.Response) (*Error, bool) {
 	if !ok {
 		return nil, false
 	}
-	return redacted(body.sent, redacted(resp.Request, e.described())), true
+	described := e.described()
+	return redactorFor(described, resp.Request, body.sent).graph(described), true
 }
 
 // decodeResponse decodes the peeked bytes of a response's body, and its headers.

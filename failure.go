@@ -41,7 +41,8 @@ func newFailure(resp *http.Response, err error, sent *http.Request, connection *
 // the request that was sent, are blanked in them.
 func (f *failure) describe(req *http.Request) *Error {
 	if f.described == nil {
-		f.described = redacted(f.sent, redacted(req, f.graph.described()))
+		described := f.graph.described()
+		f.described = redactorFor(described, req, f.sent).graph(described)
 	}
 	return f.described
 }

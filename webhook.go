@@ -111,7 +111,7 @@ func (f *failures) add(array []byte, nearest Failure) {
 	for i, object := range elements(array) {
 		if graph, ok := decodeObject(0, object); ok {
 			failure := nearest.at(i)
-			failure.Graph = redacted(nil, graph.described())
+			failure.Graph = redactorOf().graph(graph.described())
 			*f = append(*f, failure)
 		}
 	}

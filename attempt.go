@@ -9,17 +9,14 @@ import (
 	"time"
 )
 
-// attempt has next send req with ctx, in no more than timeout up to its headers
-// and, if it failed, to the end of its body. A timeout of 0 is none.
-func attempt(ctx context.Context, next http.RoundTripper, req *http.Request, timeout time.Duration) (*http.Response, error) {
-	if timeout == 0 {
-		return send(ctx, next, req)
-	}
-	bound := &attemptContext{caller: ctx, timedOut: &attemptTimeoutError{timeout}}
-	bound.context, bound.cancel = context.WithCancelCause(ctx)
+// sendWithin has next send req, in no more than timeout up to its headers and, if
+// it failed, to the end of its body.
+func sendWithin(timeout time.Duration, next http.RoundTripper, req *http.Request) (*http.Response, error) {
+	bound := &attemptContext{caller: req.Context(), timedOut: &attemptTimeoutError{timeout}}
+	bound.context, bound.cancel = context.WithCancelCause(req.Context())
 	bound.timer = time.AfterFunc(timeout, bound.timeOut)
 
-	resp, err := send(bound.context, next, req)
+	resp, err := send(next, req.WithContext(bound.context))
 	switch {
 	case err != nil:
 		err = bound.explain(err)
@@ -42,15 +39,13 @@ func attempt(ctx context.Context, next http.RoundTripper, req *http.Request, tim
 	return resp, err
 }
 
-// send has next send req with ctx, cuts its upload off when ctx ends, and makes
+// send has next send req, cuts its upload off when its context ends, and makes
 // sure that either a response or an error comes back.
-func send(ctx context.Context, next http.RoundTripper, req *http.Request) (*http.Response, error) {
-	if ctx != req.Context() {
-		req = req.WithContext(ctx)
-	}
+func send(next http.RoundTripper, req *http.Request) (*http.Response, error) {
 	var resp *http.Response
 	var err error
 	if body, ok := req.Body.(*upload); ok {
+		ctx := req.Context()
 		stop := context.AfterFunc(ctx, body.cutOff)
 		resp, err = next.RoundTrip(req)
 		if !stop() && err != nil && !errors.Is(err, ctx.Err()) {

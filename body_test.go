@@ -196,7 +196,7 @@ func TestConnectionIsGivenBackBeforeTheWait(t *testing.T) {
 		closed int // in the wait
 	}{
 		"Graph error": {down, 1},
-		// The caller may have to get it whole, should time run out in line.
+		// The caller may have to get it whole, should time run out in the queue.
 		"longer than the peek": {page, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -413,11 +413,11 @@ func TestNothingOfABodyIsReadAhead(t *testing.T) {
 	assert.Equal(t, 10, body.n)
 }
 
-func TestCallInLineReadsNothingOfItsBody(t *testing.T) {
+func TestCallInTheQueueReadsNothingOfItsBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &witness{next: script(down, success)}
 		transport := newTransport(t, w, graphretry.WithOutageThreshold(1), graphretry.WithJitter(0))
-		shutGate(t, transport)
+		bringDown(t, transport)
 		req := newWatchedRequest(t, t.Context(), http.MethodPost, plainReader)
 		var call sync.WaitGroup
 		call.Go(func() {

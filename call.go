@@ -93,7 +93,7 @@ func (c *call) enter() error {
 		}
 	}
 	c.permit = permit
-	c.observeEnd(permit.Ended)
+	c.observeEnd(permit.Ended())
 	return nil
 }
 
@@ -112,15 +112,20 @@ func (c *call) request() (*http.Request, error) {
 func (c *call) send(req *http.Request) (*http.Response, error) {
 	c.discard()
 	c.attempts++
-	ctx := req.Context()
 	if c.policy.networkRetries || len(c.policy.observers) > 0 {
 		c.connection = new(netfail.Connection)
-		ctx = c.connection.Watch(ctx)
+		req = req.WithContext(c.connection.Watch(req.Context()))
 	}
-	resp, err := attempt(ctx, c.next, req, c.policy.attemptTimeout)
+	var resp *http.Response
+	var err error
+	if c.policy.attemptTimeout > 0 {
+		resp, err = sendWithin(c.policy.attemptTimeout, c.next, req)
+	} else {
+		resp, err = send(c.next, req)
+	}
 	if resp != nil {
 		c.sent = resp.Request
-		if req != c.req || ctx != c.req.Context() || c.policy.attemptTimeout > 0 {
+		if req != c.req || c.policy.attemptTimeout > 0 {
 			resp.Request = c.req
 		}
 	}
@@ -141,7 +146,7 @@ func (c *call) succeed(resp *http.Response) *http.Response {
 func (c *call) examine(resp *http.Response, err error) {
 	c.start()
 	if c.attempts == 1 {
-		c.body.keep(c.req)
+		c.body.keep()
 	}
 	c.last = newFailure(resp, err, c.sent, c.connection)
 	c.report(c.last.result(c.ended()))
@@ -160,14 +165,15 @@ func (c *call) report(result outage.Result) {
 	if began {
 		c.observe(Event{Kind: EventOutageBegan})
 	}
-	c.observeEnd(ended)
+	if ended != nil {
+		c.observeEnd(ended)
+	}
 }
 
 // decide asks the policy, and whether there is time. It returns the wait before
 // the next attempt, and whether there is to be one.
 func (c *call) decide() (wait time.Duration, retry bool) {
-	code := c.last.graph.Code
-	rule := c.last.rule(c.policy, c.req, c.ended())
+	code, rule := c.last.rule(c.policy, c.req, c.ended())
 	reason := ReasonRetriesExhausted
 	switch {
 	case rule.retries == 0:

@@ -316,7 +316,7 @@ func (c *chaos) sendAll(ctx context.Context, t *testing.T, transport http.RoundT
 			c.come(c.callers * 3 / 4)
 		}
 		if call.number == len(c.calls)/2 || call.number == len(c.calls)*3/4 {
-			// An API that falls while the line is let go is in the same outage still.
+			// An API that falls while it is recovering is in the same outage still.
 			assert.Eventually(t, func() bool { return c.ended.Load() == c.began.Load() },
 				chaosPatience, time.Millisecond, "the gate has not opened again")
 			c.mu.Lock()

@@ -373,6 +373,12 @@ var catalogue = []catalogueRow{
 	// Seven digits: links, onboarding, template management, migration, signups.
 	{1609005, 1609005, ClassParameter, "Error Posting Link", "Open the posted link from outside your network: Meta could not fetch it."},
 	{1752041, 1752041, ClassParameter, "Duplicate Request", "Do nothing: this client was invited already and is onboarded without another request."},
+	// Instagram, as subcodes: those that say more than their code.
+	{2207042, 2207042, ClassThrottle, "Content publishing limit reached", "Go on tomorrow: the account has published as many posts as it may in 24 hours."},
+	{2207050, 2207050, ClassPolicy, "Instagram account is restricted", "Have the owner sign in to the Instagram app and do what it asks: the account is inactive or restricted."},
+	{2207051, 2207051, ClassPolicy, "Action is blocked", "Stop publishing and have the owner appeal: Instagram takes this activity for spam."},
+	{2207057, 2207057, ClassParameter, "Thumbnail offset is out of bounds", "Choose a thumbnail offset within the video, in milliseconds."},
+
 	{2388001, 2388001, ClassParameter, "Please confirm ownership / disable two-step authentication", "Verify the number with a registration code, and turn its two-step verification off, before migrating."},
 	{2388012, 2388012, ClassParameter, "This phone number already exists in your list of phone numbers", "Skip this migration: the destination account already has the phone number."},
 	{2388019, 2388019, ClassParameter, "Message Template Limit Exceeded", "Delete templates no longer in use: the account has as many as it may (250 unless raised)."},

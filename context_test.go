@@ -199,11 +199,11 @@ func TestBypassedCallDoesNotSeeTheGate(t *testing.T) {
 		api := graphtest.New()
 		transport, events := eventsOf(t, api, graphretry.WithOutageThreshold(1), graphretry.WithMaxElapsedTime(time.Second))
 		api.AnswerNext(1, graphtest.Answer{Code: 2})
-		assert.Equal(t, 503, sentStatus(t, transport, t.Context()), "the gate is shut")
+		assert.Equal(t, 503, sentStatus(t, transport, t.Context()), "the host is down")
 		before := len(events())
 		assert.Equal(t, 200, sentStatus(t, transport, graphretry.ContextBypass(t.Context())))
 		assert.Len(t, events(), before)
 		_, err := transport.RoundTrip(message(t, t.Context()))
-		assert.ErrorIs(t, err, graphretry.ErrOutage, "the gate is shut still")
+		assert.ErrorIs(t, err, graphretry.ErrOutage, "the host is down still")
 	})
 }

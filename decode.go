@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"iter"
+	"math"
 	"net/http"
 	"strconv"
 )
@@ -19,7 +20,7 @@ func ParseError(status int, body []byte) (*Error, bool) {
 	if !ok {
 		return nil, false
 	}
-	return redacted(nil, e.described()), true
+	return redactorOf().graph(e.described()), true
 }
 
 // ErrorFromResponse reads the Graph error out of an answer whose status is 400
@@ -38,7 +39,8 @@ func ErrorFromResponse(resp *http.Response) (*Error, bool) {
 	if !ok {
 		return nil, false
 	}
-	return redacted(body.sent, redacted(resp.Request, e.described())), true
+	described := e.described()
+	return redactorFor(described, resp.Request, body.sent).graph(described), true
 }
 
 // decodeResponse decodes the peeked bytes of a response's body, and its headers.
@@ -47,7 +49,7 @@ func decodeResponse(resp *http.Response, body *peekedBody) (Error, bool) {
 	if ok {
 		e.RetryAfter = retryAfter(resp.Header)
 		if e.Code.Class() == ClassThrottle {
-			e.RetryAfter = max(e.RetryAfter, regainAccess(resp.Header))
+			e.RetryAfter = max(e.RetryAfter, usageWait(resp.Header))
 		}
 	}
 	return e, ok
@@ -57,16 +59,17 @@ func decodeResponse(resp *http.Response, body *peekedBody) (Error, bool) {
 // again to read and most calls never ask for them, so they are left in Raw,
 // which still is a part of body, for [Error.described].
 func decode(status int, body []byte) (Error, bool) {
+	body = trimmed(body)
 	if !json.Valid(body) {
 		return Error{}, false
 	}
-	var object []byte
-	for key, value := range members(body) {
-		if string(key) == "error" {
-			object = value
-		}
-	}
-	return decodeObject(status, object)
+	return decodeObject(status, member(body, "error"))
+}
+
+// trimmed returns the JSON in a body without what may stand around it: a byte order
+// mark before, and blanks or NUL after.
+func trimmed(body []byte) []byte {
+	return bytes.TrimRight(bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")), " \t\r\n\v\f\x00")
 }
 
 // decodeObject is [decode] for the error object itself, which must be valid JSON.
@@ -95,6 +98,7 @@ func (e Error) described() *Error {
 		Type    string `json:"type"`
 		Message string `json:"message"`
 		Title   string `json:"title"`
+		Details string `json:"details"`
 		Data    struct {
 			Details string `json:"details"`
 		} `json:"error_data"`
@@ -113,7 +117,7 @@ func (e Error) described() *Error {
 	}
 	e.Type, e.TraceID = texts.Type, texts.TraceID
 	e.Message = cmp.Or(texts.Message, texts.Title)
-	e.Details = texts.Data.Details
+	e.Details = cmp.Or(texts.Data.Details, texts.Details)
 	e.UserTitle, e.UserMessage = texts.UserTitle, texts.UserMessage
 	return &e
 }
@@ -140,6 +144,36 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 			rest = bytes.TrimLeft(rest[keyEnd:], " \t\r\n:")
 			end := valueEnd(rest)
 			if !yield(key, rest[:end]) {
+				return
+			}
+			rest = rest[end:]
+		}
+	}
+}
+
+// member returns the value of a member of a JSON object, nil if it has none. Of
+// several of that name it is the last, as in encoding/json.
+func member(object []byte, name string) (last []byte) {
+	for key, value := range members(object) {
+		if string(key) == name {
+			last = value
+		}
+	}
+	return last
+}
+
+// elements walks the elements of a JSON array, as [members] does an object.
+func elements(array []byte) iter.Seq2[int, []byte] {
+	return func(yield func(i int, value []byte) bool) {
+		rest := bytes.TrimLeft(array, " \t\r\n")
+		if len(rest) == 0 || rest[0] != '[' {
+			return
+		}
+		rest = rest[1:]
+		for i := 0; ; i++ {
+			rest = bytes.TrimLeft(rest, " \t\r\n,")
+			end := valueEnd(rest)
+			if end == 0 || !yield(i, rest[:end]) {
 				return
 			}
 			rest = rest[end:]
@@ -176,17 +210,27 @@ func valueEnd(text []byte) int {
 	return len(text)
 }
 
-// integer reads a JSON number or a string that holds one.
+// integer reads a JSON number that is an integer, however it is written, or a
+// string of its digits.
 func integer(value []byte) (int, bool) {
-	digits := bytes.Trim(value, `"`)
-	if bytes.IndexByte(digits, '\\') >= 0 {
-		digits = []byte(text(value))
+	if n, err := strconv.Atoi(unquoted(value)); err == nil {
+		return n, true
 	}
-	n, err := strconv.Atoi(string(digits))
-	if err != nil {
+	// Beyond that a float64 does not hold every integer.
+	const largest = min(1<<53, math.MaxInt)
+	n, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || n != math.Trunc(n) || math.Abs(n) > largest {
 		return 0, false
 	}
-	return n, true
+	return int(n), true
+}
+
+// unquoted returns the text of a JSON string, and any other value as it stands.
+func unquoted(value []byte) string {
+	if bytes.HasPrefix(value, []byte(`"`)) {
+		return text(value)
+	}
+	return string(value)
 }
 
 // text reads a JSON string; any other value has no text.

@@ -27,15 +27,17 @@ type Error struct {
 	Status int
 	// Code is the field "code". It decides.
 	Code Code
-	// Subcode is the field "error_subcode", 0 if there was none. From 130000
-	// up it is a WhatsApp code, which Meta sets under the code 100.
+	// Subcode is the field "error_subcode", 0 if there was none. From 130000 up
+	// its numbers are those of codes, such as a WhatsApp code that Meta sets under
+	// the code 100. One of a lasting block overrules Code: see [WithRetryOn].
 	Subcode int
 	// Type is the field "type", as in "OAuthException".
 	Type string
 	// Message is the field "message"; for a webhook without one, its "title".
 	Message string
 	// Details is the text in the field "error_data": its "details" where it is
-	// an object, else the string as it came.
+	// an object, else the string as it came. Without it, it is the field
+	// "details" beside the code.
 	Details string
 	// UserTitle and UserMessage are the fields "error_user_title" and
 	// "error_user_msg", which Meta writes for the person using the app.
@@ -45,9 +47,10 @@ type Error struct {
 	// TraceID is the field "fbtrace_id". Meta's support asks for it.
 	TraceID string
 	// RetryAfter is the wait that the answer's headers asked for, 0 if they
-	// asked for none: Retry-After (RFC 9110, section 10.2.3) and, for a code of
-	// [ClassThrottle], the longest estimated_time_to_regain_access in
-	// X-Business-Use-Case-Usage.
+	// asked for none: the longest Retry-After (RFC 9110, section 10.2.3), where a
+	// date counts from the answer's own Date; and, for a code of [ClassThrottle],
+	// the longest estimated_time_to_regain_access in X-Business-Use-Case-Usage and
+	// the reset_time_duration in X-Ad-Account-Usage.
 	RetryAfter time.Duration
 	// Raw is the error object as it was received, for a support ticket. It is
 	// the one field that may hold a token, where Meta's message echoes one.
@@ -78,8 +81,9 @@ func (e *Error) Error() string {
 		text.WriteString(" [fbtrace_id " + e.TraceID + "]")
 	}
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' ' // a line break of Meta's must not begin a line in a log
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
+			// A text of Meta's must not begin a line in a log, nor turn one around.
+			return ' '
 		}
 		return r
 	}, text.String())
@@ -104,7 +108,7 @@ func (e *Error) attributes() []slog.Attr {
 	if e == nil {
 		e = new(Error)
 	} else {
-		title, advice = e.title(), e.mostExact().Advice()
+		title, advice = e.title(), e.specificCode().Advice()
 	}
 	return []slog.Attr{
 		slog.Int("status", e.Status),
@@ -119,40 +123,44 @@ func (e *Error) attributes() []slog.Attr {
 	}
 }
 
-// Class is the class of the WhatsApp code in Subcode where there is one, since
-// it is the more exact of the two, and the class of Code otherwise. A nil Error
-// is of [ClassUnknown].
+// Class returns the class of Subcode if the catalogue has it as a code, since it is
+// the more specific of the two, and else the class of Code. A nil Error is of
+// [ClassUnknown].
 func (e *Error) Class() Class {
 	if e == nil {
 		return ClassUnknown
 	}
-	return e.mostExact().Class()
+	return e.specificCode().Class()
 }
 
-// title is Meta's name for the error.
-func (e *Error) title() string { return e.mostExact().Title() }
+// title returns Meta's name for the error.
+func (e *Error) title() string { return e.specificCode().Title() }
 
-// mostExact is the WhatsApp code in Subcode if the catalogue has it, else Code.
-func (e *Error) mostExact() Code {
-	if e.Subcode >= firstWhatsAppCode && Code(e.Subcode).Title() != "" {
-		return Code(e.Subcode)
+// specificCode returns the code in Subcode if the catalogue has it, else Code.
+func (e *Error) specificCode() Code {
+	if subcode := e.subcode(); subcode.Title() != "" {
+		return subcode
 	}
 	return e.Code
 }
 
-// firstWhatsAppCode is where subcodes begin to be WhatsApp codes. Below it the
-// numbers of subcodes and of codes have nothing to do with each other: subcode
-// 33 is "unsupported request", not a deleted phone number.
-const firstWhatsAppCode = 130000
-
-// either tells whether the code, or the WhatsApp code in the subcode, is such.
-func (e *Error) either(such func(Code) bool) bool {
-	return such(e.Code) || e.Subcode >= firstWhatsAppCode && such(Code(e.Subcode))
+// subcode returns Subcode as a Code if its number is one, from [firstSubcode] up,
+// else Code.
+func (e *Error) subcode() Code {
+	if e.Subcode < firstSubcode {
+		return e.Code
+	}
+	return Code(e.Subcode)
 }
 
+// firstSubcode is where the numbers of subcodes begin to be those of codes, such
+// as WhatsApp's. Below it the two have nothing to do with each other: subcode 33 is
+// "unsupported request", not a deleted phone number.
+const firstSubcode = 130000
+
 // ErrOutage is in the chain of the [WaitError] of a call that was never sent:
-// the API is down, and the call's deadline or its maximum elapsed time ends
-// before the next probe, or ended in the queue.
+// the API is down or overloaded, and the call's deadline or its maximum elapsed
+// time ends before the next probe, or ended in the queue or too soon after it.
 var ErrOutage = errors.New("graphretry: the API is down and the call cannot wait until it is back")
 
 // WaitError is the error of a call that ended while it waited: for its next

@@ -41,7 +41,8 @@ func newFailure(resp *http.Response, err error, sent *http.Request, connection *
 // the request that was sent, are blanked in them.
 func (f *failure) describe(req *http.Request) *Error {
 	if f.described == nil {
-		f.described = redacted(f.sent, redacted(req, f.graph.described()))
+		described := f.graph.described()
+		f.described = redactorFor(described, req, f.sent).graph(described)
 	}
 	return f.described
 }
@@ -63,27 +64,33 @@ func (f *failure) result(ended error) outage.Result {
 	}
 }
 
-// rule returns what holds for the failure of req. ended is how the caller has
-// ended the call, nil if it has not.
-func (f *failure) rule(p *Policy, req *http.Request, ended error) rule {
-	switch {
-	case f.isGraph:
+// rule returns what holds for the failure of req, and the code that decides, 0 for
+// none. ended is how the caller has ended the call, nil if it has not.
+func (f *failure) rule(p *Policy, req *http.Request, ended error) (Code, rule) {
+	if f.isGraph {
 		return p.rule(&f.graph)
+	}
+	return 0, f.networkRule(p, req, ended)
+}
+
+// networkRule returns what holds for a failure that is no Graph error.
+func (f *failure) networkRule(p *Policy, req *http.Request, ended error) rule {
+	switch {
 	case f.resp != nil && f.resp.StatusCode < http.StatusInternalServerError:
 		return rule{0, ReasonNoGraphError}
 	case f.resp != nil:
-		return p.networkRule(idempotent(req.Method) && gatewayFailed(f.resp.StatusCode), ReasonAmbiguous)
+		return p.retryIf(idempotent(req.Method) && gatewayFailed(f.resp.StatusCode), ReasonAmbiguous)
 	case ended != nil:
 		return rule{0, ReasonCanceled}
 	}
 	temporary := netfail.Temporary(f.err)
 	switch {
 	case f.connection.Refused():
-		return p.networkRule(temporary || netfail.ProxyUnavailable(f.err), ReasonNotRetried)
+		return p.retryIf(temporary || netfail.ProxyUnavailable(f.err), ReasonNotRetried)
 	case netfail.NeverSent(f.err):
-		return p.networkRule(temporary, ReasonNotRetried)
+		return p.retryIf(temporary, ReasonNotRetried)
 	case temporary:
-		return p.networkRule(idempotent(req.Method), ReasonAmbiguous)
+		return p.retryIf(idempotent(req.Method), ReasonAmbiguous)
 	case f.connection.Got():
 		return rule{0, ReasonAmbiguous}
 	default:
@@ -91,9 +98,9 @@ func (f *failure) rule(p *Policy, req *http.Request, ended error) rule {
 	}
 }
 
-// networkRule returns the rule of a failure that [WithNetworkRetries] retries if
-// it is safe to, and otherwise is not retried for a reason.
-func (p *Policy) networkRule(safe bool, reason Reason) rule {
+// retryIf returns the rule of a failure that [WithNetworkRetries] retries if that
+// is safe, and that otherwise is not retried for a reason.
+func (p *Policy) retryIf(safe bool, reason Reason) rule {
 	if safe && p.networkRetries {
 		return rule{unlimited, ReasonNetwork}
 	}

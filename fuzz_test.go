@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -246,4 +250,92 @@ func FuzzErrorBodyIsUntouched(f *testing.F) {
 		assert.Equal(t, e, again)
 		untouched(resp, "after RoundTrip with a timeout")
 	})
+}
+
+// A secret that a request brings along comes back in Meta's texts, or in the error
+// of a RoundTripper below, as it was or escaped. None of it is put into words.
+func FuzzNoSecretComesOut(f *testing.F) {
+	for place := range uint8(secretPlaces) {
+		for _, secret := range []string{"", "s3cr3t", "a b", `"\`, "a&b=c", "ü/?#%25", "a;b,c"} {
+			f.Add(place, secret, uint16(2))
+			f.Add(place, secret, uint16(190))
+		}
+	}
+	f.Fuzz(func(t *testing.T, place uint8, secret string, code uint16) {
+		const head, tail = "zq9x", "x9qz"
+		if !utf8.ValidString(secret) || strings.ContainsFunc(secret, unicode.IsControl) {
+			t.Skip("is no text that comes back as it was")
+		}
+		req, err := http.NewRequest(http.MethodPost, messagesURL, strings.NewReader("{}"))
+		require.NoError(t, err)
+		planted := plantSecret(req, place%secretPlaces, head+secret+tail)
+		if planted == nil {
+			t.Skip("cannot stand there")
+		}
+
+		var said outlets
+		echo := strings.Join(planted, " and ")
+		body := mustJSON(t, map[string]any{"error": map[string]any{
+			"message": echo, "type": echo, "error_user_title": echo, "error_user_msg": echo, "fbtrace_id": echo,
+			"error_data": map[string]string{"details": echo}, "code": code,
+		}})
+		for _, answer := range []func() (*http.Response, error){
+			func() (*http.Response, error) { return failedResponse(400, body), nil },
+			func() (*http.Response, error) { return nil, errors.New("cannot send " + echo) },
+		} {
+			next := roundTripper(func(*http.Request) (*http.Response, error) { return answer() })
+			transport, err := graphretry.NewTransport(next, append(said.options(), graphretry.WithInitialInterval(time.Hour), graphretry.WithMaxInterval(time.Hour))...)
+			require.NoError(t, err)
+			if resp, err := transport.RoundTrip(req); err == nil {
+				graph, _ := graphretry.ErrorFromResponse(resp)
+				said.graph(graph)
+				fmt.Fprintln(&said, &graphretry.WaitError{Err: graphretry.ErrOutage, Graph: graph})
+			}
+		}
+		assert.NotContains(t, said.String(), head)
+		assert.NotContains(t, said.String(), tail)
+	})
+}
+
+const secretPlaces = 10
+
+// plantSecret puts a secret somewhere into a request, and returns how it can come
+// back; nil if it cannot stand there.
+func plantSecret(req *http.Request, place uint8, secret string) []string {
+	asItIs := []string{secret, url.QueryEscape(secret), url.PathEscape(secret)}
+	word := strings.Trim(secret, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+	switch place {
+	case 0:
+		req.URL.RawQuery = "a=b&access_token=" + url.QueryEscape(secret)
+	case 1:
+		req.URL.RawQuery = "redirect=" + url.QueryEscape("https://example.com/?x=y&appsecret_proof="+url.QueryEscape(secret))
+		return []string{url.QueryEscape(secret), "appsecret_proof=" + url.QueryEscape(secret)}
+	case 2:
+		req.Header.Set("Authorization", "Bearer "+secret)
+		return []string{secret}
+	case 3:
+		req.Header.Set("D360-Api-Key", secret)
+	case 4:
+		if strings.ContainsAny(secret, `;,"`) || strings.Trim(secret, " ") != secret {
+			return nil
+		}
+		req.Header.Set("Cookie", "a=b; session="+secret+"; c=d")
+	case 5:
+		req.URL.User = url.UserPassword("user", secret)
+	case 6:
+		if !word {
+			return nil
+		}
+		req.URL.Path += "&appsecret_proof=" + secret
+	case 7:
+		if !word {
+			return nil
+		}
+		return []string{"EAAG" + secret + "0123456789ab", "%3DIGQVJ" + secret + "0123456789", "_THAA" + secret + "0123456789", "1234567|" + secret}
+	case 8:
+		return []string{"access_token=" + url.QueryEscape(secret), "access_token%3D" + url.QueryEscape(secret), "/me&app_secret=" + url.QueryEscape(secret)}
+	case 9:
+		return []string{`{"access_token":` + strconv.Quote(secret) + `}`}
+	}
+	return asItIs
 }

@@ -22,7 +22,7 @@ func TestHostsTellOfAnOutageFromItsBeginningToItsEnd(t *testing.T) {
 		api.SetLatency(50 * time.Millisecond)
 		api.DownAfter(0, time.Second, gateDown)
 		began := time.Now()
-		transport := shutTransport(t, api)
+		transport := transportToAHostThatIsDown(t, api)
 		fell := time.Now()
 		host := func() graphretry.HostStatus {
 			hosts := transport.Hosts()

@@ -101,10 +101,11 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 		if !logger.Enabled(ctx, level) {
 			return
 		}
+		secrets := redactorOf(event.Request)
 		attributes := []slog.Attr{
 			slog.String("method", cmp.Or(event.Request.Method, http.MethodGet)),
 			slog.String("host", event.Request.URL.Host),
-			slog.String("path", redact(event.Request, event.Request.URL.Path)),
+			slog.String("path", secrets.text(event.Request.URL.Path)),
 			slog.Int("attempt", event.Attempt),
 		}
 		switch event.Kind {
@@ -115,7 +116,7 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 		}
 		attributes = append(attributes, event.Graph.attributes()...)
 		if event.Err != nil {
-			attributes = append(attributes, slog.String("error", redactError(event.Request, event.Err)))
+			attributes = append(attributes, slog.String("error", secrets.err(event.Err)))
 		}
 		logger.LogAttrs(ctx, level, "graphretry: "+event.Kind.String(), attributes...)
 	}

@@ -5,27 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-)
-
-// The defaults. The interval, the multiplier and the two maxima are the words
-// of cenkalti/backoff; the values are this package's.
-const (
-	defaultHost            = "graph.facebook.com"
-	defaultInitialInterval = 5 * time.Second
-	defaultMultiplier      = 2
-	defaultMaxInterval     = 3 * time.Minute
-	defaultMaxElapsedTime  = 15 * time.Minute
-	defaultJitter          = 0.2
-	defaultMaxBufferedBody = 1 << 20
-	defaultOutageThreshold = 20
-	unlimited              = math.MaxInt
-	unset                  = -1
 )
 
 // Option changes one setting of a [Transport], a [Policy] or, through
@@ -37,66 +21,6 @@ type Option struct {
 	// transportOnly names the option if a context must not set it.
 	transportOnly string
 	apply         func(*settings) error
-}
-
-// settings is what the options set. It is not changed once it is in use.
-type settings struct {
-	initialInterval time.Duration
-	multiplier      float64
-	maxInterval     time.Duration
-	maxElapsedTime  time.Duration // 0: no limit
-	maxRetries      int
-	jitter          float64 // unset: the default, or none for a schedule of the caller's
-	newBackOff      func() backoff.BackOff
-
-	rules          map[Code]rule
-	transientFlag  bool
-	networkRetries bool
-
-	maxBufferedBody int64
-	attemptTimeout  time.Duration // 0: none
-
-	hosts           []host
-	outageThreshold int
-	observers       []func(context.Context, Event)
-}
-
-func defaultSettings() settings {
-	return settings{
-		initialInterval: defaultInitialInterval,
-		multiplier:      defaultMultiplier,
-		maxInterval:     defaultMaxInterval,
-		maxElapsedTime:  defaultMaxElapsedTime,
-		maxRetries:      unlimited,
-		jitter:          unset,
-		rules: map[Code]rule{
-			CodeAPIService:         {unlimited, ReasonTransient},
-			CodeServiceUnavailable: {unlimited, ReasonTransient},
-			CodeSomethingWentWrong: {1, ReasonRetryOnce},
-		},
-		maxBufferedBody: defaultMaxBufferedBody,
-		hosts:           []host{{name: defaultHost}},
-		outageThreshold: defaultOutageThreshold,
-	}
-}
-
-// with returns a copy of s with the options applied. Invalid options are reported
-// together in one error.
-func (s settings) with(opts []Option) (settings, error) {
-	s.rules = maps.Clone(s.rules)
-	s.observers = slices.Clip(s.observers)
-	var errs []error
-	for _, opt := range opts {
-		if opt.apply != nil {
-			errs = append(errs, opt.apply(&s))
-		}
-	}
-	if s.initialInterval > s.maxInterval {
-		errs = append(errs, fmt.Errorf("graphretry: %s is above %s: want an initial interval of at most the maximum",
-			intervalOption("WithInitialInterval", s.initialInterval, defaultInitialInterval),
-			intervalOption("WithMaxInterval", s.maxInterval, defaultMaxInterval)))
-	}
-	return s, errors.Join(errs...)
 }
 
 // WithInitialInterval sets the first wait of the schedule. The default is 5 s.
@@ -198,8 +122,12 @@ func WithBackOff(newBackOff func() backoff.BackOff) Option {
 
 // WithRetryOn retries a code, at most maxRetries times in the life of a call, on
 // the schedule. It can also limit, or raise, how often a code is retried that is
-// retried by default. maxRetries must be 1 or more. It is [Error.Code] that counts
-// here, not a code in the subcode.
+// retried by default. maxRetries must be 1 or more.
+//
+// A code from 130000 up also means a subcode, and a subcode that is named goes
+// before its code. One of a lasting block overrules its code even if it is not
+// named: code 4 with subcode 2207051, "action is blocked", is not retried by
+// WithThrottleRetries, and only by WithRetryOn(2207051, n).
 //
 // Codes of [ClassParameter] and [ClassExperiment] are refused: the same request
 // would get the same answer, and Meta enforces against repeated sends to a
@@ -219,7 +147,7 @@ func WithRetryOn(code Code, maxRetries int) Option {
 }
 
 // WithoutRetryOn stops codes from being retried, whether by default or by an
-// option before this one.
+// option before this one. A code from 130000 up also means a subcode.
 func WithoutRetryOn(codes ...Code) Option {
 	codes = slices.Clone(codes)
 	return Option{apply: func(s *settings) error {
@@ -234,9 +162,10 @@ func WithoutRetryOn(codes ...Code) Option {
 // 80008, 130429, 131056, 133015 and 134101. It is off by default, since waiting
 // in a call is seldom the best answer to sending too fast.
 //
-// The wait is the longest of the schedule's, Retry-After, and the
+// The wait is the longest of the schedule's, Retry-After, the
 // estimated_time_to_regain_access in X-Business-Use-Case-Usage (see
-// https://developers.facebook.com/docs/graph-api/overview/rate-limiting). The
+// https://developers.facebook.com/docs/graph-api/overview/rate-limiting), and the
+// reset_time_duration in X-Ad-Account-Usage. The
 // limit on one sender and one recipient, 131056, has a schedule of its own in
 // place of ours, as Meta advises in
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes:
@@ -272,12 +201,21 @@ func WithTransientFlag() Option {
 }
 
 // WithNetworkRetries retries network failures where that cannot send a message
-// twice. It is off by default. A request that provably never left, since the dial
-// failed, is retried whatever its method. Any other network failure, and a 502,
-// 503 or 504 whose body is no Graph error, is retried for GET, HEAD, OPTIONS, PUT
-// and DELETE only, which may be carried out twice (RFC 9110, section 9.2.2).
-// Certificate errors, unsupported schemes and the caller's own cancellation never
-// are.
+// twice. It is off by default.
+//
+// A request that got no connection was never sent, and is retried whatever its
+// method: the dial failed, a proxy answered its CONNECT with 502, 503 or 504, or
+// the TLS handshake broke. Any other failure that is positively one of the
+// network, such as a timeout, a reset or a GOAWAY, is retried for GET, HEAD,
+// OPTIONS, PUT and DELETE only, which may be carried out twice (RFC 9110, section
+// 9.2.2). So is a 502, 503 or 504 whose body is no Graph error.
+//
+// Nothing else is retried: certificate errors, another answer of a proxy such as
+// 403 or 407, the error of a RoundTripper that sends nothing, and the caller's own
+// cancellation.
+//
+// To learn whether a request gets a connection takes a trace
+// ([net/http/httptrace]), and with it some 6 small allocations for each attempt.
 func WithNetworkRetries() Option {
 	return Option{apply: func(s *settings) error {
 		s.networkRetries = true
@@ -286,7 +224,9 @@ func WithNetworkRetries() Option {
 }
 
 // WithHosts sets the hosts whose calls are retried, in place of
-// graph.facebook.com. A call to any other host passes through untouched. Each is
+// graph.facebook.com. A call to any other host passes through untouched, so a test
+// against a server of its own must name that server here, or it will see no
+// retries. Each is
 // a "host", which means every port of it, or a "host:port", without a scheme, a
 // path or a wildcard; case does not matter. At least one is needed. It cannot be
 // set in a context.
@@ -341,10 +281,11 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 }
 
 // WithOutageThreshold sets how many answers in a row with the codes 2 or 131016
-// shut the outage gate of a host. The default is 20; 0 means no gate; a negative
-// number is refused. For an API that fails in part it takes more: three times the
-// longest run of late, which counts half as much every 30 s. See the package's
-// documentation for what the gate does. It cannot be set in a context.
+// bring a host down. The default is 20; 0 means no outage gate; a negative number
+// is refused. If they take as long as the initial interval, a quarter of them is
+// enough. For an API that fails in part it takes more: three times the longest run
+// of late, which counts half as much every 30 s. See the package's documentation
+// for what the gate does. It cannot be set in a context.
 func WithOutageThreshold(answers int) Option {
 	return Option{transportOnly: "WithOutageThreshold", apply: func(s *settings) error {
 		s.outageThreshold = answers
@@ -377,7 +318,9 @@ func WithLogger(logger *slog.Logger) Option {
 // call and outside every lock, so it may use the Transport itself; the call
 // waits for it. It must be safe for concurrent use. The context is that of the
 // request. By default there is none; a nil function is refused. It may be given
-// more than once. It cannot be set in a context.
+// more than once. With an observer each attempt has a trace, as with
+// [WithNetworkRetries], so that an event can say whether anything was sent. It
+// cannot be set in a context.
 func WithObserver(observe func(context.Context, Event)) Option {
 	return Option{transportOnly: "WithObserver", apply: func(s *settings) error {
 		if observe == nil {
@@ -388,28 +331,10 @@ func WithObserver(observe func(context.Context, Event)) Option {
 	}}
 }
 
-// jitterOr is the jitter that was set, or else the fallback.
-func (s *settings) jitterOr(fallback float64) float64 {
-	if s.jitter == unset {
-		return fallback
-	}
-	return s.jitter
-}
-
 // positive refuses a duration that is not above zero.
 func positive(option string, d time.Duration) error {
 	if d <= 0 {
 		return fmt.Errorf("graphretry: %s(%v): want more than 0", option, d)
 	}
 	return nil
-}
-
-// intervalOption names an option and its value, and says if that is the default:
-// who never gave the option would look for it in vain.
-func intervalOption(option string, interval, byDefault time.Duration) string {
-	text := fmt.Sprintf("%s(%v)", option, interval)
-	if interval == byDefault {
-		text += " (the default)"
-	}
-	return text
 }

@@ -37,7 +37,7 @@ type Reason int
 
 const (
 	// ReasonNotRetried: neither the code nor the failure of the network is one that
-	// is retried. A request that never left is retried by [WithNetworkRetries]; a
+	// is retried. A request that was never sent is retried by [WithNetworkRetries]; a
 	// bad certificate, for one, never is.
 	ReasonNotRetried Reason = iota + 1
 	// ReasonNever: the code, or a WhatsApp code in the subcode, is of
@@ -105,7 +105,7 @@ type rule struct {
 	reason  Reason
 }
 
-// neverRetried says why no option can have a code retried, "" if one can.
+// neverRetried returns why no option can have a code retried, "" if one can.
 func neverRetried(code Code) string {
 	switch code.Class() {
 	case ClassParameter:
@@ -116,21 +116,36 @@ func neverRetried(code Code) string {
 	return ""
 }
 
-// rule finds what holds for e.
-func (s *settings) rule(e *Error) rule {
-	if e.either(func(code Code) bool { return neverRetried(code) != "" }) {
-		return rule{0, ReasonNever}
+// rule returns what holds for e, and for which of its codes: its subcode, where an
+// option names that or it is a lasting block, and else its code.
+func (s *settings) rule(e *Error) (Code, rule) {
+	code, subcode := e.Code, e.subcode()
+	if neverRetried(code) != "" || neverRetried(subcode) != "" {
+		return code, rule{0, ReasonNever}
 	}
-	if rule, ok := s.rules[e.Code]; ok {
-		return rule
+	if rule, ok := s.rules[subcode]; ok && rule.byOption() {
+		return subcode, rule
 	}
-	if s.transientFlag && e.Transient && !e.either(punished) {
-		return rule{unlimited, ReasonTransientFlag}
+	if lasting(subcode) {
+		code = subcode
 	}
-	return rule{0, ReasonNotRetried}
+	if rule, ok := s.rules[code]; ok {
+		return code, rule
+	}
+	if s.transientFlag && e.Transient && !punished(e.Code) && !punished(subcode) {
+		return code, rule{unlimited, ReasonTransientFlag}
+	}
+	return code, rule{0, ReasonNotRetried}
 }
 
-// punished tells whether trying again does harm: Meta counts it against the
+// byOption reports whether the rule is that of [WithRetryOn] or [WithoutRetryOn].
+func (r rule) byOption() bool { return r.retries == 0 || r.reason == ReasonRetryOn }
+
+// lasting reports whether a code is that of a block which time alone does not
+// lift. As a subcode it overrules a code that may pass.
+func lasting(code Code) bool { return code.Class() == ClassPermission || punished(code) }
+
+// punished reports whether trying again does harm: Meta counts it against the
 // sender, or the person does not want the message.
 func punished(code Code) bool {
 	class := code.Class()
@@ -155,7 +170,7 @@ func (p *Policy) Decide(e *Error, retries int) Decision {
 		return Decision{Reason: ReasonNotRetried}
 	}
 	retries = max(0, retries)
-	rule := p.rule(e)
+	code, rule := p.rule(e)
 	if rule.retries == 0 {
 		return Decision{Reason: rule.reason}
 	}
@@ -164,7 +179,7 @@ func (p *Policy) Decide(e *Error, retries int) Decision {
 	}
 	schedule := newSchedule(&p.settings)
 	schedule.skip(retries)
-	wait, ok := schedule.next(e.Code, retries, e.RetryAfter)
+	wait, ok := schedule.next(code, retries, e.RetryAfter)
 	if !ok {
 		return Decision{Reason: ReasonRetriesExhausted}
 	}

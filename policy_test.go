@@ -186,6 +186,10 @@ func TestSubcodeIsAWhatsAppCodeFrom130000Up(t *testing.T) {
 		{"131016 under 100 makes nothing retried", 100, 131016, graphretry.ReasonNever},
 		{"133010 under 100", 100, 133010, graphretry.ReasonNever},
 		{"33 under 100", 100, 33, graphretry.ReasonNever},
+		{"a lasting block under 2", 2, 2207051, graphretry.ReasonNotRetried},
+		{"a person who cannot be reached, under 131000", 131000, 131026, graphretry.ReasonNotRetried},
+		{"a missing permission under 2", 2, 131005, graphretry.ReasonNotRetried},
+		{"0 under 2 is no subcode", 2, 0, graphretry.ReasonTransient},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			decision := policyWith(t).Decide(&graphretry.Error{Code: test.code, Subcode: test.subcode}, 0)
@@ -214,114 +218,6 @@ func TestDecideCountsRetriesWhateverTheirCode(t *testing.T) {
 		if !test.retry {
 			assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted}, decision)
 		}
-	}
-}
-
-func TestScheduleGrowsFromTheInitialToTheMaximumInterval(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		opts  []graphretry.Option
-		waits []time.Duration // in seconds
-	}{
-		{"the default", nil, []time.Duration{5, 10, 20, 40, 80, 160, 180, 180, 180}},
-		{"initial interval", []graphretry.Option{graphretry.WithInitialInterval(time.Second)}, []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 180, 180}},
-		{"initial interval at the maximum", []graphretry.Option{graphretry.WithInitialInterval(3 * time.Minute)}, []time.Duration{180, 180, 180}},
-		{"multiplier", []graphretry.Option{graphretry.WithMultiplier(3)}, []time.Duration{5, 15, 45, 135, 180, 180}},
-		{"multiplier of 1", []graphretry.Option{graphretry.WithMultiplier(1)}, []time.Duration{5, 5, 5, 5}},
-		{"multiplier beyond all bounds", []graphretry.Option{graphretry.WithMultiplier(math.MaxFloat64)}, []time.Duration{5, 180, 180}},
-		{"max interval", []graphretry.Option{graphretry.WithMaxInterval(30 * time.Second)}, []time.Duration{5, 10, 20, 30, 30}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			policy := policyWith(t, test.opts...)
-			for retries, wait := range test.waits {
-				assert.Equal(t, wait*time.Second, policy.Decide(&graphretry.Error{Code: 2}, retries).Wait, "after %d retries", retries)
-			}
-		})
-	}
-}
-
-func TestLongestIntervalThereIsStaysAWait(t *testing.T) {
-	policy := policyWith(t, graphretry.WithJitter(1), graphretry.WithMaxInterval(math.MaxInt64), graphretry.WithMultiplier(1000))
-	for retries := range 20 {
-		decision := policy.Decide(&graphretry.Error{Code: 2}, retries)
-		assert.True(t, decision.Retry)
-		assert.GreaterOrEqual(t, decision.Wait, 5*time.Second, "after %d retries", retries)
-	}
-	assert.Equal(t, time.Duration(math.MaxInt64), policy.Decide(&graphretry.Error{Code: 2}, 20).Wait)
-}
-
-func TestJitterOnlyLengthensAWait(t *testing.T) {
-	const draws = 4000
-	for _, test := range []struct {
-		name     string
-		opts     []graphretry.Option
-		code     graphretry.Code
-		retries  int
-		interval time.Duration
-		fraction float64
-	}{
-		{"by default a fifth", nil, 2, 0, 5 * time.Second, 0.2},
-		{"on the second wait", nil, 2, 1, 10 * time.Second, 0.2},
-		{"above the maximum interval", nil, 2, 9, 3 * time.Minute, 0.2},
-		{"a hundredth", []graphretry.Option{graphretry.WithJitter(0.01)}, 2, 0, 5 * time.Second, 0.01},
-		{"as much again", []graphretry.Option{graphretry.WithJitter(1)}, 131000, 0, 5 * time.Second, 1},
-		{"on the schedule of 131056", []graphretry.Option{graphretry.WithThrottleRetries()}, 131056, 2, 16 * time.Second, 0.2},
-		{
-			"on a schedule of the caller's, if asked for",
-			[]graphretry.Option{
-				graphretry.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(time.Second) }),
-				graphretry.WithJitter(0.5),
-			},
-			2, 0, time.Second, 0.5,
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			policy, err := graphretry.NewPolicy(test.opts...)
-			require.NoError(t, err)
-			var sum float64
-			least, most := math.Inf(1), math.Inf(-1)
-			for range draws {
-				wait := policy.Decide(&graphretry.Error{Code: test.code}, test.retries).Wait
-				extra := float64(wait-test.interval) / float64(test.interval)
-				least, most, sum = min(least, extra), max(most, extra), sum+extra
-			}
-			assert.GreaterOrEqual(t, least, 0.0, "the shortest wait")
-			assert.LessOrEqual(t, most, test.fraction, "the longest wait")
-			// Of 4000 even draws, all miss the lowest or the highest twentieth
-			// less often than once in 10^88.
-			assert.Less(t, least, 0.05*test.fraction, "the draws reach down to the interval")
-			assert.Greater(t, most, 0.95*test.fraction, "the draws reach up to the limit")
-			assert.InDelta(t, test.fraction/2, sum/draws, 0.05*test.fraction, "the draws are even")
-		})
-	}
-}
-
-func TestNoJitterMeansTheIntervalToTheNanosecond(t *testing.T) {
-	policy := policyWith(t, graphretry.WithInitialInterval(1234567891), graphretry.WithMultiplier(1))
-	for range 100 {
-		assert.Equal(t, time.Duration(1234567891), policy.Decide(&graphretry.Error{Code: 2}, 3).Wait)
-	}
-}
-
-func TestRetryAfterRaisesAWaitAndNeverLowersIt(t *testing.T) {
-	for _, test := range []struct {
-		retryAfter, wait time.Duration
-	}{
-		{0, 5 * time.Second},
-		{time.Second, 5 * time.Second},
-		{5 * time.Second, 5 * time.Second},
-		{5*time.Second + 1, 5*time.Second + 1},
-		{time.Hour, time.Hour},
-		{math.MaxInt64, math.MaxInt64},
-		{-time.Hour, 5 * time.Second},
-	} {
-		decision := policyWith(t).Decide(&graphretry.Error{Code: 2, RetryAfter: test.retryAfter}, 0)
-		assert.Equal(t, graphretry.Decision{Retry: true, Wait: test.wait, Reason: graphretry.ReasonTransient}, decision, "Retry-After of %v", test.retryAfter)
-	}
-	jittered := policyWith(t, graphretry.WithJitter(1))
-	for range 100 {
-		assert.Equal(t, 10*time.Second, jittered.Decide(&graphretry.Error{Code: 2, RetryAfter: 10 * time.Second}, 0).Wait,
-			"jitter is on top of the interval and not of Retry-After")
 	}
 }
 
@@ -357,30 +253,6 @@ func TestWhatMetaPunishesIsNoThrottleRetry(t *testing.T) {
 		e := &graphretry.Error{Code: code, RetryAfter: time.Second}
 		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, policy.Decide(e, 0), "%d %s", code, code.Title())
 	}
-}
-
-func TestPairRateLimitHasAScheduleOfItsOwn(t *testing.T) {
-	waits := []time.Duration{1, 4, 16, 64, 256, 1024, 4096} // seconds: 4^n
-	for name, opts := range map[string][]graphretry.Option{
-		"by default":                       nil,
-		"whatever the initial interval":    {graphretry.WithInitialInterval(time.Minute)},
-		"whatever the maximum interval":    {graphretry.WithMaxInterval(5 * time.Second)},
-		"whatever the multiplier":          {graphretry.WithMultiplier(10)},
-		"for those who asked for it alone": {graphretry.WithoutRetryOn(131056), graphretry.WithRetryOn(131056, 10)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			policy := policyWith(t, append([]graphretry.Option{graphretry.WithThrottleRetries()}, opts...)...)
-			for retries, wait := range waits {
-				assert.Equal(t, wait*time.Second, policy.Decide(&graphretry.Error{Code: 131056}, retries).Wait, "after %d retries", retries)
-			}
-			asked := &graphretry.Error{Code: 131056, RetryAfter: 20 * time.Second}
-			assert.Equal(t, 20*time.Second, policy.Decide(asked, 2).Wait, "Retry-After raises it")
-			assert.Equal(t, 64*time.Second, policy.Decide(asked, 3).Wait, "and never lowers it")
-		})
-	}
-	longest := policyWith(t, graphretry.WithThrottleRetries()).Decide(&graphretry.Error{Code: 131056}, math.MaxInt-1)
-	assert.True(t, longest.Retry)
-	assert.Greater(t, longest.Wait, 365*24*time.Hour, "4^n does not wrap around")
 }
 
 func TestTransientFlagIsHeededOnRequest(t *testing.T) {
@@ -456,63 +328,6 @@ func TestWhatIsNotRetriedCanBeChangedByAnOption(t *testing.T) {
 				want.Reason = test.reason
 			}
 			assert.Equal(t, want, policy.Decide(e, test.retries))
-		})
-	}
-}
-
-// listedWaits is a schedule that stops at its end.
-type listedWaits struct {
-	waits []time.Duration
-	next  int
-	reset bool
-}
-
-func (l *listedWaits) Reset() { l.next, l.reset = 0, true }
-
-func (l *listedWaits) NextBackOff() time.Duration {
-	if !l.reset || l.next >= len(l.waits) {
-		return backoff.Stop
-	}
-	l.next++
-	return l.waits[l.next-1]
-}
-
-func TestScheduleOfTheCallersIsTakenAsItComes(t *testing.T) {
-	var made int
-	policy, err := graphretry.NewPolicy(graphretry.WithBackOff(func() backoff.BackOff {
-		made++
-		return &listedWaits{waits: []time.Duration{3 * time.Hour, time.Second, time.Second, time.Second, 0, time.Minute}}
-	}))
-	require.NoError(t, err)
-	assert.Zero(t, made, "nothing is made before something fails")
-	for retries, wait := range []time.Duration{3 * time.Hour, time.Second, time.Second, time.Second, 0, time.Minute} {
-		assert.Equal(t, graphretry.Decision{Retry: true, Wait: wait, Reason: graphretry.ReasonTransient},
-			policy.Decide(&graphretry.Error{Code: 2}, retries), "after %d retries: no jitter, no maximum", retries)
-		assert.Equal(t, retries+1, made, "each decision has a new schedule")
-	}
-	for _, retries := range []int{6, 7, 1000, math.MaxInt - 1} {
-		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted},
-			policy.Decide(&graphretry.Error{Code: 2}, retries), "it has stopped, after %d retries", retries)
-	}
-	assert.Equal(t, 4*time.Hour, policy.Decide(&graphretry.Error{Code: 2, RetryAfter: 4 * time.Hour}, 0).Wait)
-	assert.False(t, policy.Decide(&graphretry.Error{Code: 131000}, 1).Retry, "the table of codes still holds")
-	assert.False(t, policy.Decide(&graphretry.Error{Code: 1}, 0).Retry)
-}
-
-func TestMaxRetriesHoldsOverAScheduleOfTheCallers(t *testing.T) {
-	policy := policyWith(t, graphretry.WithMaxRetries(2), graphretry.WithBackOff(func() backoff.BackOff { return &backoff.ZeroBackOff{} }))
-	assert.True(t, policy.Decide(&graphretry.Error{Code: 2}, 1).Retry)
-	assert.False(t, policy.Decide(&graphretry.Error{Code: 2}, 2).Retry)
-}
-
-func TestScheduleThatStopsAtOnceOrIsNilRetriesNothing(t *testing.T) {
-	for name, made := range map[string]backoff.BackOff{"stops at once": &backoff.StopBackOff{}, "nil": nil} {
-		t.Run(name, func(t *testing.T) {
-			policy := policyWith(t, graphretry.WithBackOff(func() backoff.BackOff { return made }))
-			for _, retries := range []int{0, 1, 1000} {
-				assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted},
-					policy.Decide(&graphretry.Error{Code: 2}, retries))
-			}
 		})
 	}
 }
@@ -618,12 +433,30 @@ func TestReasonIsNamedInWords(t *testing.T) {
 	}
 }
 
-func TestPairRateLimitFollowsAScheduleOfTheCallers(t *testing.T) {
-	policy, err := graphretry.NewPolicy(graphretry.WithThrottleRetries(), graphretry.WithBackOff(func() backoff.BackOff {
-		return &listedWaits{waits: []time.Duration{time.Minute}}
-	}))
-	require.NoError(t, err)
-	limited := &graphretry.Error{Code: graphretry.CodePairRateLimitHit}
-	assert.Equal(t, graphretry.Decision{Retry: true, Wait: time.Minute, Reason: graphretry.ReasonThrottle}, policy.Decide(limited, 0))
-	assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted}, policy.Decide(limited, 1), "it has stopped")
+// A passing code can stand over a lasting block.
+func TestOptionsAndCatalogueLookAtTheSubcodeToo(t *testing.T) {
+	const limit, block, unknown = 4, 2207051, 2494010
+	throttled := graphretry.WithThrottleRetries()
+	for name, test := range map[string]struct {
+		code, subcode graphretry.Code
+		options       []graphretry.Option
+		reason        graphretry.Reason
+	}{
+		"the limit alone":                        {limit, 0, []graphretry.Option{throttled}, graphretry.ReasonThrottle},
+		"a subcode that says nothing":            {limit, unknown, []graphretry.Option{throttled}, graphretry.ReasonThrottle},
+		"the block":                              {limit, block, []graphretry.Option{throttled}, graphretry.ReasonNotRetried},
+		"the block, its code named":              {limit, block, []graphretry.Option{graphretry.WithRetryOn(limit, 3)}, graphretry.ReasonNotRetried},
+		"the block, itself named":                {limit, block, []graphretry.Option{graphretry.WithRetryOn(block, 3)}, graphretry.ReasonRetryOn},
+		"the block, marked is_transient":         {limit, block, []graphretry.Option{graphretry.WithTransientFlag()}, graphretry.ReasonNotRetried},
+		"a subcode that is named":                {1, unknown, []graphretry.Option{graphretry.WithRetryOn(unknown, 3)}, graphretry.ReasonRetryOn},
+		"a subcode that is taken away":           {2, unknown, []graphretry.Option{graphretry.WithoutRetryOn(unknown)}, graphretry.ReasonNotRetried},
+		"a code that is taken away":              {2, 131016, []graphretry.Option{graphretry.WithoutRetryOn(2)}, graphretry.ReasonNotRetried},
+		"its subcode is taken away":              {2, 131016, []graphretry.Option{graphretry.WithoutRetryOn(131016)}, graphretry.ReasonNotRetried},
+		"code 0 is named, and is no subcode":     {2, 0, []graphretry.Option{graphretry.WithRetryOn(0, 3)}, graphretry.ReasonTransient},
+		"a subcode under what is never retried":  {100, unknown, []graphretry.Option{graphretry.WithRetryOn(unknown, 3)}, graphretry.ReasonNever},
+		"a limit on one recipient, as a subcode": {1, 131056, []graphretry.Option{graphretry.WithRetryOn(131056, 3)}, graphretry.ReasonRetryOn},
+	} {
+		e := &graphretry.Error{Code: test.code, Subcode: int(test.subcode), Transient: true}
+		assert.Equal(t, test.reason, policyWith(t, test.options...).Decide(e, 0).Reason, name)
+	}
 }

@@ -1,11 +1,15 @@
 package graphretry
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -21,11 +25,18 @@ type requestBody struct {
 // body is recorded for a retry or an attempt timeout may cut it off.
 func (b *requestBody) first(req *http.Request, s *settings) *http.Request {
 	b.present = req.Body != nil && req.Body != http.NoBody
+	b.getBody = req.GetBody
+	if !b.present || b.getBody != nil && s.attemptTimeout == 0 {
+		return req
+	}
+	if b.getBody == nil {
+		b.getBody = inMemory(req.Body)
+	}
 	limit := int64(-1) // nothing is recorded
-	if req.GetBody == nil && s.maxBufferedBody > 0 && req.ContentLength <= s.maxBufferedBody {
+	if b.getBody == nil && s.maxBufferedBody > 0 && req.ContentLength <= s.maxBufferedBody {
 		limit = s.maxBufferedBody
 	}
-	if !b.present || limit < 0 && s.attemptTimeout == 0 {
+	if limit < 0 && (s.attemptTimeout == 0 || cannotStall(req.Body)) {
 		return req
 	}
 	b.upload = newUpload(req.Body, req.ContentLength, limit)
@@ -36,8 +47,8 @@ func (b *requestBody) first(req *http.Request, s *settings) *http.Request {
 
 // keep ends the recording after the first attempt: what was recorded can be sent
 // again from now on, if it is the whole body.
-func (b *requestBody) keep(req *http.Request) {
-	if b.getBody = req.GetBody; b.getBody == nil && b.upload != nil {
+func (b *requestBody) keep() {
+	if b.getBody == nil && b.upload != nil {
 		b.getBody = b.upload.replay()
 	}
 }
@@ -60,7 +71,7 @@ func (b *requestBody) again(req *http.Request, s *settings) (*http.Request, erro
 		// error would stand in place of the last response.
 		return nil, errors.New("graphretry: Request.GetBody returned a nil body: want a new reader of the whole body each time")
 	}
-	if s.attemptTimeout > 0 {
+	if b.upload = nil; s.attemptTimeout > 0 && !cannotStall(body) {
 		b.upload = newUpload(body, req.ContentLength, -1)
 		body = b.upload
 	}
@@ -68,6 +79,43 @@ func (b *requestBody) again(req *http.Request, s *settings) (*http.Request, erro
 	// connection that was closed as it was taken.
 	clone.Body, clone.GetBody = body, b.getBody
 	return &clone, nil
+}
+
+// cannotStall reports whether a Read of body always comes back at once: it is in
+// memory, or a file. net/http knows these bodies, too: it sends one in memory in
+// one write with the header, and has the kernel send a file, unless it is wrapped.
+func cannotStall(body io.ReadCloser) bool {
+	if file, ok := body.(*os.File); ok {
+		info, err := file.Stat()
+		return err == nil && info.Mode().IsRegular()
+	}
+	return inMemory(body) != nil
+}
+
+// nopClosers are the types of io.NopCloser: of a reader, and of one that has
+// WriteTo.
+var nopClosers = []reflect.Type{reflect.TypeOf(io.NopCloser(nil)), reflect.TypeOf(io.NopCloser(new(bytes.Buffer)))}
+
+// inMemory returns what makes fresh copies of a body that is in memory, as far as
+// it is still unread, and nil for any other. [http.NewRequest] sets GetBody for
+// these readers, but not where they are in an [io.NopCloser].
+func inMemory(body io.ReadCloser) func() (io.ReadCloser, error) {
+	value := reflect.ValueOf(body)
+	if !slices.Contains(nopClosers, value.Type()) {
+		return nil
+	}
+	switch reader := value.Field(0).Interface().(type) {
+	case *bytes.Buffer:
+		unread := reader.Bytes()
+		return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(unread)), nil }
+	case *bytes.Reader:
+		unread := *reader
+		return func() (io.ReadCloser, error) { fresh := unread; return io.NopCloser(&fresh), nil }
+	case *strings.Reader:
+		unread := *reader
+		return func() (io.ReadCloser, error) { fresh := unread; return io.NopCloser(&fresh), nil }
+	}
+	return nil
 }
 
 // release drops what was recorded.

@@ -18,12 +18,14 @@ const peekLimit = 64 << 10
 // peekedBody is a response body of which the first bytes were read ahead. Who
 // reads it finds every byte, and the end or the error where they were.
 type peekedBody struct {
-	peeked []byte        // what was read ahead
-	unread []byte        // what of it the caller has not read yet
-	err    error         // what came after peeked; nil: more follows in rest
-	rest   io.ReadCloser // the body itself
-	closed atomic.Bool   // net/http lets a body be closed while it is read
-	sent   *http.Request // what it is the answer to, as it left; nil: not known
+	resp    *http.Response
+	trailer http.Header   // resp's, as it is at the end of the body
+	peeked  []byte        // what was read ahead
+	unread  []byte        // what of it the caller has not read yet
+	err     error         // what came after peeked; nil: more follows in rest
+	rest    io.ReadCloser // the body itself
+	closed  atomic.Bool   // net/http lets a body be closed while it is read
+	sent    *http.Request // what it is the answer to, as it left; nil: not known
 }
 
 // peek reads ahead in the body of resp, up to [peekLimit], and puts it back. It
@@ -32,7 +34,7 @@ func peek(resp *http.Response) *peekedBody {
 	if body, ok := resp.Body.(*peekedBody); ok && len(body.unread) == len(body.peeked) {
 		return body
 	}
-	body := &peekedBody{rest: resp.Body}
+	body := &peekedBody{resp: resp, rest: resp.Body}
 	if resp.Body == nil {
 		// What was no body stays none: this one is for our reading alone.
 		body.rest, body.err = http.NoBody, io.EOF
@@ -43,6 +45,7 @@ func peek(resp *http.Response) *peekedBody {
 		// One more, so that the reading ends at the end and not before it.
 		size = resp.ContentLength + 1
 	}
+	before := resp.Trailer.Clone()
 	buffer := make([]byte, 0, size)
 	for body.err == nil && len(buffer) <= peekLimit {
 		if len(buffer) == cap(buffer) {
@@ -54,6 +57,10 @@ func peek(resp *http.Response) *peekedBody {
 	}
 	body.peeked, body.unread = buffer, buffer
 	resp.Body = body
+	// The trailers come with the end of the body, for the caller too.
+	if body.err == io.EOF {
+		body.trailer, resp.Trailer = resp.Trailer, before
+	}
 	return body
 }
 
@@ -67,10 +74,13 @@ func (b *peekedBody) Read(p []byte) (int, error) {
 		b.unread = b.unread[n:]
 		return n, nil
 	}
-	if b.err != nil {
-		return 0, b.err
+	if b.err == nil {
+		return b.rest.Read(p)
 	}
-	return b.rest.Read(p)
+	if b.err == io.EOF {
+		b.resp.Trailer = b.trailer
+	}
+	return 0, b.err
 }
 
 // Close closes the body itself.

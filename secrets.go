@@ -2,6 +2,8 @@ package graphretry
 
 import (
 	"cmp"
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -12,36 +14,103 @@ import (
 // blank stands where a secret stood.
 const blank = "[REDACTED]"
 
+// Three kinds of secrets are blanked: what has the form of one of Meta's tokens,
+// wherever it stands; the value of a name that says secret, in any text; and, in
+// whatever is said of a request, the values that the request itself carries.
 var (
-	// accessToken finds Meta's access tokens wherever they stand. A request can
-	// carry its token in its body, where this package does not look.
-	accessToken = regexp.MustCompile(`\bEAA[0-9A-Za-z]{12,}`)
+	// metaToken finds Meta's access tokens: those of Facebook (EAA...), Instagram
+	// (IGQV..., IGAA...) and Threads (THQV..., THAA...), and an app's own, which is
+	// its ID and its secret. They can begin in the middle of a word, as behind %3D.
+	metaToken = regexp.MustCompile(`EAA[0-9A-Za-z_-]{12,}|(?:IG|TH)[A-Z]{2,}[0-9a-z][0-9A-Za-z_-]{8,}|` +
+		`[0-9]{5,}(?:\||%(?:25)*7[Cc])[0-9A-Za-z_-]{4,}`)
+
+	// namedValue finds the value of a name that says secret, as in a query, a form or
+	// a path, escaped or not.
+	namedValue = regexp.MustCompile(`(?i)(` + nameOfSecret + `(?:=|%(?:25)*3D))([^\s&"'<>\\]+)`)
+	// jsonValue finds it in JSON, and escapedValue in JSON inside a string.
+	jsonValue    = regexp.MustCompile(`(?i)("` + nameOfSecret + `"\s*:\s*")((?:[^"\\]|\\.)+)`)
+	escapedValue = regexp.MustCompile(`(?i)(\\"` + nameOfSecret + `\\"\s*:\s*\\")([^"\\]+)`)
+	// formValue finds it in a multipart form.
+	formValue = regexp.MustCompile(`(?i)(name="` + nameOfSecret + `"(?:\r?\n[^\r\n]+)*\r?\n\r?\n)([^\r\n]+)`)
+
+	// secretHeader finds the header fields whose name says secret.
+	secretHeader = regexp.MustCompile(`(?i)key|token|secret|cookie|authorization|signature|password`)
+
 	// userinfo finds the user and the password in a URL, such as a proxy's.
 	userinfo = regexp.MustCompile(`://[^\s/?#"]+@`)
 )
 
-// redact blanks the secrets of req in a text: Meta echoes them ("Malformed
-// access token ...") and so can a proxy's error.
-func redact(req *http.Request, text string) string {
+// nameOfSecret matches a name that says secret, such as access_token,
+// appsecret_proof, client_secret and api_key.
+const nameOfSecret = `(?:[\w.%\[\]-]*(?:token|secret|proof|passw(?:or)?d|signature|signed_request|credential|authorization|cookie)[\w.%\[\]-]*?|` +
+	`(?:[\w.%\[\]-]*[_-]|\b)(?:api)?key)`
+
+// redactor blanks secrets in texts.
+type redactor struct {
+	values []string // of the requests, the longest first: one can be a part of another
+}
+
+// redactorOf returns what blanks the secrets of these requests, which may be nil.
+func redactorOf(requests ...*http.Request) redactor {
+	var found values
+	for _, req := range requests {
+		if req != nil {
+			found.addRequest(req)
+		}
+	}
+	return found.redactor()
+}
+
+// redactorFor returns what blanks the secrets of these requests, which may be nil,
+// in e. Their bodies are read as well if e can echo them: that is an error about a
+// token or a parameter. One that passes says nothing of the request, and a GetBody
+// is asked for no more than it has to.
+func redactorFor(e *Error, requests ...*http.Request) redactor {
+	var found values
+	class := e.Class()
+	for _, req := range requests {
+		if req == nil {
+			continue
+		}
+		found.addRequest(req)
+		if class == ClassPermission || class == ClassParameter {
+			found.addNamed(bodyInMemory(req))
+		}
+	}
+	return found.redactor()
+}
+
+// redactor returns what blanks these values.
+func (v values) redactor() redactor {
+	slices.SortFunc(v, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	return redactor{slices.Compact(v)}
+}
+
+// text blanks secrets in a text: Meta echoes them ("Malformed access token ...")
+// and so can a proxy's error.
+func (r redactor) text(text string) string {
 	if text == "" {
 		return text
 	}
-	for _, secret := range secrets(req) {
-		text = strings.ReplaceAll(text, secret, blank)
+	for _, value := range r.values {
+		text = strings.ReplaceAll(text, value, blank)
+	}
+	for _, named := range []*regexp.Regexp{namedValue, jsonValue, escapedValue} {
+		text = named.ReplaceAllString(text, "${1}"+blank)
 	}
 	text = userinfo.ReplaceAllString(text, "://"+blank+"@")
-	return accessToken.ReplaceAllString(text, blank)
+	return metaToken.ReplaceAllString(text, blank)
 }
 
 // urlWithQuery finds a URL up to the end of its query, also of one between quotes, as [url.Error] has
 // it, where a quote in the query has a backslash before it.
 var urlWithQuery = regexp.MustCompile(`"\w[\w+.-]*://[^\s?#"]*\?(?:\\.|[^"\\])*"|://[^\s?#"]*\?\S*`)
 
-// redactError is [redact] for the text of an error. It can be of a RoundTripper
-// below, which has put a token into the query that req knows nothing of, so every
+// err blanks secrets in the text of an error. It can be of a RoundTripper below,
+// which has put a token into the query that the request knows nothing of, so every
 // query goes.
-func redactError(req *http.Request, err error) string {
-	return urlWithQuery.ReplaceAllStringFunc(redact(req, err.Error()), func(url string) string {
+func (r redactor) err(err error) string {
+	return urlWithQuery.ReplaceAllStringFunc(r.text(err.Error()), func(url string) string {
 		address, _, _ := strings.Cut(url, "?")
 		if strings.HasPrefix(url, `"`) {
 			return address + "?" + blank + `"`
@@ -50,83 +119,126 @@ func redactError(req *http.Request, err error) string {
 	})
 }
 
-// redacted blanks the secrets of req in the texts of e, but for Raw.
-func redacted(req *http.Request, e *Error) *Error {
+// graph blanks secrets in the texts of e, but for Raw, and returns e.
+func (r redactor) graph(e *Error) *Error {
 	for _, text := range []*string{&e.Type, &e.Message, &e.Details, &e.UserTitle, &e.UserMessage, &e.TraceID} {
-		*text = redact(req, *text)
+		*text = r.text(*text)
 	}
 	return e
 }
 
-// secrets are the values of a request that nobody else may see, the longest
-// first, since one can be a part of another: its credentials, the user in its
-// URL, its query as a whole, and the values in it whose names say so, among them
-// access_token, appsecret_proof and client_secret.
-func secrets(req *http.Request) []string {
-	if req == nil {
-		return nil
+// values are those that nobody else may see.
+type values []string
+
+// add adds a value in the forms in which it can come back.
+func (v *values) add(value string) {
+	// A shorter one is no secret, and to blank it would spoil the text.
+	const shortest = 4
+	if len(value) < shortest {
+		return
 	}
-	var found []string
-	add := func(secret string) {
-		// A shorter one is no secret, and to blank it would spoil the text.
-		if len(secret) >= 4 {
-			found = append(found, secret, url.QueryEscape(secret))
-		}
+	*v = append(*v, value, url.QueryEscape(value), url.PathEscape(value))
+	if quoted, err := json.Marshal(value); err == nil {
+		*v = append(*v, string(quoted[1:len(quoted)-1]))
 	}
-	for name, values := range req.Header {
-		if !strings.EqualFold(name, "Authorization") && !strings.EqualFold(name, "Proxy-Authorization") {
-			continue
-		}
-		for _, value := range values {
-			scheme, credentials, hasScheme := strings.Cut(value, " ")
-			if !hasScheme {
-				credentials = scheme
+}
+
+// addRequest adds the values of a request but for its body: its header fields whose
+// names say secret, the user in its URL, its query as a whole, and the values in
+// its URL whose names say secret.
+func (v *values) addRequest(req *http.Request) {
+	for name, fields := range req.Header {
+		if secretHeader.MatchString(name) {
+			for _, field := range fields {
+				v.addField(name, field)
 			}
-			add(strings.TrimSpace(credentials))
 		}
 	}
 	if _, password, ok := req.BasicAuth(); ok {
-		add(password)
+		v.add(password)
 	}
 	if req.URL == nil {
-		return found
+		return
 	}
 	if user := req.URL.User; user != nil {
 		password, _ := user.Password()
 		for _, secret := range append(strings.Split(user.String(), ":"), user.Username(), password) {
-			add(secret)
+			v.add(secret)
 		}
 	}
+	v.addNamed(req.URL.Path)
 	if query := req.URL.RawQuery; query != "" {
-		add("?" + query)
+		v.add("?" + query)
 		// Not url.ParseQuery, which leaves out what it cannot read.
 		for pair := range strings.SplitSeq(query, "&") {
 			name, value, _ := strings.Cut(pair, "=")
-			if secretName(unescaped(name)) {
-				add(value)
-				add(unescaped(value))
+			if secretParameter.MatchString(unescaped(name)) {
+				v.add(value)
+				v.add(unescaped(value))
+			}
+			v.addNamed(unescaped(value))
+		}
+	}
+}
+
+// secretParameter matches the names of query parameters that hold a secret: also
+// the code of an OAuth login and the PIN of a phone number, whose names say
+// something else in any other text.
+var secretParameter = regexp.MustCompile(`(?i)^(?:` + nameOfSecret + `|code|pin)$`)
+
+// addField adds the value of a header field: the credentials behind the scheme of
+// an Authorization, else the whole, and each value of a list of pairs, such as
+// cookies.
+func (v *values) addField(name, field string) {
+	secret := field
+	if strings.Contains(strings.ToLower(name), "authorization") {
+		if _, credentials, hasScheme := strings.Cut(field, " "); hasScheme {
+			secret = credentials
+		}
+	}
+	v.add(strings.TrimSpace(secret))
+	for pair := range strings.FieldsFuncSeq(field, func(r rune) bool { return r == ';' || r == ',' }) {
+		if _, value, ok := strings.Cut(pair, "="); ok {
+			v.add(strings.Trim(value, ` "`))
+		}
+	}
+}
+
+// addNamed adds the values in a text whose names say secret.
+func (v *values) addNamed(text string) {
+	for _, named := range []*regexp.Regexp{namedValue, jsonValue, formValue} {
+		for _, match := range named.FindAllStringSubmatch(text, -1) {
+			v.add(match[2])
+			v.add(unescaped(match[2]))
+			if inner := ""; json.Unmarshal([]byte(`"`+match[2]+`"`), &inner) == nil {
+				v.add(inner)
 			}
 		}
 	}
-	slices.SortFunc(found, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	return found
 }
 
-// unescaped is a part of a query without its escapes, if they can be read.
+// bodyInMemory returns the head of a body that can be read once more, and at once,
+// else "".
+func bodyInMemory(req *http.Request) string {
+	if req.GetBody == nil {
+		return ""
+	}
+	body, err := req.GetBody()
+	if err != nil || body == nil {
+		return ""
+	}
+	defer body.Close()
+	if inMemory(body) == nil {
+		return ""
+	}
+	head, _ := io.ReadAll(io.LimitReader(body, peekLimit))
+	return string(head)
+}
+
+// unescaped returns a part of a query without its escapes, if they can be read.
 func unescaped(part string) string {
 	if text, err := url.QueryUnescape(part); err == nil {
 		return text
 	}
 	return part
-}
-
-// secretName tells whether a query parameter of this name holds a secret.
-func secretName(name string) bool {
-	name = strings.ToLower(name)
-	for _, word := range []string{"token", "secret", "proof", "password", "signature", "signed_request"} {
-		if strings.Contains(name, word) {
-			return true
-		}
-	}
-	return name == "code" || name == "pin"
 }

@@ -61,7 +61,7 @@ type carrier struct {
 // that is easily overlooked.
 func (c carrier) isNotIn(t testing.TB, text string) {
 	t.Helper()
-	for _, secret := range append(c.secrets, "m0re", "p4ss") {
+	for _, secret := range append(c.secrets, "m0re", "p4ss", "s3cr3t") {
 		if at := strings.Index(text, secret); at >= 0 {
 			assert.Fail(t, "a secret is out", "%q stands in ...%s...", secret, text[max(0, at-100):min(len(text), at+100)])
 		}
@@ -74,6 +74,12 @@ func carriers() map[string]carrier {
 	}
 	header := func(name, value string) func(*http.Request) {
 		return func(req *http.Request) { req.Header[name] = append(req.Header[name], value) }
+	}
+	body := func(text string, secrets ...string) carrier {
+		return carrier{func(req *http.Request) {
+			req.Body = io.NopCloser(strings.NewReader(text))
+			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }
+		}, secrets}
 	}
 	return map[string]carrier{
 		"access_token":                  {query("access_token=s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
@@ -116,6 +122,19 @@ func carriers() map[string]carrier {
 		"Authorization without a scheme": {header("Authorization", "s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
 		"Authorization in small letters": {header("authorization", "Bearer s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
 		"Proxy-Authorization":            {header("Proxy-Authorization", "Basic c2VjcmV0"), []string{"c2VjcmV0"}},
+		"Instagram's token in the body":  body("access_token=IGQVJXs3cr3ts3cr3ts3cr3t", "IGQVJXs3cr3ts3cr3ts3cr3t"),
+		"Threads' token in the body":     body("access_token=THAAs3cr3ts3cr3ts3cr3t", "THAAs3cr3ts3cr3ts3cr3t"),
+		"an app's token in the body":     body("access_token=123456|s3cr3t", "123456|s3cr3t", "123456%7Cs3cr3t"),
+		"name and value in the body":     body("a=b&access_token=s3cr3t", "&access_token=s3cr3t", "access_token%3Ds3cr3t", `{"access_token":"s3cr3t"}`, `{\"app_secret\":\"s3cr3t\"}`),
+		"token behind an escape":         body("", "%3DEAAGm0PX4ZCps3cr3t", "%20EAAGm0PX4ZCps3cr3t", "_EAAGm0PX4ZCps3cr3t", "xIGAAs3cr3ts3cr3t", "%3D123456%7Cs3cr3t"),
+		"in a path":                      {func(req *http.Request) { req.URL.Path = "/v23.0/106540352242922/messages&appsecret_proof=0123s3cr3t" }, []string{"0123s3cr3t"}},
+		"a second query in a value":      {query("redirect=https://example.com/?access_token=s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
+		"the same, escaped":              {query("redirect=https%3A%2F%2Fexample.com%2F%3Faccess_token%3Ds3cr3t-t0k3n%26x%3Dy"), []string{"s3cr3t-t0k3n"}},
+		"a gateway's key":                {header("D360-Api-Key", "s3cr3t-k3y"), []string{"s3cr3t-k3y"}},
+		"another gateway's key":          {header("X-Api-Key", "s3cr3t k3y"), []string{"s3cr3t k3y"}},
+		"its token":                      {header("x-gateway-token", "s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
+		"cookies":                        {header("Cookie", "a=b; session=s3cr3t-one; other=s3cr3t-two"), []string{"s3cr3t-one", "s3cr3t-two"}},
+		"secret with a quote":            {header("X-Api-Key", `s3cr3t"k3y\`), []string{`s3cr3t"k3y\`, `s3cr3t\"k3y\\`, "s3cr3t%22k3y%5C"}},
 		"in the body": {
 			func(req *http.Request) {
 				body := "access_token=EAAGm0PX4ZCpsBAKZCZBs3cr3t"
@@ -144,7 +163,7 @@ func TestSecretsThatMetaEchoesAreBlankedWhereverWeSpeak(t *testing.T) {
 				}), append(said.options(), graphretry.WithOutageThreshold(1), graphretry.WithMaxElapsedTime(time.Second))...)
 				require.NoError(t, err)
 
-				// It gives up, and the gate is shut.
+				// It gives up, and the host is down.
 				req := message(t, t.Context())
 				carrier.request(req)
 				resp, err := transport.RoundTrip(req)
@@ -157,12 +176,12 @@ func TestSecretsThatMetaEchoesAreBlankedWhereverWeSpeak(t *testing.T) {
 				assert.Equal(t, body, string(after), "the response's bytes are the caller's")
 				assert.Contains(t, string(e.Raw), mustJSON(t, echo), "Raw is as it was received")
 
-				// Another call is told why it was shut.
+				// Another call is told why it is down.
 				_, err = transport.RoundTrip(message(t, t.Context()))
 				require.ErrorIs(t, err, graphretry.ErrOutage)
 				fmt.Fprintln(&said, err)
 
-				// One is canceled in line, one between two attempts.
+				// One is canceled in the queue, one between two attempts.
 				for _, gate := range []int{1, 0} {
 					transport, err := graphretry.NewTransport(roundTripper(func(*http.Request) (*http.Response, error) {
 						return failedResponse(503, body), nil
@@ -181,7 +200,7 @@ func TestSecretsThatMetaEchoesAreBlankedWhereverWeSpeak(t *testing.T) {
 				}
 
 				carrier.isNotIn(t, said.String())
-				assert.Contains(t, said.String(), "Malformed access token [REDACTED]", "all else is there to read")
+				assert.Regexp(t, `Malformed access token \S*\[REDACTED\]`, said.String(), "all else is there to read")
 			})
 		})
 	}
@@ -357,4 +376,27 @@ func mustJSON(t testing.TB, v any) string {
 	text, err := json.Marshal(v)
 	require.NoError(t, err)
 	return string(text)
+}
+
+// It is of no form of Meta's, and comes back without its name.
+func TestSecretOfTheBodyIsBlankedInAnErrorAboutATokenOrAParameter(t *testing.T) {
+	for name, body := range map[string]string{
+		"form":      "a=b&client_secret=0paque+s3cr3t&c=d",
+		"JSON":      `{"client_secret":"0paque s3cr3t","a":1}`,
+		"multipart": "--x\r\nContent-Disposition: form-data; name=\"client_secret\"\r\n\r\n0paque s3cr3t\r\n--x--\r\n",
+	} {
+		for _, code := range []int{190, 100, 10} {
+			var said outlets
+			transport, err := graphretry.NewTransport(roundTripper(func(*http.Request) (*http.Response, error) {
+				return failedResponse(400, fmt.Sprintf(`{"error":{"message":"Bad value 0paque s3cr3t, or 0paque+s3cr3t","code":%d}}`, code)), nil
+			}), said.options()...)
+			require.NoError(t, err)
+			resp, err := transport.RoundTrip(messageRequest(t, strings.NewReader(body)))
+			require.NoError(t, err)
+			graph, _ := graphretry.ErrorFromResponse(resp)
+			said.graph(graph)
+			assert.NotContains(t, said.String(), "s3cr3t", "%s, %d", name, code)
+			assert.Contains(t, said.String(), "Bad value [REDACTED], or [REDACTED]", "%s, %d", name, code)
+		}
+	}
 }

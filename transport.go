@@ -94,18 +94,18 @@ func (t *Transport) CloseIdleConnections() {
 // was ended during a wait or could not wait for an outage to end; an attempt took
 // longer than [WithAttemptTimeout]; the context ended while an attempt was under
 // way, where the error can be [context.Cause] in place of the next
-// RoundTripper's; an option in the context is bad; the request has no URL; the
-// Transport is a zero one; or the next RoundTripper returned neither a response
+// RoundTripper's; an option in the context is bad; the request is nil; the Transport
+// is a zero one; or the next RoundTripper returned neither a response
 // nor an error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
-	case req == nil || req.URL == nil:
-		return refuse(req, errors.New("graphretry: request has no URL: want one made by http.NewRequestWithContext"))
+	case req == nil:
+		return nil, errors.New("graphretry: nil request: want one made by http.NewRequestWithContext")
 	case t == nil || t.next == nil:
 		return refuse(req, errors.New("graphretry: zero Transport: want one made by NewTransport or WrapClient"))
 	}
 	host := t.hostOf(req)
-	if host == nil {
+	if host == nil { // or req has no URL, which the next RoundTripper will say
 		return t.next.RoundTrip(req)
 	}
 	policy := t.policy
@@ -128,6 +128,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // hostOf returns the host that req goes to, nil if it is none of ours.
 func (t *Transport) hostOf(req *http.Request) *guardedHost {
+	if req.URL == nil {
+		return nil
+	}
 	for i := range t.hosts {
 		if t.hosts[i].matches(req.URL) {
 			return &t.hosts[i]
@@ -138,7 +141,7 @@ func (t *Transport) hostOf(req *http.Request) *guardedHost {
 
 // refuse fails a call before anything is sent.
 func refuse(req *http.Request, err error) (*http.Response, error) {
-	if req != nil && req.Body != nil {
+	if req.Body != nil {
 		req.Body.Close()
 	}
 	return nil, err

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"slices"
+	"strconv"
 	"time"
 )
 
@@ -19,9 +19,13 @@ type Failure struct {
 	// "wamid.HBgL...": for a status, the id that the answer to POST /messages
 	// gave. It is empty for an error that belongs to no message.
 	MessageID string
-	// RecipientID is the field "recipient_id" of the status. It is empty for a
-	// message that came in, whose recipient is the business.
+	// RecipientID is the field "recipient_id" of the status: the phone number. It
+	// is empty for a message that came in, whose recipient is the business, and
+	// for a recipient who is known by RecipientUserID alone.
 	RecipientID string
+	// RecipientUserID is the field "recipient_user_id" of the status: the
+	// recipient's business-scoped user ID, empty if there was none.
+	RecipientUserID string
 	// PhoneNumberID is the business's phone number, as it stands in the path of
 	// POST /{phone-number-id}/messages.
 	PhoneNumberID string
@@ -31,40 +35,24 @@ type Failure struct {
 	// Time is the field "timestamp", to the second and in UTC: when it happened,
 	// which can be long before the webhook. It is the zero Time if there was none.
 	Time time.Time
+	// Field is the field "field" of the change, as in "messages" or "history": what
+	// the webhook is about.
+	Field string
+	// Path is where the error stood in the value of the change, as in
+	// "statuses[0].errors[0]". It tells an error of a message that was sent from one
+	// of an echo or of the history.
+	Path string
 }
 
-// webhook is what holds errors in the body of a webhook.
-type webhook struct {
-	Entry []struct {
-		Changes []struct {
-			Value struct {
-				Metadata struct {
-					PhoneNumberID string `json:"phone_number_id"`
-				} `json:"metadata"`
-				Statuses []report          `json:"statuses"`
-				Messages []report          `json:"messages"`
-				Errors   []json.RawMessage `json:"errors"`
-			} `json:"value"`
-		} `json:"changes"`
-	} `json:"entry"`
-}
-
-// report is what a webhook says of one message.
-type report struct {
-	ID           string            `json:"id"`
-	RecipientID  string            `json:"recipient_id"`
-	CallbackData string            `json:"biz_opaque_callback_data"`
-	Timestamp    json.RawMessage   `json:"timestamp"`
-	Errors       []json.RawMessage `json:"errors"`
-}
-
-// ParseWebhook reads the errors out of the body of a webhook, from every place
-// where Meta puts them: statuses, for messages that failed; messages, for those
-// that came in and could not be passed on; and the value itself, for the rest. A
-// status with several errors gives a Failure for each. A webhook that reports no
-// error, such as "delivered", gives none. Anything of another shape than Meta's
-// is passed over, and so is an error without a code; what else the body holds is
-// read all the same. Only a body that is no JSON object is an error.
+// ParseWebhook reads the errors out of the body of a webhook: every entry with an
+// integer code of every array "errors", wherever it stands in the value of a
+// change. Meta has them in statuses, for messages that failed; in messages, for
+// those that came in and could not be passed on; in message_echoes, history and
+// groups; and in the value itself. A status with several errors has a Failure for
+// each. The message's id, its recipient and its time come from the nearest object
+// that has them. A webhook that reports no error, such as "delivered", has none.
+// Anything of another shape than Meta's is passed over, and what stands beside it
+// is read. Only a body that is not a JSON object is an error.
 //
 // Check the signature first, X-Hub-Signature-256, over the same bytes: anybody
 // can post to a webhook's URL. And expect repetitions: Meta delivers a webhook
@@ -74,46 +62,95 @@ type report struct {
 // of each failed message that was dealt with, and pass over one that comes again.
 //
 // See https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
-// and, for the other two, the pages "unsupported" and "errors" beside it.
+// and the other pages beside it.
 func ParseWebhook(body []byte) ([]Failure, error) {
+	body = trimmed(body)
 	if !json.Valid(body) || !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-		return nil, errors.New("graphretry: the body of the webhook is no JSON object: want the body of Meta's POST request, unchanged")
+		return nil, errors.New("graphretry: webhook body is not a JSON object: want the body of Meta's POST request, unchanged")
 	}
-	var webhook webhook
-	// The body is valid, so what can go wrong is a value of another type than
-	// Meta's. It is left out, and what stands beside it is read.
-	_ = json.Unmarshal(body, &webhook)
-
-	var failures []Failure
-	for _, entry := range webhook.Entry {
-		for _, change := range entry.Changes {
-			value := change.Value
-			for _, report := range slices.Concat(value.Statuses, value.Messages, []report{{Errors: value.Errors}}) {
-				for _, object := range report.Errors {
-					graph, ok := decodeObject(0, object)
-					if !ok {
-						continue
-					}
-					failures = append(failures, Failure{
-						Graph:         redacted(nil, graph.described()),
-						MessageID:     report.ID,
-						RecipientID:   report.RecipientID,
-						PhoneNumberID: value.Metadata.PhoneNumberID,
-						CallbackData:  report.CallbackData,
-						Time:          report.time(),
-					})
-				}
-			}
+	var failures failures
+	for _, entry := range elements(member(body, "entry")) {
+		for _, change := range elements(member(entry, "changes")) {
+			failures.find(member(change, "value"), Failure{Field: text(member(change, "field"))}, 0)
 		}
 	}
 	return failures, nil
 }
 
-// time is the timestamp, in seconds since 1970, which Meta writes as a string.
-func (r report) time() time.Time {
-	seconds, ok := integer(r.Timestamp)
-	if !ok {
-		return time.Time{}
+// failures are those that were found so far.
+type failures []Failure
+
+// find adds the errors in an object or an array. nearest has the place, and what
+// the objects around it say of a message.
+func (f *failures) find(value []byte, nearest Failure, depth int) {
+	// Meta nests less than 10 deep. Each level is read once more, so what nests
+	// deeper would take long.
+	const deepest = 32
+	if depth > deepest {
+		return
 	}
-	return time.Unix(int64(seconds), 0).UTC()
+	nearest.read(value)
+	for key, inner := range members(value) {
+		here := nearest
+		if here.Path != "" {
+			here.Path += "."
+		}
+		here.Path += string(key)
+		if string(key) == "errors" {
+			f.add(inner, here)
+		}
+		f.find(inner, here, depth+1)
+	}
+	for i, inner := range elements(value) {
+		f.find(inner, nearest.at(i), depth+1)
+	}
+}
+
+// add adds the errors of an array "errors".
+func (f *failures) add(array []byte, nearest Failure) {
+	for i, object := range elements(array) {
+		if graph, ok := decodeObject(0, object); ok {
+			failure := nearest.at(i)
+			failure.Graph = redactorOf().graph(graph.described())
+			*f = append(*f, failure)
+		}
+	}
+}
+
+// at returns a copy for an element of an array.
+func (f Failure) at(i int) Failure {
+	f.Path += "[" + strconv.Itoa(i) + "]"
+	return f
+}
+
+// read reads what an object says of a message. What it does not say stays, and so
+// does what has another type than Meta's.
+func (f *Failure) read(object []byte) {
+	for key, value := range members(object) {
+		switch string(key) {
+		case "id":
+			f.MessageID = textOr(value, f.MessageID)
+		case "recipient_id":
+			f.RecipientID = textOr(value, f.RecipientID)
+		case "recipient_user_id":
+			f.RecipientUserID = textOr(value, f.RecipientUserID)
+		case "biz_opaque_callback_data":
+			f.CallbackData = textOr(value, f.CallbackData)
+		case "metadata":
+			f.PhoneNumberID = textOr(member(value, "phone_number_id"), f.PhoneNumberID)
+		case "timestamp":
+			// In seconds since 1970, as a string or a number.
+			if seconds, ok := integer(value); ok {
+				f.Time = time.Unix(int64(seconds), 0).UTC()
+			}
+		}
+	}
+}
+
+// textOr returns the text of a JSON string, and for any other value a fallback.
+func textOr(value []byte, fallback string) string {
+	if bytes.HasPrefix(value, []byte(`"`)) {
+		return text(value)
+	}
+	return fallback
 }

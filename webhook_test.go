@@ -221,7 +221,7 @@ func TestOddFieldOfAFailureIsLeftEmpty(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, failures, 1)
 	failures[0].Graph.Raw = nil
-	assert.Equal(t, graphretry.Failure{Graph: &graphretry.Error{Code: 2}}, failures[0])
+	assert.Equal(t, graphretry.Failure{Graph: &graphretry.Error{Code: 2}, Path: "statuses[0].errors[0]"}, failures[0])
 }
 
 func TestBodyThatIsNoObjectIsAnErrorThatDoesNotEchoIt(t *testing.T) {
@@ -243,7 +243,7 @@ func TestBodyThatIsNoObjectIsAnErrorThatDoesNotEchoIt(t *testing.T) {
 		assert.Nil(t, failures, name)
 		require.Error(t, err, name)
 		assert.Regexp(t, `^graphretry: `, err.Error(), name)
-		assert.ErrorContains(t, err, "no JSON object", name)
+		assert.ErrorContains(t, err, "webhook body is not a JSON object", name)
 		assert.ErrorContains(t, err, "want ", name)
 		assert.NotContains(t, err.Error(), "s3cr3t", name)
 		assert.NotContains(t, err.Error(), "wamid", name)
@@ -260,4 +260,56 @@ func TestFailureSharesNoMemoryWithTheBody(t *testing.T) {
 	again, err := graphretry.ParseWebhook(publishedWebhook(t))
 	require.NoError(t, err)
 	assert.Equal(t, again, failures)
+}
+
+func TestErrorsAreReadWhereverTheyStandInAValue(t *testing.T) {
+	for _, test := range []struct {
+		field, value string
+		want         graphretry.Failure
+	}{
+		{
+			"history", `"metadata":{"phone_number_id":"1"},"history":[{"errors":[{"code":2}]}]`,
+			graphretry.Failure{PhoneNumberID: "1", Path: "history[0].errors[0]"},
+		},
+		{
+			"history", `"history":[{},{"threads":[{"id":"16505551234","messages":[{"id":"wamid.1","timestamp":"7","errors":[{"code":"x"},{"code":2}]}]}]}]`,
+			graphretry.Failure{MessageID: "wamid.1", Time: time.Unix(7, 0).UTC(), Path: "history[1].threads[0].messages[0].errors[1]"},
+		},
+		{
+			"smb_message_echoes", `"message_echoes":[{"errors":[{"code":2}],"id":"wamid.2","timestamp":7}]`,
+			graphretry.Failure{MessageID: "wamid.2", Time: time.Unix(7, 0).UTC(), Path: "message_echoes[0].errors[0]"},
+		},
+		{
+			"group_participants_update", `"groups":[{"timestamp":"7","group_id":"g","failed_participants":[{"input":"1"},{"input":"2","errors":[{"code":2}]}]}]`,
+			graphretry.Failure{Time: time.Unix(7, 0).UTC(), Path: "groups[0].failed_participants[1].errors[0]"},
+		},
+		{
+			"messages", `"statuses":[{"id":"wamid.3","recipient_user_id":"US.13491208655302741918","status":"failed","errors":[{"code":2}]}]`,
+			graphretry.Failure{MessageID: "wamid.3", RecipientUserID: "US.13491208655302741918", Path: "statuses[0].errors[0]"},
+		},
+		{
+			"tomorrow's", `"id":"outer","recipient_id":"12","a":{"b":[[{"id":7,"c":{"errors":[{"code":2}]}}]]}`,
+			graphretry.Failure{MessageID: "outer", RecipientID: "12", Path: "a.b[0][0].c.errors[0]"},
+		},
+		{
+			"nested", `"errors":[{"errors":[{"code":2}]}]`,
+			graphretry.Failure{Path: "errors[0].errors[0]"},
+		},
+	} {
+		failures, err := graphretry.ParseWebhook([]byte(`{"entry":[{"changes":[{"field":"` + test.field + `","value":{` + test.value + `}}]}]}`))
+		require.NoError(t, err, test.value)
+		require.Len(t, failures, 1, test.value)
+		failures[0].Graph.Raw = nil
+		test.want.Graph, test.want.Field = &graphretry.Error{Code: 2}, test.field
+		assert.Equal(t, test.want, failures[0], test.value)
+	}
+}
+
+func TestWebhookThatNestsTooDeepIsReadInNoTime(t *testing.T) {
+	const deep = 9_000
+	body := `{"entry":[{"changes":[{"value":` + strings.Repeat(`{"a":`, deep) + `"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat("}", deep) +
+		`},{"value":{"errors":[{"code":2}]}}]}]}`
+	failures, err := graphretry.ParseWebhook([]byte(body))
+	require.NoError(t, err)
+	assert.Len(t, failures, 1)
 }

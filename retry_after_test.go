@@ -68,7 +68,7 @@ func TestRetryAfterIsReadInThreeFormsOfDates(t *testing.T) {
 
 func TestRetryAfterThatIsNegativeOrUnreadableIsIgnored(t *testing.T) {
 	for _, value := range []string{
-		"", " ", "-1", "-120", "+120", "1.5", "1e3", "0x10", "1_000", "two minutes", "120s", "120,", "120, 60", "١٢٠", "∞", "NaN",
+		"", " ", "-1", "-120", "+120", "1.5", "1e3", "0x10", "1_000", "two minutes", "120s", "soon, later", ",", "-1, -2", "١٢٠", "∞", "NaN",
 		"Sat, 08 Jan 2100", "2100-01-08T00:00:00Z", "Sat, 08 Jan 2100 00:00:00 +0200", "Sat, 32 Jan 2100 00:00:00 GMT", "120\x00",
 	} {
 		assert.Zero(t, askedFor(t, 2, http.Header{"Retry-After": {value}}), "Retry-After: %q", value)
@@ -105,6 +105,7 @@ func TestThrottlingWaitIsTheLongestOfTheHeaders(t *testing.T) {
 		{"not told", 4, `{"1":[{"type":"whatsapp","call_count":1}]}`, "", 0},
 		{"negative", 4, `{"1":[{"estimated_time_to_regain_access":-5}]}`, "2", 2 * time.Second},
 		{"longer than any duration", 4, `{"1":[{"estimated_time_to_regain_access":1e300}]}`, "", math.MaxInt64},
+		{"a number in quotes", 4, `{"1":[{"estimated_time_to_regain_access":"7"}]}`, "", 7 * time.Minute},
 		{"another type beside it", 4, `{"1":[{"estimated_time_to_regain_access":"soon"},7,{"estimated_time_to_regain_access":3}],"2":{}}`, "", 3 * time.Minute},
 		{"a number beyond floats beside it", 4, `{"1":[{"estimated_time_to_regain_access":1e999},{"estimated_time_to_regain_access":3}]}`, "", 3 * time.Minute},
 		{"null", 4, `null`, "", 0},
@@ -151,5 +152,73 @@ func TestWhatTheHeadersAskForRaisesTheWaitOfACall(t *testing.T) {
 				assert.Equal(t, test.want, events()[0].Wait)
 			})
 		})
+	}
+}
+
+// The clocks of the two machines can differ.
+func TestRetryAfterThatIsADateCountsFromTheAnswersDate(t *testing.T) {
+	const date, asked = "Sat, 08 Jan 2000 23:00:00 GMT", "Sat, 08 Jan 2000 23:00:37 GMT"
+	for name, now := range map[string]time.Duration{
+		"clocks agree": 0, "ours is an hour ahead": time.Hour, "ours is an hour behind": -time.Hour,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			sent, err := http.ParseTime(date)
+			require.NoError(t, err)
+			time.Sleep(time.Until(sent.Add(now)))
+			for layout, value := range map[string]string{
+				"IMF-fixdate": asked, "RFC 850": "Saturday, 08-Jan-00 23:00:37 GMT", "asctime": "Sat Jan  8 23:00:37 2000",
+			} {
+				assert.Equal(t, 37*time.Second, askedFor(t, 2, http.Header{"Retry-After": {value}, "Date": {date}}), "%s, %s", name, layout)
+			}
+			for _, unreadable := range []string{"", "yesterday", "0"} {
+				assert.Equal(t, max(0, 37*time.Second-now), askedFor(t, 2, http.Header{"Retry-After": {asked}, "Date": {unreadable}}), "%s, Date: %q", name, unreadable)
+			}
+			assert.Equal(t, 30*time.Second, askedFor(t, 2, http.Header{"Retry-After": {"30"}, "Date": {date}}), "seconds have no date")
+		})
+	}
+}
+
+func TestLongestOfSeveralRetryAfterHolds(t *testing.T) {
+	const date, in50 = "Sat, 08 Jan 2000 23:00:00 GMT", "Sat, 08 Jan 2000 23:00:50 GMT"
+	for _, test := range []struct {
+		fields []string
+		want   time.Duration
+	}{
+		{[]string{"30", "7"}, 30 * time.Second},
+		{[]string{"7", "30"}, 30 * time.Second},
+		{[]string{"30, 7"}, 30 * time.Second},
+		{[]string{"7,30,,"}, 30 * time.Second},
+		{[]string{"30, soon"}, 30 * time.Second},
+		{[]string{"soon, 30"}, 30 * time.Second},
+		{[]string{"soon", "30", ""}, 30 * time.Second},
+		{[]string{"-60, 30"}, 30 * time.Second},
+		{[]string{in50, "30"}, 50 * time.Second},
+		{[]string{"30, " + in50}, 50 * time.Second},
+		{[]string{in50 + ", 70"}, 70 * time.Second},
+		{[]string{"70 , " + in50 + " , 7"}, 70 * time.Second},
+		{[]string{in50 + "," + date}, 50 * time.Second},
+		{[]string{"Sat Jan  8 23:00:50 2000, 7"}, 50 * time.Second},
+	} {
+		assert.Equal(t, test.want, askedFor(t, 2, http.Header{"Retry-After": test.fields, "Date": {date}}), "%q", test.fields)
+	}
+}
+
+func TestUsageOfAnAdAccountIsInSeconds(t *testing.T) {
+	const account, business = "X-Ad-Account-Usage", "X-Business-Use-Case-Usage"
+	for _, test := range []struct {
+		code   graphretry.Code
+		header http.Header
+		want   time.Duration
+	}{
+		{613, http.Header{account: {`{"acc_id_util_pct":100,"reset_time_duration":90,"ads_api_access_tier":"standard_access"}`}}, 90 * time.Second},
+		{613, http.Header{account: {`{"reset_time_duration":"90"}`}}, 90 * time.Second},
+		{17, http.Header{account: {`{"reset_time_duration":90}`, `{"reset_time_duration":7}`}}, 90 * time.Second},
+		{17, http.Header{account: {`{"reset_time_duration":90}`}, business: {`{"1":[{"estimated_time_to_regain_access":"2"}]}`}}, 2 * time.Minute},
+		{17, http.Header{business: {`{"1":[{"estimated_time_to_regain_access":1}]}`, `{"1":[{"estimated_time_to_regain_access":3}]}`}}, 3 * time.Minute},
+		{17, http.Header{account: {`{"reset_time_duration":90}`}, "Retry-After": {"91"}}, 91 * time.Second},
+		{17, http.Header{account: {`{"reset_time_duration":"soon"}`, `[]`, ``, `{`, `{"reset_time_duration":"NaN"}`, `{"reset_time_duration":null}`}}, 0},
+		{2, http.Header{account: {`{"reset_time_duration":90}`}}, 0},
+	} {
+		assert.Equal(t, test.want, askedFor(t, test.code, test.header), "%d: %v", test.code, test.header)
 	}
 }

@@ -1,0 +1,106 @@
+package graphretry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// The defaults. The interval, the multiplier and the two maxima are the words
+// of cenkalti/backoff; the values are this package's.
+const (
+	defaultHost            = "graph.facebook.com"
+	defaultInitialInterval = 5 * time.Second
+	defaultMultiplier      = 2
+	defaultMaxInterval     = 3 * time.Minute
+	defaultMaxElapsedTime  = 15 * time.Minute
+	defaultJitter          = 0.2
+	defaultMaxBufferedBody = 1 << 20
+	defaultOutageThreshold = 20
+	unlimited              = math.MaxInt
+	unset                  = -1
+)
+
+// settings is what the options set. It is not changed once it is in use.
+type settings struct {
+	initialInterval time.Duration
+	multiplier      float64
+	maxInterval     time.Duration
+	maxElapsedTime  time.Duration // 0: no limit
+	maxRetries      int
+	jitter          float64 // unset: the default, or none for a schedule of the caller's
+	newBackOff      func() backoff.BackOff
+
+	rules          map[Code]rule
+	transientFlag  bool
+	networkRetries bool
+
+	maxBufferedBody int64
+	attemptTimeout  time.Duration // 0: none
+
+	hosts           []host
+	outageThreshold int
+	observers       []func(context.Context, Event)
+}
+
+func defaultSettings() settings {
+	return settings{
+		initialInterval: defaultInitialInterval,
+		multiplier:      defaultMultiplier,
+		maxInterval:     defaultMaxInterval,
+		maxElapsedTime:  defaultMaxElapsedTime,
+		maxRetries:      unlimited,
+		jitter:          unset,
+		rules: map[Code]rule{
+			CodeAPIService:         {unlimited, ReasonTransient},
+			CodeServiceUnavailable: {unlimited, ReasonTransient},
+			CodeSomethingWentWrong: {1, ReasonRetryOnce},
+		},
+		maxBufferedBody: defaultMaxBufferedBody,
+		hosts:           []host{{name: defaultHost}},
+		outageThreshold: defaultOutageThreshold,
+	}
+}
+
+// with returns a copy of s with the options applied. Invalid options are reported
+// together in one error.
+func (s settings) with(opts []Option) (settings, error) {
+	s.rules = maps.Clone(s.rules)
+	s.observers = slices.Clip(s.observers)
+	var errs []error
+	for _, opt := range opts {
+		if opt.apply != nil {
+			errs = append(errs, opt.apply(&s))
+		}
+	}
+	if s.initialInterval > s.maxInterval {
+		errs = append(errs, fmt.Errorf("graphretry: %s is above %s: want an initial interval of at most the maximum",
+			intervalOption("WithInitialInterval", s.initialInterval, defaultInitialInterval),
+			intervalOption("WithMaxInterval", s.maxInterval, defaultMaxInterval)))
+	}
+	return s, errors.Join(errs...)
+}
+
+// intervalOption names an option and its value, and says if that is the default:
+// who never gave the option would look for it in vain.
+func intervalOption(option string, interval, byDefault time.Duration) string {
+	text := fmt.Sprintf("%s(%v)", option, interval)
+	if interval == byDefault {
+		text += " (the default)"
+	}
+	return text
+}
+
+// jitterOr is the jitter that was set, or else the fallback.
+func (s *settings) jitterOr(fallback float64) float64 {
+	if s.jitter == unset {
+		return fallback
+	}
+	return s.jitter
+}

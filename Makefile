@@ -76,6 +76,11 @@ bench: ## Measure graphretry beside other libraries: tables in Markdown, docs/ou
 chaos: ## Send 20,000 calls through an API that fails in every way it can
 	go test $(RACE) -count 1 -v -run '^TestNothingIsLostOrSentTwiceInChaos$$' . -chaos.calls 20000
 
+VERSION ?= v0.999.0
+.PHONY: rehearse
+rehearse: ## Release VERSION in a clone, and get it from there with go get
+	tools/rehearse-release $(VERSION)
+
 # A file in a folder is of another package, and has that package's tests run for it.
 # Chaos is left out: it is for load, and would take 15 s for each mutant.
 .PHONY: mutate

@@ -93,7 +93,7 @@ func (c *call) enter() error {
 		}
 	}
 	c.permit = permit
-	c.observeEnd(permit.Ended)
+	c.observeEnd(permit.Ended())
 	return nil
 }
 

@@ -72,19 +72,27 @@
 // # The outage gate
 //
 // While the API is down, hundreds of calls that each follow the schedule still
-// hammer it together, and meet again at its door when it is back. So the calls
-// of a Transport to one host share a gate. [WithOutageThreshold] answers of 2 or
-// 131016 in a row, 20 by default, shut it: then the calls stand in line, and one
-// at a time goes out as a probe, after 5, 10 and 20 s, and then every 20 s, with
-// jitter on top; more often where the API fails only in part, which also takes a
-// longer run to shut the gate. When a probe finds the API back, the line is let go at a pace that begins with 10
-// calls a second and rises with each success. The probe is the call with the most
-// time left; of the others the one whose time ends first goes first, as long as
-// that is enough to hear the answer. A call that has no time to wait for the next probe gets its last
-// response, or, if it was never sent, a [*WaitError] that wraps [ErrOutage]: at
-// once, without a call to the API. A single caller notices nothing: it sees the
-// plain schedule. The gate belongs to the Transport, so a program should have one
-// Transport and share it.
+// hammer it together, and are back all at once when it is. So the calls of a
+// Transport to one host share a gate. [WithOutageThreshold] answers of 2 or
+// 131016 in a row, 20 by default, bring the host down: then the calls wait in a
+// queue, and one at a time is sent as a probe, after 5, 10 and 20 s, and then
+// every 20 s, with jitter on top; more often where the API fails only in part, or
+// where the next caller is about to give up, but then every 2.45 s at most. When a
+// probe finds the API back, the calls are released at a rate that begins with the
+// rate at which they came, 10 a second at most, and rises with each success.
+//
+// Too much load has the same codes. Where the share of good answers falls, also
+// while the host is up, the gate tries for a few seconds whether half as many calls
+// help. If they do, the rate stays lower and rises slowly from there; if not, the
+// API fails by chance, and calls are sent as before.
+//
+// The probe is the call with the latest deadline; of the others the one with the
+// earliest is released first, as long as there is time to hear the answer. A call
+// that cannot wait for the next probe gets its last response, or, if it was never
+// sent, a [*WaitError] that wraps [ErrOutage]: at once, without a call to the API.
+// A single caller notices nothing: it sees the plain schedule. The gate belongs to
+// the Transport, so a program should have one Transport and share it;
+// [Transport.Hosts] tells how its hosts are.
 //
 // # Deadlines
 //

@@ -159,8 +159,8 @@ func (e *Error) subcode() Code {
 const firstSubcode = 130000
 
 // ErrOutage is in the chain of the [WaitError] of a call that was never sent:
-// the API is down, and the call's deadline or its maximum elapsed time ends
-// before the next probe, or ended in the queue.
+// the API is down or overloaded, and the call's deadline or its maximum elapsed
+// time ends before the next probe, or ended in the queue or too soon after it.
 var ErrOutage = errors.New("graphretry: the API is down and the call cannot wait until it is back")
 
 // WaitError is the error of a call that ended while it waited: for its next

@@ -330,7 +330,7 @@ var exitPaths = []exitPath{
 	},
 	{
 		name: "gate: no place in line, own last response", options: []graphretry.Option{graphretry.WithOutageThreshold(1), patiently},
-		context: deadline(3 * time.Second), replies: []reply{down}, wants: endsWith(down), sent: 1, takes: time.Second,
+		context: deadline(2 * time.Second), replies: []reply{down}, wants: endsWith(down), sent: 1, takes: time.Second,
 	},
 	{
 		name: "gate: canceled in line after an attempt", options: []graphretry.Option{graphretry.WithOutageThreshold(1), patiently},

@@ -16,8 +16,9 @@ const (
 	// HostDown: there is an outage. Calls wait in a queue, and one at a time is sent
 	// as a probe.
 	HostDown
-	// HostRecovering: a probe has found that the outage is over, and the calls that
-	// have waited are released, few a second at first and more with each success.
+	// HostRecovering: calls wait in a queue and are released at a rate that the host
+	// bears. A probe has found that an outage is over, or the host was up and fails
+	// less when it is asked for less.
 	HostRecovering
 )
 
@@ -42,7 +43,7 @@ type HostStatus struct {
 	// NextProbe is when the next probe may be sent, for [HostDown], and otherwise
 	// zero. If it is past, nobody waits, and the next call is the probe.
 	NextProbe time.Time
-	// Cause is the answer that brought the host down, nil for [HostUp]. The tokens
+	// Cause is the answer for which calls wait, nil for [HostUp]. The tokens
 	// of its request are blanked in its texts, and Raw, where Meta can echo one, is
 	// left out. It is the caller's own.
 	Cause *Error

@@ -281,10 +281,11 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 }
 
 // WithOutageThreshold sets how many answers in a row with the codes 2 or 131016
-// shut the outage gate of a host. The default is 20; 0 means no gate; a negative
-// number is refused. For an API that fails in part it takes more: three times the
-// longest run of late, which counts half as much every 30 s. See the package's
-// documentation for what the gate does. It cannot be set in a context.
+// bring a host down. The default is 20; 0 means no outage gate; a negative number
+// is refused. If they take as long as the initial interval, a quarter of them is
+// enough. For an API that fails in part it takes more: three times the longest run
+// of late, which counts half as much every 30 s. See the package's documentation
+// for what the gate does. It cannot be set in a context.
 func WithOutageThreshold(answers int) Option {
 	return Option{transportOnly: "WithOutageThreshold", apply: func(s *settings) error {
 		s.outageThreshold = answers

@@ -297,7 +297,7 @@ func TestLoggerTellsHowLongAnOutageLastedAndHowManyCallsItHeld(t *testing.T) {
 		assert.Contains(t, began, "level=WARN")
 		assert.Contains(t, began, "code=2")
 		assert.Contains(t, ended, "level=INFO")
-		assert.Contains(t, ended, "lasted=5.2s")
+		assert.Contains(t, ended, "lasted=6.5s", "four calls, from 1 a second on")
 		assert.Contains(t, ended, "held=4")
 		assert.Contains(t, ended, "code=2")
 	})

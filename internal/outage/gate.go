@@ -3,9 +3,11 @@
 // nothing of HTTP.
 //
 //	gate.go   the states, and what moves between them
+//	run.go    how many bad answers in a row bring the host down
 //	probe.go  when a probe is sent
 //	queue.go  the waiters, earliest deadline first
 //	rate.go   how fast waiters are released
+//	brake.go  whether less load helps
 //	law.go    the constants, each with why
 package outage
 
@@ -28,19 +30,24 @@ import (
 // queue makes the host up. A run while it is recovering brings it down again; that is
 // the same outage.
 //
-// The queue is ordered by deadline, and the earliest is released first, as long as
-// there is time to hear the answer. Where all callers give up after the same while,
-// the head of a long queue is always about to do so: a probe from there would never
-// be heard, and the gate would never learn that the host is back. So a probe is the
-// waiter with the latest deadline, and of the others those are passed over that have
-// less time than an answer has lately turned out to take.
+// A host that is asked for too much gives the same answers as one that is down, but
+// not to all calls. Where the share of good answers falls, a brake tries whether half
+// the rate helps; if the host is up, it is recovering meanwhile, without an outage. If
+// that helps, the rate is lowered and rises slowly from there: additive increase,
+// multiplicative decrease. If it does not, the host fails by chance, and calls are
+// left to their own backoff, which serves them better.
 //
-// How long a run must be depends on what was normal: three times the longest run that
-// an answer has ended lately. So a host that fails for a share of calls at random, and
-// now and then twenty times in a row, soon is not brought down by that, and its calls
-// are left to their own backoff, which serves them better. Such a host fails in part,
-// and so does one that is brought down again while recovering. It is probed more
-// often, because it may be up again at any moment.
+// Chance also makes runs. So how long a run must be depends on what was normal: three
+// times the longest that an answer has ended lately. A host that has had such runs
+// fails in part, and is probed more often once it is down, because it may be up again
+// at any moment.
+//
+// The queue is ordered by deadline, and the earliest is released first, as long as
+// there is time to hear the answer; who has less is refused. Where all callers give up
+// after the same while, the head of a long queue is always about to do so: a probe from
+// there would never be heard, and the gate would never learn that the host is back. So
+// a probe is the waiter with the latest deadline. And it is sent early when the head is
+// about to give up.
 //
 // Each attempt comes to the gate twice: to [Gate.Pass] or [Gate.Join] before it is
 // sent, and to [Gate.Answered] after. A Gate is safe for concurrent use. It has no
@@ -57,14 +64,16 @@ type Gate struct {
 	state    State
 	since    time.Time // the state has held since then; zero: from the beginning
 
-	runs     runs
-	outage   outage
-	probes   probes
-	rate     rate
-	headroom headroom
+	runs    runs
+	outage  outage
+	probes  probes
+	rate    rate
+	brake   brake
+	leavers leavers
 
 	queue      queue
 	due        time.Time   // when the next waiter may be released
+	early      time.Time   // when a probe may be, if somebody is about to give up
 	timer      *time.Timer // calls advance; nil: nobody waits for anything
 	timerFires time.Time
 }
@@ -112,13 +121,28 @@ const (
 	ResultAbandoned
 )
 
-// Permit is a call's permission to send one attempt.
+// Permit is a call's permission to send one attempt. The zero Permit is that of a call
+// that was sent before the gate knew anything.
 type Permit struct {
-	// Ended is set for the release that empties the queue and so ends the outage.
-	Ended *Summary
-
 	sequence uint64
-	probe    int // which probe it is, from 1; 0: none
+	waiter   *Waiter // nil: the call has not waited
+}
+
+// Ended returns the outage that this permit has ended, as it was the release that
+// emptied the queue, or nil.
+func (p Permit) Ended() *Summary {
+	if p.waiter == nil {
+		return nil
+	}
+	return p.waiter.ended
+}
+
+// probe returns which probe it is, from 1, and 0 if it is none.
+func (p Permit) probe() int {
+	if p.waiter == nil {
+		return 0
+	}
+	return p.waiter.probe
 }
 
 // Summary is what is told of an outage when it is over.
@@ -147,21 +171,14 @@ type Status struct {
 	Cause error
 }
 
-// outage is one outage, from the answer that brings the host down until it is up.
+// outage is one outage, from the answer that brings the host down until it is up; or
+// the time in which calls wait for less load to help, which the host is not down in.
 type outage struct {
 	began        time.Time
+	isDown       bool   // or was
 	fellSequence uint64 // the sequence number since the host was last brought down
-	cause        error  // of the answer that last brought it down
-	joined       int    // calls that have joined the queue
-}
-
-// runs are the answers in a row that say that the host is down. Answers to attempts
-// with a sequence number lower than that of the run do not end it.
-type runs struct {
-	length  int       // of the run now
-	began   uint64    // the sequence number since then
-	worst   float64   // the longest run of late ...
-	worstAt time.Time // ... as it was then; it has halved every half-life since
+	cause        error  // of the last answer that brought it down
+	held         int    // calls that have joined the queue
 }
 
 // New returns the gate of a host that is up.
@@ -187,11 +204,15 @@ func (g *Gate) Join(deadline time.Time) (*Waiter, Permit, bool) {
 		return nil, Permit{sequence: g.sequence}, true
 	}
 	now := time.Now()
+	next := g.due
+	if g.state == Down && g.early.Before(next) {
+		next = g.early
+	}
 	w := &Waiter{deadline: deadline}
-	if !w.hasUntil(later(now, g.due)) {
+	if !w.hasUntil(later(now, next)) {
 		return nil, Permit{}, false
 	}
-	g.outage.joined++
+	g.outage.held++
 	g.queue.add(w)
 	g.advance(now)
 	return w, Permit{}, true
@@ -203,11 +224,11 @@ func (g *Gate) Join(deadline time.Time) (*Waiter, Permit, bool) {
 func (g *Gate) Leave(w *Waiter) *Summary {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if w.index < 0 {
+	if w.places[earliest] < 0 {
 		if !w.refused {
-			g.passOn(w.permit, false)
+			g.passOn(w.permit(), false)
 		}
-		return w.permit.Ended
+		return w.ended
 	}
 	g.queue.remove(w)
 	g.advance(time.Now())
@@ -231,7 +252,7 @@ func (g *Gate) Answered(p Permit, result Result, cause error) (began bool, ended
 	case result == ResultAbandoned:
 		g.abandoned(p)
 		return false, nil
-	case result != ResultDown && g.published.Load()&(notUp|inRun) == 0:
+	case result != ResultDown && g.published.Load()&(notUp|watched) == 0:
 		return false, nil // all is well, and was
 	}
 
@@ -242,13 +263,14 @@ func (g *Gate) Answered(p Permit, result Result, cause error) (began bool, ended
 	}
 	now := time.Now()
 	if g.state == Recovering {
-		g.headroom.shrink()
+		g.leavers.stayed()
 	}
 	if result == ResultDown {
 		began = g.countDown(now, cause)
 	} else {
 		ended = g.countUp(now, p, result)
 	}
+	g.judge(now, p, result, cause)
 	g.publish()
 	g.advance(now)
 	return began, ended
@@ -258,7 +280,7 @@ func (g *Gate) Answered(p Permit, result Result, cause error) (began bool, ended
 func (g *Gate) Status() Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	status := Status{State: g.state, Since: g.since, Waiting: g.queue.Len()}
+	status := Status{State: g.state, Since: g.since, Waiting: g.queue.len()}
 	if g.state != Up {
 		status.Cause = g.outage.cause
 	}
@@ -280,9 +302,9 @@ func (g *Gate) Cause() error {
 // sent, did not wait for the answer.
 func (g *Gate) passOn(p Permit, sent bool) {
 	switch {
-	case g.state == Up || p.sequence < g.outage.fellSequence || g.state == Recovering && p.probe > 0:
+	case g.state == Up || p.sequence < g.outage.fellSequence || g.state == Recovering && p.probe() > 0:
 		return // nobody waits for this permit any more
-	case g.state == Down && !g.probes.passOn(p.probe, sent):
+	case g.state == Down && !g.probes.passOn(p.probe(), sent):
 		return
 	}
 	now := time.Now()
@@ -295,10 +317,10 @@ func (g *Gate) abandoned(p Permit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case p.probe > 0:
+	case p.probe() > 0:
 		g.passOn(p, true)
-	case g.state == Recovering && p.sequence >= g.outage.fellSequence:
-		g.headroom.grow()
+	case g.state == Recovering && p.sequence >= g.outage.fellSequence && p.waiter != nil:
+		g.leavers.left(time.Now(), p.waiter)
 	}
 }
 
@@ -307,28 +329,29 @@ func (g *Gate) abandoned(p Permit) {
 func (g *Gate) countDown(now time.Time, cause error) bool {
 	if g.runs.length == 0 {
 		g.sequence++
-		g.runs.began = g.sequence
+		g.runs.begin(now, g.sequence)
+	}
+	if g.state == Up && !g.brake.window.isOpen {
+		g.brake.window.open(now, g.runs.from)
 	}
 	g.runs.length++
-	if g.state == Down || float64(g.runs.length) < g.runs.limit(now, g.config.Threshold) {
+	if g.state == Down || !g.runs.isFatal(now, g.config) {
 		return false
 	}
 	// A host that fails again while it is recovering is in the same outage: the
 	// queue, and how fast it formed, stay.
-	began := g.state == Up
-	g.runs.worst, g.runs.worstAt = g.runs.worstOfLate(now), now
-	g.probes = probes{partial: !began || g.runs.worst >= partialRun}
-	if began {
-		g.outage = outage{began: now}
-		g.rate.initial, g.headroom = firstRate, 0
-	} else {
-		g.rate.fell()
+	again := g.state == Recovering && g.outage.isDown
+	g.runs.fall(now, again)
+	g.probes = probes{partial: g.runs.worst >= partialRun}
+	if !again {
+		g.outage = outage{began: now, isDown: true}
+		g.leavers = leavers{}
 	}
 	g.sequence++
 	g.outage.fellSequence, g.outage.cause = g.sequence, cause
 	g.become(Down, now)
-	g.due = now.Add(g.probes.interval(g.config))
-	return began
+	g.scheduleProbe(now)
+	return !again
 }
 
 // countUp ends the run, if the answer is to an attempt that was sent after the run had
@@ -339,74 +362,136 @@ func (g *Gate) countUp(now time.Time, p Permit, result Result) *Summary {
 	if g.state == Down {
 		g.runs.worstAt = now // while down, nothing is learned and nothing forgotten
 	}
-	if g.runs.length > 0 && p.sequence >= g.runs.began {
-		g.runs.end(now)
+	if g.runs.length > 0 {
+		g.runs.good(now, g.state, p.sequence)
 	}
-	if g.state != Up && g.queue.Len() == 0 {
+	if g.isOver() {
 		return g.up(now)
 	}
 	switch g.state {
 	case Down:
-		g.rate.start(now, now.Sub(g.outage.began), g.outage.joined, g.queue.Len())
+		g.rate.start(now, now.Sub(g.outage.began), g.outage.held)
 		g.become(Recovering, now)
+		g.brake = brake{}
+		g.brake.window.open(now, g.sequence)
 		g.due = now
 	case Recovering:
-		g.rate.adjust(now, result, g.outage.joined)
+		if !g.brake.onTrial {
+			g.rate.adjust(now, result, g.outage.held, g.brake.normal())
+		}
 	}
 	return nil
 }
 
+// judge asks the brake what it makes of an answer, and does it.
+func (g *Gate) judge(now time.Time, p Permit, result Result, cause error) {
+	if g.state == Down {
+		return
+	}
+	answered := g.brake.window // which a verdict replaces
+	switch g.brake.judge(now, g.state, p.sequence, result != ResultDown) {
+	case lessMustBeTried:
+		if g.state == Up {
+			g.outage = outage{began: now, fellSequence: g.outage.fellSequence, cause: cause}
+			g.leavers = leavers{}
+			offered := (answered.answers + 1) / now.Sub(answered.opened).Seconds()
+			g.rate = rate{current: offered, ceiling: offered, counted: now}
+			g.become(Recovering, now)
+			g.due = now
+		}
+		g.rate.try()
+		g.sequence++
+		g.brake.window.open(now.Add(trialSettles), g.sequence)
+	case lessHelps:
+		g.rate.keep(now)
+	case lessDoesNotHelp:
+		g.rate.restore()
+	}
+}
+
+// isOver reports whether the host is up, as nobody waits any more and an answer has
+// shown that it is back.
+func (g *Gate) isOver() bool {
+	return g.state != Up && g.queue.len() == 0 && !g.brake.onTrial
+}
+
 // advance releases the waiters who may go by now, refuses those whose deadline has
 // come, and sets the timer for the next. Every change of the queue or the state ends
-// here.
+// here. It goes over a batch of waiters at most, since others want the lock.
 func (g *Gate) advance(now time.Time) {
-	for g.state != Up && g.queue.Len() > 0 {
-		w := g.queue.first()
-		if !w.hasUntil(now) {
-			w.refused = true
-		} else if g.due.After(now) {
+	for range batch {
+		if g.state == Up || g.queue.len() == 0 {
 			break
-		} else {
-			w = g.queue.choose(g.state, now.Add(time.Duration(g.headroom)))
-			w.permit = g.next(now)
+		}
+		w := g.queue.at(earliest)
+		g.hurry(now, w)
+		mayGo := !g.due.After(now)
+		if !mayGo && w.hasUntil(now) {
+			break
+		}
+		switch {
+		case !w.hasUntil(now), g.state == Recovering && !w.hasUntil(now.Add(g.leavers.headroom)) && g.queue.len() > 1:
+			w.refused = true
+		case g.state == Down:
+			w = g.queue.at(latest)
+			w.probe = g.probes.send()
+			g.scheduleProbe(now)
+		default:
+			if g.leavers.early >= earlyLeavers {
+				w = g.queue.at(latest)
+			}
+			g.due = g.rate.next(g.due, now)
 		}
 		g.queue.remove(w)
-		if g.state == Recovering && g.queue.Len() == 0 && !w.refused {
-			w.permit.Ended = g.up(now)
+		w.sequence, w.releasedAt = g.sequence, now
+		if g.state == Recovering && !w.refused && g.isOver() {
+			w.ended = g.up(now)
 		}
 		close(w.released)
 	}
 	g.setTimer(now)
 }
 
-// next returns the permit of the waiter who is released now, and schedules the one
-// after it.
-func (g *Gate) next(now time.Time) Permit {
-	p := Permit{sequence: g.sequence}
-	if g.state == Down {
-		p.probe = g.probes.send()
-		g.due = now.Add(g.probes.interval(g.config))
-	} else {
-		g.due = g.rate.next(g.due, now)
+// hurry has the next probe sent before the head of the queue gives up.
+func (g *Gate) hurry(now time.Time, head *Waiter) {
+	if g.state != Down || head.deadline.IsZero() {
+		return
 	}
-	return p
+	notice := head.deadline.Add(-times(earlyNotice, g.config.InitialInterval))
+	if early := later(now, later(g.early, notice)); early.Before(g.due) {
+		g.due = early
+	}
 }
 
-// up ends the outage and returns it.
+// scheduleProbe says when the probe after one that is sent now, or after the fall, may
+// be sent.
+func (g *Gate) scheduleProbe(now time.Time) {
+	g.due = now.Add(g.probes.interval(g.config))
+	g.early = now.Add(times(earlyProbe, g.config.InitialInterval))
+}
+
+// up ends the outage and returns it, or nil if the host was never down.
 func (g *Gate) up(now time.Time) *Summary {
 	g.become(Up, now)
+	g.runs.fatal = 0
 	g.publish()
-	return &Summary{Lasted: now.Sub(g.outage.began), Held: g.outage.joined, Cause: g.outage.cause}
+	if !g.outage.isDown {
+		return nil
+	}
+	return &Summary{Lasted: now.Sub(g.outage.began), Held: g.outage.held, Cause: g.outage.cause}
 }
 
 func (g *Gate) become(state State, now time.Time) {
 	g.state, g.since = state, now
+	if state != Recovering {
+		g.brake.stop()
+	}
 }
 
 // The low bits of Gate.published; the sequence number stands above them.
 const (
 	notUp    = 1 << iota // the host is not up
-	inRun                // a run has begun
+	watched              // a run has begun, or a share of good answers is taken
 	flagBits = iota
 )
 
@@ -416,8 +501,8 @@ func (g *Gate) publish() {
 	if g.state != Up {
 		published |= notUp
 	}
-	if g.runs.length > 0 {
-		published |= inRun
+	if g.runs.length > 0 || g.brake.window.isOpen {
+		published |= watched
 	}
 	g.published.Store(published)
 }
@@ -425,7 +510,7 @@ func (g *Gate) publish() {
 // setTimer has advance called when the next waiter may or must go. No timer runs when
 // nobody waits.
 func (g *Gate) setTimer(now time.Time) {
-	if g.state == Up || g.queue.Len() == 0 {
+	if g.state == Up || g.queue.len() == 0 {
 		if g.timer != nil {
 			g.timer.Stop()
 			g.timer = nil
@@ -433,7 +518,7 @@ func (g *Gate) setTimer(now time.Time) {
 		return
 	}
 	fires := g.due
-	if deadline := g.queue.first().deadline; !deadline.IsZero() && deadline.Before(fires) {
+	if deadline := g.queue.at(earliest).deadline; !deadline.IsZero() && deadline.Before(fires) {
 		fires = deadline
 	}
 	if g.timer != nil {
@@ -453,22 +538,6 @@ func (g *Gate) setTimer(now time.Time) {
 		}
 	})
 	g.timer = timer
-}
-
-// limit returns how long a run brings the host down.
-func (r *runs) limit(now time.Time, threshold int) float64 {
-	return max(float64(threshold), worstRunFactor*r.worstOfLate(now))
-}
-
-// end ends the run.
-func (r *runs) end(now time.Time) {
-	r.worst, r.worstAt = max(r.worstOfLate(now), float64(r.length)), now
-	r.length = 0
-}
-
-// worstOfLate returns the longest run of late.
-func (r *runs) worstOfLate(now time.Time) float64 {
-	return r.worst * math.Exp2(-now.Sub(r.worstAt).Seconds()/worstRunHalfLife.Seconds())
 }
 
 func later(a, b time.Time) time.Time {

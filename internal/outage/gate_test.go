@@ -52,8 +52,8 @@ func recoveringGate(t *testing.T, callers int) (*Gate, []*Waiter, Permit) {
 	}
 	probe := joins(t, g, time.Time{})
 	<-probe.released
-	g.Answered(probe.permit, ResultUp, nil)
-	return g, waiters, probe.permit
+	g.Answered(probe.permit(), ResultUp, nil)
+	return g, waiters, probe.permit()
 }
 
 // isReleased reports whether a waiter has been released.
@@ -76,7 +76,7 @@ func TestProbesLeaveAfterGrowingIntervals(t *testing.T) {
 			w := joins(t, g, time.Time{})
 			<-w.released
 			seconds = append(seconds, time.Since(began).Seconds())
-			g.Answered(w.permit, ResultDown, nil)
+			g.Answered(w.permit(), ResultDown, nil)
 		}
 		assert.Equal(t, []float64{5, 15, 35, 55, 75, 95}, seconds)
 	})
@@ -98,7 +98,7 @@ func TestHostThatFailsInPartIsProbedMoreOften(t *testing.T) {
 		w := joins(t, g, time.Time{})
 		<-w.released
 		assert.Equal(t, time.Second, time.Since(began))
-		g.Answered(w.permit, ResultDown, nil)
+		g.Answered(w.permit(), ResultDown, nil)
 		<-joins(t, g, time.Time{}).released
 		assert.InDelta(t, 2.1, time.Since(began).Seconds(), 1e-6)
 	})
@@ -107,13 +107,14 @@ func TestHostThatFailsInPartIsProbedMoreOften(t *testing.T) {
 func TestNothingOfWhatWasNormalIsForgottenWhileTheHostIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := downGate(t)
+		g.runs.worst, g.runs.worstAt = 2, time.Now()
 		probe := joins(t, g, time.Time{})
 		<-probe.released
-		g.Answered(probe.permit, ResultDown, nil)
+		g.Answered(probe.permit(), ResultDown, nil)
 		time.Sleep(10 * time.Minute) // many half-lives
 		second := joins(t, g, time.Time{})
-		g.Answered(second.permit, ResultUp, nil)
-		assert.Equal(t, 4.0, g.runs.worstOfLate(time.Now()), "the run of three answers and a probe")
+		g.Answered(second.permit(), ResultUp, nil)
+		assert.Equal(t, 2.0, g.runs.worstOfLate(time.Now()), "as it was when it fell")
 	})
 }
 
@@ -141,7 +142,7 @@ func TestProbeOfAWaiterWhoLeavesAsItIsReleasedIsPassedOn(t *testing.T) {
 		require.False(t, isReleased(second))
 		g.Leave(first) // its context ended at the same moment
 		require.True(t, isReleased(second))
-		assert.Equal(t, 1, second.permit.probe, "the first probe, since none was sent")
+		assert.Equal(t, 1, second.probe, "the first probe, since none was sent")
 	})
 }
 
@@ -151,7 +152,7 @@ func TestReleaseOfAWaiterWhoLeavesAsItIsReleasedIsPassedOn(t *testing.T) {
 		first, second, third := joins(t, g, time.Time{}), joins(t, g, time.Time{}), joins(t, g, time.Time{})
 		probe := joins(t, g, time.Time{})
 		<-probe.released
-		g.Answered(probe.permit, ResultUp, nil)
+		g.Answered(probe.permit(), ResultUp, nil)
 		require.True(t, isReleased(first))
 		require.False(t, isReleased(second))
 		g.Leave(first)
@@ -165,7 +166,7 @@ func TestPermitThatIsGivenBackIsPassedOn(t *testing.T) {
 		g := downGate(t)
 		next, probe := joins(t, g, time.Time{}), joins(t, g, time.Time{})
 		<-probe.released
-		g.GiveBack(probe.permit)
+		g.GiveBack(probe.permit())
 		assert.True(t, isReleased(next))
 	})
 }
@@ -175,9 +176,9 @@ func TestAbandonedProbeIsPassedOnOnceAnInterval(t *testing.T) {
 		g := downGate(t)
 		third, second, first := joins(t, g, time.Time{}), joins(t, g, time.Time{}), joins(t, g, time.Time{})
 		<-first.released
-		g.Answered(first.permit, ResultAbandoned, nil)
+		g.Answered(first.permit(), ResultAbandoned, nil)
 		require.True(t, isReleased(second), "at once")
-		g.Answered(second.permit, ResultAbandoned, nil)
+		g.Answered(second.permit(), ResultAbandoned, nil)
 		require.False(t, isReleased(third), "callers who all leave must not hammer the host")
 		<-third.released
 	})
@@ -191,12 +192,12 @@ func TestProbeThatHangsForAnHourCostsOneInterval(t *testing.T) {
 		departed := time.Now()
 		<-next.released
 		assert.Equal(t, 10*time.Second, time.Since(departed))
-		g.Answered(next.permit, ResultUp, nil)
+		g.Answered(next.permit(), ResultUp, nil)
 		_, up := g.Pass()
 		require.True(t, up)
 
 		time.Sleep(time.Hour)
-		g.Answered(hung.permit, ResultDown, nil) // one answer, no more
+		g.Answered(hung.permit(), ResultDown, nil) // one answer, no more
 		_, up = g.Pass()
 		assert.True(t, up)
 	})
@@ -208,7 +209,7 @@ func TestBrokenProbeSaysNothing(t *testing.T) {
 		next, probe := joins(t, g, time.Time{}), joins(t, g, time.Time{})
 		<-probe.released
 		departed := time.Now()
-		g.Answered(probe.permit, ResultNone, nil)
+		g.Answered(probe.permit(), ResultNone, nil)
 		<-next.released
 		assert.Equal(t, 10*time.Second, time.Since(departed))
 	})
@@ -298,7 +299,7 @@ func TestProbeHasTheLatestDeadlineAndTheQueueIsServedByDeadlineThenByArrival(t *
 					require.False(t, w.refused)
 					order = append(order, name)
 					delete(names, w)
-					g.Answered(w.permit, ResultUp, nil)
+					g.Answered(w.permit(), ResultUp, nil)
 				}
 			}
 		}
@@ -309,12 +310,14 @@ func TestProbeHasTheLatestDeadlineAndTheQueueIsServedByDeadlineThenByArrival(t *
 func TestCallThatCannotWaitForTheNextProbeIsRefusedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := downGate(t)
-		_, _, ok := g.Join(time.Now().Add(5 * time.Second))
+		early := time.Now().Add(2450 * time.Millisecond) // as somebody is about to give up
+		_, _, ok := g.Join(early)
 		assert.False(t, ok)
-		w, _, ok := g.Join(time.Now().Add(5*time.Second + 1))
+		w, _, ok := g.Join(early.Add(1))
 		assert.True(t, ok)
 		<-w.released
 		assert.False(t, w.refused)
+		assert.Equal(t, early, time.Now())
 	})
 }
 
@@ -322,13 +325,13 @@ func TestWaiterIsRefusedAtItsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := downGate(t)
 		began := time.Now()
-		first := joins(t, g, began.Add(8*time.Second))
+		first := joins(t, g, began.Add(7*time.Second))
 		probe := joins(t, g, began.Add(9*time.Second))
 		<-probe.released
 		assert.False(t, probe.refused)
 		<-first.released
 		assert.True(t, first.refused)
-		assert.Equal(t, 8*time.Second, time.Since(began))
+		assert.Equal(t, 7*time.Second, time.Since(began))
 		assert.Nil(t, g.timer)
 	})
 }
@@ -341,14 +344,23 @@ func TestRateRisesWithSuccessUpToItsCeiling(t *testing.T) {
 		for _, w := range waiters {
 			<-w.released
 			perSecond[int(time.Since(began).Seconds())]++
-			g.Answered(w.permit, ResultUp, nil)
+			g.Answered(w.permit(), ResultUp, nil)
 		}
-		assert.InDelta(t, 17, perSecond[0], 2, "10 a second and 1 more for each success")
-		assert.InDelta(t, 45, perSecond[1], 10)
+		assert.InDelta(t, 29, perSecond[0], 5, "10 a second and 2 more for each success")
+		assert.InDelta(t, 230, perSecond[1], 30)
 		assert.InDelta(t, 500, g.rate.ceiling, 1, "200 a second joined; 1.5 times 1000 in 5 s")
 		_, up := g.Pass()
 		assert.True(t, up, "the release that empties the queue ends the outage")
 	})
+}
+
+func TestCeilingIsHigherWhereOnlySomeAnswersAreGood(t *testing.T) {
+	now := time.Now()
+	r := rate{counted: now, ceiling: 10}
+	r.adjust(now.Add(time.Second), ResultUp, 100, 0.5)
+	assert.Equal(t, 300.0, r.ceiling)
+	r.adjust(now.Add(2*time.Second), ResultUp, 100+fewestArrivals-1, 0.001)
+	assert.Equal(t, 300.0, r.ceiling, "so few tell no rate")
 }
 
 func TestCeilingFollowsTheArrivalsOnceASecond(t *testing.T) {
@@ -371,26 +383,30 @@ func TestCeilingFollowsTheArrivalsOnceASecond(t *testing.T) {
 }
 
 // Where nothing fails, calls take no lock.
-func TestNothingIsToBeDoneOnceARunHasEnded(t *testing.T) {
-	g := newTestGate(3)
-	permit, _ := g.Pass()
-	g.Answered(permit, ResultDown, nil)
-	assert.NotZero(t, g.published.Load()&inRun)
-	permit, _ = g.Pass()
-	g.Answered(permit, ResultUp, nil)
-	assert.Zero(t, g.published.Load()&(inRun|notUp))
+func TestNothingIsToBeDoneOnceAShareOfGoodAnswersIsFine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGate(3)
+		permit, _ := g.Pass()
+		g.Answered(permit, ResultDown, nil)
+		for range fewestAnswers - 1 {
+			permit, _ = g.Pass()
+			g.Answered(permit, ResultUp, nil)
+		}
+		time.Sleep(time.Second)
+		assert.NotZero(t, g.published.Load()&watched, "a share is taken")
+		g.Answered(permit, ResultUp, nil)
+		assert.Zero(t, g.published.Load()&(watched|notUp))
+	})
 }
 
 // A release that a busy machine makes some milliseconds late does not put off the
 // next; one that had nobody to release for a second saves nothing up.
 func TestLateReleaseIsMadeUpForByTenMillisecondsAtMost(t *testing.T) {
-	g := newTestGate(3)
-	g.state, g.rate.current = Recovering, 10
+	r := rate{current: 10}
 	now := time.Now()
 	for late, next := range map[time.Duration]time.Duration{0: 100, 4: 96, 10: 90, 1000: 90} {
-		g.due = now.Add(-late * time.Millisecond)
-		g.next(now)
-		assert.Equal(t, next*time.Millisecond, g.due.Sub(now), "%d ms late", late)
+		due := r.next(now.Add(-late*time.Millisecond), now)
+		assert.Equal(t, next*time.Millisecond, due.Sub(now), "%d ms late", late)
 	}
 }
 
@@ -420,7 +436,7 @@ func TestThrottlingLowersTheRateOnceASecondAndHoldsIt(t *testing.T) {
 		assert.Equal(t, 64.0, g.rate.current, "held for 10 s")
 		time.Sleep(time.Second)
 		g.Answered(permit, ResultUp, nil)
-		assert.Equal(t, 64.0+1.0/64, g.rate.current, "then by 1 a second")
+		assert.Equal(t, 64.0+0.02, g.rate.current, "then by a fiftieth of itself a second")
 		for range 20 {
 			time.Sleep(time.Second)
 			throttle()
@@ -452,19 +468,86 @@ func TestFewThrottlingAnswersAmongManyOthersDoNotLowerTheRate(t *testing.T) {
 func TestRunWhileRecoveringBringsTheHostDownAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, waiters, _ := recoveringGate(t, 99)
-		// The worst run is 3, so 9 in a row are needed now.
-		for i, w := range waiters[:9] {
+		// The run that brought it down is not what is normal, so 3 in a row are enough.
+		for i, w := range waiters[:3] {
 			<-w.released
-			began, _ := g.Answered(w.permit, ResultDown, nil)
+			began, _ := g.Answered(w.permit(), ResultDown, nil)
 			require.False(t, began, "the same outage")
-			assert.Equal(t, i == 8, g.state == Down)
+			assert.Equal(t, i == 2, g.state == Down)
 		}
 		fell := time.Now()
+		assert.Equal(t, 3.0, g.runs.worstOfLate(fell), "that run is now, as it has failed in part")
 		<-waiters[98].released
-		assert.Equal(t, time.Second, time.Since(fell), "a host that fails in part is probed soon")
+		assert.Equal(t, time.Second, time.Since(fell), "and is probed soon")
 		for _, w := range waiters {
 			g.Leave(w)
 		}
+	})
+}
+
+func TestRunThatBroughtTheHostDownIsNormalOnlyIfItFailsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, waiters, _ := recoveringGate(t, 9)
+		assert.Zero(t, g.runs.worstOfLate(time.Now()), "an outage is not what is normal")
+		<-waiters[0].released
+		g.Answered(waiters[0].permit(), ResultDown, nil)
+		assert.Zero(t, g.runs.worstOfLate(time.Now()))
+		<-waiters[1].released
+		g.Answered(waiters[1].permit(), ResultUp, nil)
+		assert.Equal(t, 3.0, g.runs.worstOfLate(time.Now()), "a host that fails in part")
+		for _, w := range waiters {
+			g.Leave(w)
+		}
+	})
+}
+
+func TestProbeIsSentEarlyWhenACallerIsAboutToGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := downGate(t)
+		began := time.Now()
+		var waiters []*Waiter
+		for _, after := range []time.Duration{11 * time.Second, 12 * time.Second, 13 * time.Second} {
+			waiters = append(waiters, joins(t, g, began.Add(after)))
+		}
+		waiters = append(waiters, joins(t, g, time.Time{}))
+		at := func(w *Waiter) time.Duration { <-w.released; return time.Since(began) }
+		assert.Equal(t, 5*time.Second, at(waiters[3]), "the first interval is over")
+		assert.Equal(t, 10*time.Second, at(waiters[2]), "a second before the first of them gives up, in place of 15 s")
+		assert.Equal(t, 11*time.Second, at(waiters[0]))
+		assert.True(t, waiters[0].refused)
+		assert.Equal(t, 12*time.Second, at(waiters[1]))
+		assert.True(t, waiters[1].refused, "no sooner than 2.45 s after the last probe")
+	})
+}
+
+func TestFewerAnswersBringTheHostDownOverALongerTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGate(20)
+		for i := range 5 {
+			permit, up := g.Pass()
+			require.True(t, up)
+			began, _ := g.Answered(permit, ResultDown, nil)
+			assert.Equal(t, i == 4, began)
+			time.Sleep(1250 * time.Millisecond)
+		}
+	})
+}
+
+// Where one process of a hundred sends a call every other second, a hundred times ten
+// a second would be more than the host had to carry before.
+func TestRecoveringBeginsWithWhatThisProcessSends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := downGate(t)
+		for range 10 {
+			joins(t, g, time.Time{})
+		}
+		time.Sleep(4999 * time.Millisecond)
+		probe := joins(t, g, time.Time{})
+		<-probe.released
+		g.outage.began = g.outage.began.Add(-time.Minute)
+		g.Answered(probe.permit(), ResultUp, nil)
+		assert.Equal(t, 1.0, g.rate.current, "and 1 a second at least")
+		g.queue = queue{}
 	})
 }
 
@@ -479,7 +562,7 @@ func TestEachRecoveryBeginsAfresh(t *testing.T) {
 		probe := waiters[199]
 		<-probe.released
 		g.rate.current, g.rate.throttled, g.rate.slowed, g.probes.passedOn = 100, 2, time.Now(), 2
-		g.Answered(probe.permit, ResultUp, nil)
+		g.Answered(probe.permit(), ResultUp, nil)
 		assert.Equal(t, 10.0, g.rate.current)
 		assert.Zero(t, g.rate.throttled)
 		assert.Zero(t, g.rate.slowed)
@@ -487,13 +570,13 @@ func TestEachRecoveryBeginsAfresh(t *testing.T) {
 		g.rate.current = 100
 		for i := 0; g.state == Recovering; i++ {
 			<-waiters[i].released
-			g.Answered(waiters[i].permit, ResultDown, nil)
+			g.Answered(waiters[i].permit(), ResultDown, nil)
 		}
 		assert.Zero(t, g.probes.passedOn)
 		probe = waiters[198]
 		<-probe.released
-		g.Answered(probe.permit, ResultUp, nil)
-		assert.Equal(t, 50.0, g.rate.current, "half of that at which it fell again")
+		g.Answered(probe.permit(), ResultUp, nil)
+		assert.Equal(t, 10.0, g.rate.current)
 		for _, w := range waiters {
 			g.Leave(w)
 		}
@@ -505,7 +588,7 @@ func TestLastWaiterWhoLeavesAsItIsReleasedEndsTheOutage(t *testing.T) {
 		g := downGate(t)
 		last, probe := joins(t, g, time.Time{}), joins(t, g, time.Time{})
 		<-probe.released
-		_, ended := g.Answered(probe.permit, ResultUp, nil)
+		_, ended := g.Answered(probe.permit(), ResultUp, nil)
 		assert.Nil(t, ended, "somebody waits")
 		require.True(t, isReleased(last))
 		assert.NotNil(t, g.Leave(last))
@@ -514,35 +597,77 @@ func TestLastWaiterWhoLeavesAsItIsReleasedEndsTheOutage(t *testing.T) {
 
 // The headroom settles a little above the time that answers take, and falls as soon
 // as they come in time.
-func TestHeadroomFollowsThoseWhoLeaveBeforeTheirAnswer(t *testing.T) {
+func TestHeadroomFollowsThoseWhoseDeadlineComesBeforeTheirAnswer(t *testing.T) {
+	var l leavers
+	now := time.Now()
+	for _, step := range []struct{ after, want time.Duration }{
+		{time.Millisecond, 2 * time.Millisecond}, // twice the time that it had
+		{time.Second, 16 * time.Millisecond},     // but eight times what it was at most
+		{time.Second, 128 * time.Millisecond},
+		{time.Millisecond, 128 * time.Millisecond}, // and never less than it was
+		{time.Second, 1024 * time.Millisecond},
+		{time.Second, 2 * time.Second},
+	} {
+		l.left(now, &Waiter{deadline: now, releasedAt: now.Add(-step.after)})
+		assert.Equal(t, step.want, l.headroom)
+	}
+	l.stayed()
+	assert.Equal(t, 1900*time.Millisecond, l.headroom)
+	assert.Zero(t, l.early)
+}
+
+// Callers who cancel have no deadline that the gate knows of.
+func TestLatestIsReleasedWhereThoseWhoHaveWaitedLongLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, waiters, _ := recoveringGate(t, 20)
+		g.rate.current, g.rate.ceiling = 1, 1
+		for _, w := range waiters[:3] {
+			<-w.released
+			g.Answered(w.permit(), ResultAbandoned, nil)
+		}
+		time.Sleep(time.Second)
+		assert.True(t, isReleased(waiters[19]))
+		assert.False(t, isReleased(waiters[3]))
+		g.Answered(waiters[19].permit(), ResultUp, nil)
+		time.Sleep(time.Second)
+		assert.True(t, isReleased(waiters[3]), "one answer is enough for now")
+		assert.Zero(t, g.leavers.headroom)
+		for _, w := range waiters {
+			g.Leave(w)
+		}
+	})
+}
+
+func TestWaiterWithLessTimeThanAnAnswerTakesIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := downGate(t)
-		began := time.Now()
-		short := joins(t, g, began.Add(5*time.Second+50*time.Millisecond))
-		long := joins(t, g, began.Add(time.Minute))
-		longer := joins(t, g, began.Add(2*time.Minute))
+		back := time.Now().Add(5 * time.Second) // the first probe
+		gone, near, far := joins(t, g, back.Add(time.Second)), joins(t, g, back.Add(1100*time.Millisecond)), joins(t, g, back.Add(time.Minute))
 		probe := joins(t, g, time.Time{})
 		<-probe.released
-		g.Answered(probe.permit, ResultUp, nil)
-		require.True(t, isReleased(short), "nothing is known of what an answer needs")
-		g.Answered(short.permit, ResultAbandoned, nil)
-		assert.Equal(t, 10*time.Millisecond, time.Duration(g.headroom))
-		g.Answered(short.permit, ResultAbandoned, nil)
-		assert.Equal(t, 80*time.Millisecond, time.Duration(g.headroom))
-		g.Answered(short.permit, ResultUp, nil)
-		assert.Equal(t, 76*time.Millisecond, time.Duration(g.headroom))
-		for range 20 {
-			g.Answered(short.permit, ResultAbandoned, nil)
-		}
-		assert.Equal(t, 24*time.Hour, time.Duration(g.headroom))
-		<-longer.released
-		assert.False(t, isReleased(long), "nobody has a day, so it is the one with the most time")
-		g.headroom = headroom(30 * time.Second)
-		next := joins(t, g, began.Add(30*time.Second))
-		<-long.released
-		assert.False(t, isReleased(next), "it has less than it needs")
-		<-next.released
-		assert.False(t, next.refused, "but it is the one with the most time now")
+		g.Answered(probe.permit(), ResultUp, nil)
+		require.True(t, isReleased(gone))
+		g.due, g.leavers.headroom = back.Add(time.Second), 100*time.Millisecond
+		g.Answered(gone.permit(), ResultAbandoned, nil)
+		g.setTimer(time.Now())
+		time.Sleep(time.Second)
+		require.True(t, isReleased(near))
+		assert.True(t, near.refused)
+		require.True(t, isReleased(far))
+		assert.False(t, far.refused)
+	})
+}
+
+func TestLastWaiterIsReleasedHoweverLittleTimeItHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := downGate(t)
+		short := joins(t, g, time.Now().Add(5*time.Second+50*time.Millisecond))
+		probe := joins(t, g, time.Time{})
+		<-probe.released
+		g.leavers.headroom = time.Hour
+		g.Answered(probe.permit(), ResultUp, nil)
+		require.True(t, isReleased(short))
+		assert.False(t, short.refused)
 	})
 }
 
@@ -554,14 +679,14 @@ func TestHeadroomHeedsOnlyThoseWhoWereReleased(t *testing.T) {
 		g := downGate(t)
 		next, probe := joins(t, g, time.Time{}), joins(t, g, time.Time{})
 		<-probe.released
-		g.Answered(probe.permit, ResultUp, nil)
+		g.Answered(probe.permit(), ResultUp, nil)
 		g.state = Recovering // with nobody waiting
 		g.Answered(early, ResultAbandoned, nil)
-		g.Answered(probe.permit, ResultAbandoned, nil)
-		assert.Zero(t, time.Duration(g.headroom))
+		g.Answered(probe.permit(), ResultAbandoned, nil)
+		assert.Zero(t, g.leavers)
 		require.True(t, isReleased(next))
-		g.Answered(next.permit, ResultAbandoned, nil)
-		assert.Equal(t, firstHeadroom, time.Duration(g.headroom))
+		g.Answered(next.permit(), ResultAbandoned, nil)
+		assert.Equal(t, leavers{early: 1}, g.leavers)
 	})
 }
 
@@ -575,8 +700,8 @@ func TestLateTimerDoesNotReleaseAQueueAtOnce(t *testing.T) {
 		g.state, g.rate.current, g.rate.ceiling = Recovering, 100, 100
 		g.due = time.Now().Add(-time.Hour)
 		g.advance(time.Now())
-		left := 100 - g.queue.Len()
-		g.queue.waiters = nil
+		left := 100 - g.queue.len()
+		g.queue = queue{}
 		g.setTimer(time.Now())
 		g.mu.Unlock()
 		assert.LessOrEqual(t, left, 2)

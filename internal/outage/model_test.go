@@ -3,6 +3,7 @@ package outage
 import (
 	"cmp"
 	"context"
+	"flag"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -22,25 +23,47 @@ type reference struct {
 	threshold       int
 	interval, limit time.Duration
 
-	state             State
-	sequence          int
-	run, runBegan     int
+	state      State
+	sequence   int
+	now        time.Time // of the last step
+	due, early time.Time
+	waiting    []*modelCall
+	headroom   time.Duration
+	leavers    float64
+	began      time.Time
+	isDown     bool // or was; else less load is tried
+	fellFrom   int  // the sequence number
+	arrived    int
+
+	// Runs.
+	run, fatal        int
+	runFrom           int // the sequence number
+	runBegan, worstAt time.Time
 	worstRun          float64
-	worstTime         time.Time
-	fell, probes      int
-	passedOn, joined  int
-	partial           bool
-	began             time.Time
-	due, slowed       time.Time
-	arrivals, initial float64
-	rate, ceiling     float64
-	throttled         float64
-	counted           time.Time
-	joinedThen        int
-	headroom          time.Duration
-	passedOver        int // how often one who stood behind went first
-	waiting           []*modelCall
+
+	// Probes.
+	probes, passedOn int
+	partial          bool
+
+	// Rates.
+	rate, ceiling, arrivals    float64
+	before                     float64 // a trial
+	counted, slowed            time.Time
+	arrivedThen                int
+	throttled                  float64
+	passedOver, trials, helped int // how often
+
+	// Shares.
+	looking       bool
+	lookFrom      time.Time
+	lookSequence  int
+	good, answers float64
+	badInARow     int
+	best, trial   float64 // trial is the share before it; 0: there is none
+	tried         time.Time
 }
+
+var onlySeed = flag.Int("model.seed", -1, "play this schedule alone")
 
 // modelCall is one call, in the eyes of the reference and in those of the gate.
 type modelCall struct {
@@ -49,7 +72,9 @@ type modelCall struct {
 	released bool // by the reference
 	refused  bool
 	at       time.Time
-	permit   Permit // as the reference gives it: no outage that ended
+	sequence int // of its permit, as the reference has it
+	probe    int
+	waited   time.Time // when it was last released from the queue
 
 	waiter *Waiter // in the gate; nil: it passed at once
 	real   Permit
@@ -66,177 +91,320 @@ func (r *reference) order(a, b *modelCall) int {
 }
 
 func (r *reference) worst(now time.Time) float64 {
-	return r.worstRun * math.Pow(0.5, now.Sub(r.worstTime).Seconds()/30)
+	return r.worstRun * math.Pow(0.5, now.Sub(r.worstAt).Seconds()/30)
 }
 
-func (r *reference) probeInterval() time.Duration {
+func (r *reference) scheduleProbe(now time.Time) {
 	seconds := r.interval.Seconds() * math.Pow(2, float64(r.probes))
 	if r.partial {
 		seconds = r.interval.Seconds() * 0.2 * math.Pow(1.1, float64(r.probes))
 	}
-	return time.Duration(min(seconds, r.limit.Seconds()) * float64(time.Second))
+	r.due = now.Add(time.Duration(min(seconds, r.limit.Seconds()) * float64(time.Second)))
+	r.early = now.Add(time.Duration(0.49 * float64(r.interval)))
 }
+
+func latestOf(moments ...time.Time) time.Time { return slices.MaxFunc(moments, time.Time.Compare) }
 
 // moveTo releases whoever goes at the moment until or before.
 func (r *reference) moveTo(until time.Time) {
 	for r.state != Up && len(r.waiting) > 0 {
-		slices.SortFunc(r.waiting, r.order)
-		first := r.waiting[0]
-		overAt, goesAt := first.deadline, r.due
-		switch {
-		case !overAt.IsZero() && !overAt.After(goesAt) && !overAt.After(until):
-			first.released, first.refused, first.at = true, true, overAt
-			r.waiting = r.waiting[1:]
-		case goesAt.After(until):
+		first, last := r.waiting[0], r.waiting[len(r.waiting)-1]
+		if r.state == Down && !first.deadline.IsZero() {
+			if early := latestOf(r.now, r.early, first.deadline.Add(-r.interval/5)); early.Before(r.due) {
+				r.due = early
+			}
+		}
+		goes, at := first, latestOf(r.due, r.now)
+		isRefused := !first.deadline.IsZero() && !first.deadline.After(at)
+		if isRefused {
+			at = first.deadline
+		}
+		if at.After(until) {
 			return
+		}
+		r.now = at
+		switch {
+		case isRefused:
+		case r.state == Recovering && !first.deadline.IsZero() && first.deadline.Sub(at) <= r.headroom && len(r.waiting) > 1:
+			isRefused = true
+			r.passedOver++
+		case r.state == Down:
+			goes = last
+			r.probes++
+			goes.probe = r.probes
+			r.scheduleProbe(at)
 		default:
-			goes := r.waiting[len(r.waiting)-1]
-			if r.state == Recovering {
-				for _, w := range slices.Backward(r.waiting) {
-					if w.deadline.IsZero() || w.deadline.Sub(goesAt) > r.headroom {
-						goes = w
-					}
-				}
+			if r.leavers >= 3 {
+				goes = last
 			}
-			if r.state == Recovering && goes != first {
-				r.passedOver++
-			}
-			goes.released, goes.at = true, goesAt
-			goes.permit = Permit{sequence: uint64(r.sequence)}
-			r.waiting = slices.DeleteFunc(r.waiting, func(w *modelCall) bool { return w == goes })
-			if r.state == Down {
-				r.probes++
-				goes.permit.probe = r.probes
-				r.due = goesAt.Add(r.probeInterval())
-			} else if r.due = goesAt.Add(time.Duration(1e9 / r.rate)); len(r.waiting) == 0 {
-				r.state = Up
-			}
+			// Nobody may have waited for a while, as a trial goes on.
+			r.due = latestOf(r.due, at.Add(-10*time.Millisecond)).Add(time.Duration(1e9 / r.rate))
+		}
+		goes.released, goes.refused, goes.at, goes.waited, goes.sequence = true, isRefused, at, at, r.sequence
+		r.waiting = slices.DeleteFunc(r.waiting, func(w *modelCall) bool { return w == goes })
+		if r.state == Recovering && len(r.waiting) == 0 && !isRefused && r.trial == 0 {
+			r.ended()
 		}
 	}
 }
 
+func (r *reference) ended() { r.state, r.looking, r.trial, r.fatal = Up, false, 0, 0 }
+
 func (r *reference) join(now time.Time, c *modelCall) {
+	c.released, c.refused, c.probe = false, false, 0
 	if r.state == Up {
-		c.released, c.at, c.permit = true, now, Permit{sequence: uint64(r.sequence)}
+		c.released, c.at, c.sequence, c.waited = true, now, r.sequence, time.Time{}
 		return
 	}
-	if r.due.Before(now) {
-		r.due = now // nobody was waiting
+	next := r.due
+	if r.state == Down && r.early.Before(next) {
+		next = r.early
 	}
-	if !c.deadline.IsZero() && !c.deadline.After(r.due) {
+	if !c.deadline.IsZero() && !c.deadline.After(latestOf(now, next)) {
 		c.released, c.refused, c.at = true, true, now
 		return
 	}
-	r.joined++
-	r.waiting = append(r.waiting, c)
+	r.arrived++
+	r.now = now
+	place, _ := slices.BinarySearchFunc(r.waiting, c, r.order)
+	r.waiting = slices.Insert(r.waiting, place, c)
 	r.moveTo(now)
 }
 
 func (r *reference) leave(now time.Time, c *modelCall) {
 	r.waiting = slices.DeleteFunc(r.waiting, func(w *modelCall) bool { return w == c })
+	r.now = now
 	r.moveTo(now)
 }
 
-func (r *reference) answered(now time.Time, p Permit, result Result) {
+func (r *reference) answered(now time.Time, c *modelCall, result Result) {
+	r.now = now
 	switch {
-	case result == ResultNone, int(p.sequence) < r.fell:
-		return
-	case result == ResultAbandoned:
-		if r.state == Down && p.probe == r.probes && p.probe > 0 && p.probe != r.passedOn {
-			r.passedOn = r.probes + 1
-			r.due = now
+	case result == ResultAbandoned && c.probe > 0:
+		if r.state == Down && c.sequence >= r.fellFrom && c.probe == r.probes && c.probe != r.passedOn {
+			r.passedOn, r.due = r.probes+1, now
 			r.moveTo(now)
 		}
-		if r.state == Recovering && p.probe == 0 {
-			r.headroom = min(max(10*time.Millisecond, 8*r.headroom), 24*time.Hour)
+		return
+	case result == ResultAbandoned:
+		if r.state == Recovering && c.sequence >= r.fellFrom && !c.waited.IsZero() && (c.deadline.IsZero() || c.deadline.After(now)) {
+			r.leavers = min(r.leavers+1, 4)
+		} else if r.state == Recovering && c.sequence >= r.fellFrom && !c.waited.IsZero() {
+			r.headroom = max(r.headroom, min(max(10*time.Millisecond, 8*r.headroom), 2*now.Sub(c.waited)))
 		}
+		return
+	case result == ResultNone, c.sequence < r.fellFrom:
 		return
 	}
 	if r.state == Recovering {
 		r.headroom = time.Duration(float64(r.headroom) * 0.95)
+		r.leavers = max(0, r.leavers-0.01)
 	}
 	if result == ResultDown {
-		if r.run == 0 {
-			r.sequence++
-			r.runBegan = r.sequence
-		}
-		r.run++
-		if r.state == Down || float64(r.run) < max(float64(r.threshold), 3*r.worst(now)) {
-			return
-		}
-		r.worstRun, r.worstTime = r.worst(now), now
-		r.partial = r.state == Recovering || r.worstRun >= 2
-		if r.state == Up {
-			r.began, r.joined, r.initial, r.headroom = now, 0, 10, 0
-		} else {
-			r.initial = max(10, r.rate/2)
-		}
-		r.sequence++
-		r.fell = r.sequence
-		r.state, r.probes, r.passedOn = Down, 0, 0
-		r.due = now.Add(r.probeInterval())
-		return
+		r.down(now)
+	} else {
+		r.up(now, c, result)
 	}
-	if r.state == Down {
-		r.worstTime = now
-	}
-	if int(p.sequence) >= r.runBegan && r.run > 0 {
-		r.worstRun, r.worstTime, r.run = max(r.worst(now), float64(r.run)), now, 0
-	}
-	if since := now.Sub(r.counted).Seconds(); r.state == Recovering && len(r.waiting) > 0 && since >= 1 {
-		r.ceiling = max(r.ceiling, 1.5*float64(r.joined-r.joinedThen)/since)
-		r.counted, r.joinedThen = now, r.joined
-	}
-	switch {
-	case r.state == Up:
-	case len(r.waiting) == 0:
-		r.state = Up
-	case r.state == Down:
-		elapsed := max(1, now.Sub(r.began).Seconds())
-		r.arrivals = float64(r.joined) / elapsed
-		r.ceiling = max(10, r.arrivals+1.5*float64(len(r.waiting))/elapsed)
-		r.counted, r.joinedThen, r.throttled = now, r.joined, 0
-		r.state, r.rate, r.due, r.slowed = Recovering, r.initial, now, time.Time{}
-	case result == ResultThrottled:
-		if r.throttled++; r.throttled >= 3 && (r.slowed.IsZero() || now.Sub(r.slowed) >= time.Second) {
-			r.rate, r.slowed, r.throttled = max(0.8*r.rate, min(r.rate, r.arrivals)), now, 0
-		}
-	default:
-		rise := 1.0
-		if !r.slowed.IsZero() {
-			rise = 1 / r.rate
-		}
-		if !r.slowed.IsZero() && now.Sub(r.slowed) < 10*time.Second {
-			rise = 0
-		}
-		r.rate = min(r.rate+rise, r.ceiling)
-		r.throttled = max(0, r.throttled-0.05)
-	}
+	r.judge(now, c, result != ResultDown)
 	r.moveTo(now)
 }
 
-// TestGateAgreesWithItsReferenceModel plays random schedules of arrivals,
-// answers and cancellations against the gate and the reference, and compares
-// after every step who was released, how and with what permit.
+func (r *reference) down(now time.Time) {
+	if r.run == 0 {
+		r.sequence++
+		r.runFrom, r.runBegan = r.sequence, now
+	}
+	if r.state == Up && !r.looking {
+		r.look(now, r.runFrom)
+	}
+	r.run++
+	enough := float64(r.threshold)
+	if now.Sub(r.runBegan) >= r.interval {
+		enough /= 4
+	}
+	if r.state == Down || float64(r.run) < max(enough, 3*r.worst(now)) {
+		return
+	}
+	again := r.state == Recovering && r.isDown
+	r.worstRun, r.worstAt = r.worst(now), now
+	if again {
+		r.worstRun = max(r.worstRun, float64(r.fatal))
+	}
+	r.fatal = r.run
+	r.partial = r.worstRun >= 2
+	if !again {
+		r.began, r.isDown, r.arrived, r.headroom, r.leavers = now, true, 0, 0, 0
+	}
+	r.sequence++
+	r.fellFrom = r.sequence
+	r.state, r.probes, r.passedOn, r.looking, r.trial = Down, 0, 0, false, 0
+	r.scheduleProbe(now)
+}
+
+func (r *reference) up(now time.Time, c *modelCall, result Result) {
+	if r.state == Down {
+		r.worstAt = now
+	}
+	switch {
+	case r.run == 0:
+	case c.sequence < r.runFrom:
+		r.run -= r.run / 4
+	case r.state == Down:
+		r.run = 0
+	default:
+		r.worstRun, r.worstAt = max(r.worst(now), float64(max(r.run, r.fatal))), now
+		r.run, r.fatal = 0, 0
+	}
+	switch {
+	case r.state == Up:
+	case len(r.waiting) == 0 && r.trial == 0:
+		r.ended()
+	case r.state == Down:
+		r.arrivals = float64(r.arrived) / max(1, now.Sub(r.began).Seconds())
+		r.rate = max(1, min(10, r.arrivals))
+		r.ceiling = max(r.rate, 2.5*r.arrivals)
+		r.counted, r.arrivedThen, r.throttled, r.slowed = now, r.arrived, 0, time.Time{}
+		r.state, r.due = Recovering, now
+		r.best, r.tried, r.badInARow = 0, time.Time{}, 0
+		r.look(now, r.sequence)
+	case r.trial == 0:
+		r.adjust(now, result)
+	}
+}
+
+func (r *reference) adjust(now time.Time, result Result) {
+	if fresh, since := r.arrived-r.arrivedThen, now.Sub(r.counted).Seconds(); since >= 1 && fresh >= 5 {
+		normal := 1.0
+		if r.best > 0 {
+			normal = max(r.best, 0.1)
+		}
+		r.ceiling = max(r.ceiling, 1.5*float64(fresh)/since/normal)
+		r.counted, r.arrivedThen = now, r.arrived
+	}
+	if result == ResultThrottled {
+		if r.throttled++; r.throttled >= 3 && (r.slowed.IsZero() || now.Sub(r.slowed) >= time.Second) {
+			r.rate, r.slowed, r.throttled = max(0.8*r.rate, min(r.rate, r.arrivals)), now, 0
+		}
+		return
+	}
+	rise := 2.0
+	if !r.slowed.IsZero() {
+		rise = max(1/r.rate, 0.02)
+	}
+	if !r.slowed.IsZero() && now.Sub(r.slowed) < 10*time.Second {
+		rise = 0
+	}
+	r.rate = min(r.rate+rise, r.ceiling)
+	r.throttled = max(0, r.throttled-0.05)
+}
+
+// look begins to take a share of good answers.
+func (r *reference) look(now time.Time, sequence int) {
+	r.looking, r.lookFrom, r.lookSequence, r.good, r.answers = true, now, sequence, 0, 0
+}
+
+func (r *reference) judge(now time.Time, c *modelCall, good bool) {
+	if r.state == Down {
+		return
+	}
+	r.badInARow++
+	if good {
+		r.badInARow = 0
+	}
+	if !r.looking || now.Before(r.lookFrom) || c.sequence < r.lookSequence || r.badInARow > 20 {
+		return
+	}
+	r.answers++
+	if good {
+		r.good++
+	}
+	next := func() {
+		r.look(now, r.lookSequence)
+		r.looking = r.state == Recovering
+	}
+	restore := func() {
+		r.rate, r.slowed, r.trial, r.tried = r.before, time.Time{}, 0, now
+		next()
+	}
+	age := now.Sub(r.lookFrom)
+	if r.answers < 50 || age < time.Second {
+		switch {
+		case age < 10*time.Second:
+		case r.trial > 0:
+			restore()
+		default:
+			next()
+		}
+		return
+	}
+	share, smoothed := r.good/r.answers, (r.good+2)/(r.answers+4)
+	chance := math.Sqrt(smoothed * (1 - smoothed) / r.answers)
+	decided := r.answers >= 200
+	if r.trial > 0 {
+		middle := (r.trial + min(1, 2*r.trial)) / 2
+		switch {
+		case !decided && math.Abs(share-middle) < 2*chance:
+		case share > middle:
+			r.helped++
+			r.best = max(r.best, share-2*chance)
+			r.rate, r.slowed, r.trial, r.tried = 0.75*r.before, now, 0, now
+			next()
+		default:
+			r.best = (share + r.trial) / 2
+			restore()
+		}
+		return
+	}
+	bar := 0.9 * r.best
+	if now.Sub(r.tried) > time.Minute && (r.state == Up || !r.tried.IsZero()) {
+		bar = 0.8
+	}
+	switch {
+	case share+3*chance < bar:
+		r.trials++
+		if r.state == Up {
+			r.state, r.began, r.isDown, r.arrived, r.arrivals, r.headroom, r.leavers, r.due = Recovering, now, false, 0, 0, 0, 0, now
+			r.rate = r.answers / age.Seconds()
+			r.ceiling, r.counted, r.arrivedThen, r.throttled, r.slowed = r.rate, now, 0, 0, time.Time{}
+		}
+		r.trial, r.before, r.rate = share, r.rate, max(1, r.rate/2)
+		r.sequence++
+		r.look(now.Add(time.Second), r.sequence)
+	case decided || share-chance >= bar:
+		r.best = max(r.best, share-2*chance)
+		next()
+	}
+}
+
+// TestGateAgreesWithItsReferenceModel plays random schedules of arrivals, answers,
+// retries and cancellations against the gate and the reference, and compares after
+// every step who was released, how and with what permit.
 func TestGateAgreesWithItsReferenceModel(t *testing.T) {
-	seeds := 2000
+	seeds := 1000
 	if testing.Short() {
 		seeds = 300
 	}
-	var fallen, recovering, refused, passedOn, passedOver int
+	var fallen, recovering, refused, passedOn, passedOver, trials, helped int
 	for seed := range uint64(seeds) {
+		if *onlySeed >= 0 && seed != uint64(*onlySeed) {
+			continue
+		}
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			g := newTestGate(1 + random.IntN(8))
 			r := &reference{threshold: g.config.Threshold, interval: 5 * time.Second, limit: 20 * time.Second}
-			r.worstTime = time.Now()
-			leavers, crowd := 1, 1 // of 13 callers, before their answer; how many come at once
-			if seed%32 == 31 {
+			r.worstAt = time.Now()
+			leavers, crowd, steps := 1, 1, 120 // of 13 callers, before their answer; how many come at once
+			switch {
+			case seed%32 == 31:
 				leavers, crowd = 6, 20
+			case seed%8 == 7: // so many that shares are taken
+				crowd, steps = 40, 300
 			}
-			down := true
+			fails := 1.0         // the share of calls, of late
 			var out []*modelCall // calls that were released and have no answer yet
 			var waiting []*modelCall
+			var retried []*modelCall // calls that failed
 			var probed time.Time
 
 			// settle takes in who was released, and compares.
@@ -250,24 +418,27 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 						released = true
 					default:
 					}
-					require.Equalf(t, c.released, released, "seed %d, call %d: released", seed, c.number)
+					if c.released != released {
+						require.FailNowf(t, "not the same are released", "seed %d, call %d: want %v, got %v", seed, c.number, c.released, released)
+					}
 					if !released {
 						continue
 					}
-					c.real = c.waiter.permit
-					c.real.Ended = nil
 					waiting = slices.DeleteFunc(waiting, func(other *modelCall) bool { return other == c })
-					require.Equalf(t, c.refused, c.waiter.refused, "seed %d, call %d: refused", seed, c.number)
+					var ok bool
+					c.real, ok = c.waiter.Permit()
+					require.Equalf(t, c.refused, !ok, "seed %d, call %d: refused", seed, c.number)
 					if c.refused {
 						refused++
 						continue
 					}
-					require.Equalf(t, c.permit, c.real, "seed %d, call %d: permit", seed, c.number)
+					require.EqualValuesf(t, c.sequence, c.real.sequence, "seed %d, call %d: sequence", seed, c.number)
+					require.Equalf(t, c.probe, c.real.probe(), "seed %d, call %d: probe", seed, c.number)
 					out = append(out, c)
-					if c.permit.probe > 1 && c.permit.probe != r.passedOn && !probed.IsZero() {
+					if c.probe > 1 && c.probe != r.passedOn && !probed.IsZero() {
 						require.GreaterOrEqualf(t, c.at.Sub(probed), time.Second, "seed %d: two probes in one interval", seed)
 					}
-					if c.permit.probe > 0 {
+					if c.probe > 0 {
 						probed = c.at
 					}
 				}
@@ -285,23 +456,18 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 			}
 
 			var number int
-			arrive := func() {
-				number++
+			arrive := func(c *modelCall) {
 				now := time.Now()
-				c := &modelCall{number: number}
-				if random.IntN(3) > 0 {
-					c.deadline = now.Add(time.Duration(random.Int64N(int64(time.Minute))) &^ 1)
-				}
 				r.join(now, c)
 				if real, ok := g.Pass(); ok {
-					require.Truef(t, c.released && !c.refused, "seed %d, call %d: passed", seed, number)
+					require.Truef(t, c.released && !c.refused, "seed %d, call %d: passed", seed, c.number)
 					c.real = real
 					out = append(out, c)
 					return
 				}
 				w, real, ok := g.Join(c.deadline)
 				if !ok {
-					require.Truef(t, c.refused, "seed %d, call %d: refused at once", seed, number)
+					require.Truef(t, c.refused, "seed %d, call %d: refused at once", seed, c.number)
 					return
 				}
 				if w == nil {
@@ -312,44 +478,62 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 				c.waiter = w
 				waiting = append(waiting, c)
 			}
+			take := func(from *[]*modelCall) *modelCall {
+				i := random.IntN(len(*from))
+				c := (*from)[i]
+				*from = slices.Delete(*from, i, i+1)
+				return c
+			}
+			answer := func(now time.Time) {
+				c := take(&out)
+				result := ResultUp
+				switch draw := random.IntN(13); {
+				case draw == 0:
+					result = ResultNone
+				case draw <= leavers:
+					result = ResultAbandoned
+					if c.probe > 0 {
+						passedOn++
+					}
+				case draw <= leavers+2:
+					result = ResultThrottled
+				case random.Float64() < fails:
+					result = ResultDown
+					retried = append(retried, c)
+				}
+				r.answered(now, c, result)
+				g.Answered(c.real, result, nil)
+			}
 
-			for range 120 {
+			for range steps {
 				// An odd number of nanoseconds: nothing is due at the same moment.
 				time.Sleep(time.Duration(random.Int64N(int64(800*time.Millisecond))) | 1)
 				settle()
 				now := time.Now()
 				if random.IntN(40) == 0 {
-					down = !down
+					fails = []float64{0, 0, 0.5, 0.8, 1, 1}[random.IntN(6)]
 				}
+				many := 1 + random.IntN(crowd)
 				switch choice := random.IntN(10); {
 				case choice < 5:
-					for range 1 + random.IntN(crowd) {
-						arrive()
-					}
-				case choice < 9 && len(out) > 0: // answer
-					i := random.IntN(len(out))
-					c := out[i]
-					out = slices.Delete(out, i, i+1)
-					a := ResultUp
-					switch draw := random.IntN(13); {
-					case draw == 0:
-						a = ResultNone
-					case draw <= leavers:
-						a = ResultAbandoned
-						if c.real.probe > 0 {
-							passedOn++
+					for range many {
+						c := new(modelCall)
+						if random.IntN(3) > 0 {
+							c.deadline = now.Add(time.Duration(random.Int64N(int64(time.Minute))) &^ 1)
 						}
-					case draw <= leavers+2:
-						a = ResultThrottled
-					case down:
-						a = ResultDown
+						if random.IntN(2) == 0 && len(retried) > 0 {
+							c = take(&retried)
+						}
+						number++
+						c.number = number
+						arrive(c)
 					}
-					r.answered(now, c.permit, a)
-					g.Answered(c.real, a, nil)
+				case choice < 9:
+					for range min(many, len(out)) {
+						answer(now)
+					}
 				case len(waiting) > 0: // cancellation
-					i := random.IntN(len(waiting))
-					c := waiting[i]
-					waiting = slices.Delete(waiting, i, i+1)
+					c := take(&waiting)
 					r.leave(now, c)
 					g.Leave(c.waiter)
 				}
@@ -362,7 +546,7 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 					break
 				}
 				for _, c := range out {
-					r.answered(time.Now(), c.permit, ResultUp)
+					r.answered(time.Now(), c, ResultUp)
 					g.Answered(c.real, ResultUp, nil)
 				}
 				out = nil
@@ -372,11 +556,13 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 			require.Emptyf(t, waiting, "seed %d: stuck in the queue", seed)
 			require.Nil(t, g.timer)
 			passedOver += r.passedOver
+			trials += r.trials
+			helped += r.helped
 		})
 	}
 	// The schedules were worth playing.
-	for _, count := range []int{fallen, recovering, refused, passedOn, passedOver} {
-		require.Greater(t, count, seeds/20)
+	for i, count := range []int{fallen, recovering, refused, passedOn, passedOver, 5 * trials, 20 * helped} {
+		require.Greater(t, count, seeds/20, "%d", i)
 	}
 }
 
@@ -433,7 +619,7 @@ func TestEveryCallerLeavesTheQueueOnce(t *testing.T) {
 			group.Wait()
 			require.EqualValues(t, callers, sent.Load()+left.Load()+refused.Load())
 			require.Positive(t, left.Load())
-			require.Zero(t, g.queue.Len())
+			require.Zero(t, g.queue.len())
 			require.Nil(t, g.timer)
 		})
 	}

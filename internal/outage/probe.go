@@ -44,6 +44,10 @@ func (p *probes) interval(config Config) time.Duration {
 	if p.partial {
 		factor = math.Pow(partialGrowth, float64(p.sent)) * partialProbe
 	}
-	interval := max(1, min(config.MaxInterval, times(factor, config.InitialInterval)))
-	return times(1+config.Jitter*rand.Float64(), interval)
+	return config.jittered(max(1, min(config.MaxInterval, times(factor, config.InitialInterval))))
+}
+
+// jittered returns an interval with jitter on top.
+func (c Config) jittered(interval time.Duration) time.Duration {
+	return times(1+c.Jitter*rand.Float64(), interval)
 }

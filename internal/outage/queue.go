@@ -9,13 +9,16 @@ import (
 type Waiter struct {
 	deadline time.Time // it waits no longer than that; zero: for ever
 	arrival  uint64
-	index    int // in the queue; -1: it has left
+	places   [2]int // in the heaps of the queue; -1: it has left
 
-	// released is closed when the call leaves the queue. Before that, permit is set,
-	// or refused because its deadline has come.
-	released chan struct{}
-	permit   Permit
-	refused  bool
+	// released is closed when the call leaves the queue. Before that, all below is set;
+	// it is refused if its deadline has come, or is too near.
+	released   chan struct{}
+	refused    bool
+	releasedAt time.Time
+	sequence   uint64
+	probe      int      // which probe it is, from 1; 0: none
+	ended      *Summary // the outage that ended as this emptied the queue
 }
 
 // Released returns a channel that is closed when the call was released or its deadline
@@ -23,9 +26,11 @@ type Waiter struct {
 func (w *Waiter) Released() <-chan struct{} { return w.released }
 
 // Permit returns the permit of a call that was released, and reports false if it was
-// not, because its deadline has come. It must not be called before [Waiter.Released]
-// is closed.
-func (w *Waiter) Permit() (Permit, bool) { return w.permit, !w.refused }
+// not, because its deadline has come or is too near. It must not be called before
+// [Waiter.Released] is closed.
+func (w *Waiter) Permit() (Permit, bool) { return w.permit(), !w.refused }
+
+func (w *Waiter) permit() Permit { return Permit{sequence: w.sequence, waiter: w} }
 
 // before reports whether w stands before other in the queue.
 func (w *Waiter) before(other *Waiter) bool {
@@ -40,79 +45,93 @@ func (w *Waiter) hasUntil(moment time.Time) bool {
 	return w.deadline.IsZero() || w.deadline.After(moment)
 }
 
-// queue is the waiters, as a heap: the earliest deadline first, then the earliest
-// arrival. First come, first served would let callers run out of time while others
-// who have it are released.
+// queue is the waiters, earliest deadline first, then earliest arrival. First come,
+// first served would let callers run out of time while others who have it are
+// released. It is two heaps over the same waiters, since the last is wanted too.
 type queue struct {
-	waiters  []*Waiter
-	arrivals uint64 // numbers them
+	heaps    [2]waiterHeap // by end
+	arrivals uint64        // numbers the waiters
 }
+
+// The ends of a queue.
+const (
+	earliest = iota
+	latest
+)
+
+func (q *queue) len() int { return len(q.heaps[earliest].waiters) }
 
 func (q *queue) add(w *Waiter) {
 	q.arrivals++
 	w.arrival, w.released = q.arrivals, make(chan struct{})
-	heap.Push(q, w)
+	for end := range q.heaps {
+		q.heaps[end].end = end
+		heap.Push(&q.heaps[end], w)
+	}
 }
 
-func (q *queue) remove(w *Waiter) { heap.Remove(q, w.index) }
-
-func (q *queue) first() *Waiter { return q.waiters[0] }
-
-// choose returns who is released next: the last as a probe, else the first whose
-// deadline is not before the answer can be there, and the last if there is none.
-func (q *queue) choose(state State, answered time.Time) *Waiter {
-	last := q.first()
-	if state == Recovering && last.hasUntil(answered) {
-		return last
+func (q *queue) remove(w *Waiter) {
+	for end := range q.heaps {
+		heap.Remove(&q.heaps[end], w.places[end])
 	}
-	var first *Waiter
-	for _, w := range q.waiters {
-		if last.before(w) {
-			last = w
-		}
-		if w.hasUntil(answered) && (first == nil || w.before(first)) {
-			first = w
-		}
-	}
-	if state == Recovering && first != nil {
-		return first
-	}
-	return last
 }
 
-// Len, Less, Swap, Push and Pop are for package heap.
-func (q *queue) Len() int { return len(q.waiters) }
+// at returns the waiter at an end of a queue that has one.
+func (q *queue) at(end int) *Waiter { return q.heaps[end].waiters[0] }
 
-func (q *queue) Less(i, j int) bool { return q.waiters[i].before(q.waiters[j]) }
-
-func (q *queue) Swap(i, j int) {
-	w := q.waiters
-	w[i], w[j] = w[j], w[i]
-	w[i].index, w[j].index = i, j
+// waiterHeap is a [heap.Interface] of waiters with an end of the queue on top.
+type waiterHeap struct {
+	waiters []*Waiter
+	end     int
 }
 
-func (q *queue) Push(x any) {
+func (h *waiterHeap) Len() int { return len(h.waiters) }
+
+func (h *waiterHeap) Less(i, j int) bool {
+	if h.end == latest {
+		i, j = j, i
+	}
+	return h.waiters[i].before(h.waiters[j])
+}
+
+func (h *waiterHeap) Swap(i, j int) {
+	h.waiters[i], h.waiters[j] = h.waiters[j], h.waiters[i]
+	h.waiters[i].places[h.end], h.waiters[j].places[h.end] = i, j
+}
+
+func (h *waiterHeap) Push(x any) {
 	w := x.(*Waiter)
-	w.index = len(q.waiters)
-	q.waiters = append(q.waiters, w)
+	w.places[h.end] = len(h.waiters)
+	h.waiters = append(h.waiters, w)
 }
 
-func (q *queue) Pop() any {
-	last := len(q.waiters) - 1
-	w := q.waiters[last]
-	w.index = -1
-	q.waiters[last] = nil
-	q.waiters = q.waiters[:last]
+func (h *waiterHeap) Pop() any {
+	end := len(h.waiters) - 1
+	w := h.waiters[end]
+	w.places[h.end] = -1
+	h.waiters[end] = nil
+	h.waiters = h.waiters[:end]
 	return w
 }
 
-// headroom is the time that a waiter must have left until its deadline to be released.
-type headroom time.Duration
-
-// grow is for a caller who was released and left before the answer.
-func (h *headroom) grow() {
-	*h = headroom(min(max(firstHeadroom, times(headroomGrowth, time.Duration(*h))), longestHeadroom))
+// leavers is what is learned of callers who were released and left before the answer.
+type leavers struct {
+	headroom time.Duration // a waiter must have more until its deadline to be released
+	early    float64       // how many left before their deadline, less a share of those who stayed
 }
 
-// shrink is for an answer that came in time.
-func (h *headroom) shrink() { *h = headroom(times(headroomShrink, time.Duration(*h))) }
+// left takes in that the caller of a waiter has left.
+func (l *leavers) left(now time.Time, w *Waiter) {
+	if w.hasUntil(now) {
+		l.early = min(l.early+1, earlyLeavers+1)
+		return
+	}
+	grown := min(max(firstHeadroom, times(headroomGrowth, l.headroom)), times(2, now.Sub(w.releasedAt)))
+	l.headroom = max(l.headroom, grown)
+}
+
+// stayed takes in that a caller was there for the answer.
+func (l *leavers) stayed() {
+	l.headroom = times(headroomShrink, l.headroom)
+	l.early = max(0, l.early-earlyShare)
+}

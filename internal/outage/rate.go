@@ -3,55 +3,62 @@ package outage
 import "time"
 
 // rate is how fast waiters are released while the host is recovering: a slow start,
-// and less where the host throttles. Rates are in calls a second.
+// then additive increase and multiplicative decrease where the host throttles or fails
+// of load. Rates are in calls a second.
 type rate struct {
-	initial  float64 // to start with
 	current  float64
 	ceiling  float64 // what it may rise to
 	arrivals float64 // of calls at the queue, until the host was back
+	untried  float64 // the rate before a trial
 
 	counted time.Time // when the ceiling was last compared with the arrivals ...
-	joined  int       // ... and how many had joined the queue then
+	arrived int       // ... and how many there were then
 
 	throttled float64   // throttling answers, less a share of the others
-	slowed    time.Time // when they last lowered the rate
+	slowed    time.Time // when the rate was last lowered; zero: it was not
 }
 
-// start begins the release of a queue that has formed in the time elapsed.
-func (r *rate) start(now time.Time, elapsed time.Duration, joined, waiting int) {
-	seconds := max(elapsed.Seconds(), 1)
-	r.arrivals = float64(joined) / seconds
-	r.ceiling = max(firstRate, r.arrivals+drain*float64(waiting)/seconds)
-	r.current = r.initial
-	r.counted, r.joined = now, joined
-	r.throttled, r.slowed = 0, time.Time{}
+// start begins the release of a queue that so many have joined in the time elapsed.
+func (r *rate) start(now time.Time, elapsed time.Duration, arrived int) {
+	arrivals := float64(arrived) / max(elapsed.Seconds(), 1)
+	first := max(leastRate, min(firstRate, arrivals))
+	*r = rate{current: first, ceiling: max(first, drain*arrivals), arrivals: arrivals, counted: now, arrived: arrived}
 }
 
-// fell is for a host that was brought down again by this rate.
-func (r *rate) fell() { r.initial = max(firstRate, r.current*resumeRate) }
+// try lowers the rate on trial.
+func (r *rate) try() { r.untried, r.current = r.current, max(leastRate, trialRate*r.current) }
 
-// adjust takes in an answer of a host that is recovering; joined is how many calls have
-// joined the queue since the outage began.
-func (r *rate) adjust(now time.Time, result Result, joined int) {
+// keep ends a trial that has helped.
+func (r *rate) keep(now time.Time) { r.current, r.slowed = keptRate*r.untried, now }
+
+// restore ends a trial that has not helped.
+func (r *rate) restore() { r.current, r.slowed = r.untried, time.Time{} }
+
+// adjust takes in an answer of a host that is recovering; arrived is how many calls have
+// come to the queue since the outage began, and normal is the share of good answers when
+// all is well.
+func (r *rate) adjust(now time.Time, result Result, arrived int, normal float64) {
 	// Those who come now count, too: workers of a queue come as fast as they are
-	// released, and a ceiling from before would hold them for ever.
-	if since := now.Sub(r.counted).Seconds(); since >= 1 {
-		r.ceiling = max(r.ceiling, drain*float64(joined-r.joined)/since)
-		r.counted, r.joined = now, joined
+	// released, and a ceiling from before would hold them for ever. Where only some
+	// answers are good, more attempts are needed for each.
+	since := now.Sub(r.counted)
+	if fresh := arrived - r.arrived; since >= time.Second && fresh >= fewestArrivals {
+		r.ceiling = max(r.ceiling, reserve*float64(fresh)/since.Seconds()/normal)
+		r.counted, r.arrived = now, arrived
 	}
 	sinceSlowed := now.Sub(r.slowed)
 	switch {
 	case result == ResultThrottled:
 		r.throttled++
 		if r.throttled >= throttledAnswers && sinceSlowed >= throttledEvery {
-			r.current = max(r.current*throttledRate, min(r.current, r.arrivals))
+			r.current = max(throttledRate*r.current, min(r.current, r.arrivals))
 			r.throttled, r.slowed = 0, now
 		}
 		return
 	case r.slowed.IsZero():
-		r.current = min(r.current+1, r.ceiling)
-	case sinceSlowed >= throttledFor:
-		r.current = min(r.current+1/r.current, r.ceiling)
+		r.current = min(r.current+slowStart, r.ceiling)
+	case sinceSlowed >= slowedFor:
+		r.current = min(r.current+max(1/r.current, increase), r.ceiling)
 	}
 	r.throttled = max(0, r.throttled-throttledShare)
 }

@@ -404,8 +404,8 @@ func ExampleWithLogger() {
 	}
 	fmt.Println(sendReminder(context.Background(), client))
 	// Output:
-	// level=WARN msg="graphretry: retrying" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=1 wait=1ms reason="temporary failure" status=500 code=131016 subcode=0 class=transient title="Service unavailable" message="(#131016) Service unavailable" details="Service unavailable" fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
-	// level=INFO msg="graphretry: recovered" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=2 status=500 code=131016 subcode=0 class=transient title="Service unavailable" message="(#131016) Service unavailable" details="Service unavailable" fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
+	// level=WARN msg="graphretry: retrying" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=1 wait=1ms reason="temporary failure" status=500 code=131016 class=transient title="Service unavailable" message="(#131016) Service unavailable" details="Service unavailable" fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
+	// level=INFO msg="graphretry: recovered" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=2 after_code=131016
 	// 200 OK
 }
 

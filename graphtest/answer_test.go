@@ -281,10 +281,36 @@ func TestRedirectAcceptsNothing(t *testing.T) {
 	assert.Empty(t, api.Accepted())
 }
 
-func TestMalformedMessageIsRefusedWhateverSuccessIsScripted(t *testing.T) {
-	w, api := newMemory()
-	api.AnswerNext(1, graphtest.Answer{Status: 200, Body: []byte(`{"messages":[]}`)})
-	assert.Equal(t, 131009, w.do(t, http.MethodPost, messages, "", "no message").code(t))
+func TestScriptedSuccessIsNotOverruledByWhatIsWrongWithTheRequest(t *testing.T) {
+	for name, script := range map[string]func(*graphtest.API){
+		"queue": func(api *graphtest.API) { api.AnswerNext(1, graphtest.Answer{}) },
+		"share": func(api *graphtest.API) { api.AnswerShare(1, graphtest.Answer{Status: 200}) },
+		"down":  func(api *graphtest.API) { api.DownAfter(0, time.Hour, graphtest.Answer{Status: 200}) },
+		"limit": func(api *graphtest.API) { api.SetLimit(1, graphtest.Answer{Status: 200}) },
+	} {
+		api := graphtest.New()
+		script(api)
+		client := &http.Client{Transport: api}
+		for call, body := range []string{"no JSON", `{"to":"1"}`} {
+			if name == "limit" && call == 0 {
+				body = `{"messaging_product":"whatsapp","to":"1"}` // the limit lets it through
+			} else if name == "queue" && call == 1 {
+				continue
+			}
+			resp, err := client.Post("https://graph.facebook.com/v23.0/1/messages", "application/json", strings.NewReader(body))
+			require.NoError(t, err)
+			content, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			resp.Body.Close()
+			assert.Equal(t, http.StatusOK, resp.StatusCode, name)
+			if body != `{"messaging_product":"whatsapp","to":"1"}` {
+				assert.JSONEq(t, `{"success":true}`, string(content), name)
+			}
+		}
+		for _, message := range api.Accepted() {
+			assert.Contains(t, string(message.Body), "whatsapp", "only what is well formed is accepted")
+		}
+	}
 }
 
 func TestTruncatedAnswerEndsUnexpectedly(t *testing.T) {

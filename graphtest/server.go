@@ -10,6 +10,7 @@ import (
 
 // A Server is an [API] on a real connection of this machine. [NewServer] makes one.
 type Server struct {
+	// API is what the server answers with.
 	*API
 	// URL is where the server is reached without its client, as in
 	// "https://127.0.0.1:36299".

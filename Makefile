@@ -17,7 +17,8 @@ help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
-test: ## Run the tests, in random order, under the race detector
+test: ## Run the tests, in random order, under the race detector: 1 to 3 minutes
+	@echo "This runs the tests of each package in random order, which takes 1 to 3 minutes. Each prints a line when it is done."
 ifeq ($(RACE),)
 	@echo "This Go cannot use its race detector (it needs cgo: a C compiler and CGO_ENABLED=1)."
 	@echo "The tests run without it, so a data race would not be found."
@@ -30,8 +31,8 @@ oldest: ## Run the tests with the oldest Go that go.mod allows
 	GOTOOLCHAIN=go$$(awk '$$1 == "go" { print $$2 }' go.mod) go test -shuffle=on ./...
 
 .PHONY: demo
-demo: ## Watch a message ride out an outage, in about 20 seconds; flags go into ARGS
-	go run ./examples/outage $(ARGS)
+demo: ## Watch messages wait for the end of an outage, in about 20 seconds; ARGS=-h lists the flags
+	@go run ./examples/outage $(ARGS)
 
 .PHONY: lint
 lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
@@ -74,6 +75,11 @@ bench: ## Measure graphretry beside other libraries: tables in Markdown, docs/*.
 .PHONY: chaos
 chaos: ## Send 20,000 calls through an API that fails in every way it can
 	go test $(RACE) -count 1 -v -run '^TestNothingIsLostOrSentTwiceInChaos$$' . -chaos.calls 20000
+
+VERSION ?= v0.999.0
+.PHONY: rehearse
+rehearse: ## Release VERSION in a clone, and get it from there with go get
+	tools/rehearse-release $(VERSION)
 
 # A file in a folder is of another package, and has that package's tests run for it.
 # Chaos is left out: it is for load, and would take 15 s for each mutant.

@@ -229,7 +229,7 @@ var catalogue = []catalogueRow{
 
 	// WhatsApp messages, accounts and groups.
 	{130403, 130403, ClassRecipient, "Business has blocked the end user", "Unblock this person with the Block Users API if you mean to write to them; a retry cannot help."},
-	{130429, 130429, ClassThrottle, "Rate limit hit", "Send more slowly from this number (80 messages a second by default) until its throughput limit clears."},
+	{130429, 130429, ClassThrottle, "Rate limit hit", "Send more slowly from this number (80 messages a second by default), or give WithThrottleRetries."},
 	{130470, 130470, ClassRecipient, "Re-engagement message", "Send an approved template: more than 24 hours have passed since the person wrote (now code 131047)."},
 	{130472, 130472, ClassExperiment, "User's number is part of an experiment", "Do not resend: Meta withholds marketing from this number for an experiment; use another channel."},
 	{130497, 130497, ClassPolicy, "Business account is restricted from messaging users in this country", "Stop sending to this country: Meta's policy bars your kind of business from messaging people there."},

@@ -25,7 +25,7 @@ import (
 )
 
 // Each snippet stands, line for line, in a Go file that is compiled with the tests.
-func TestReadmeSnippetsAreCompiled(t *testing.T) {
+func TestSnippetsOfReadmeAndGuideAreCompiled(t *testing.T) {
 	var sources []string
 	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && filepath.Ext(path) == ".go" {
@@ -33,7 +33,7 @@ func TestReadmeSnippetsAreCompiled(t *testing.T) {
 		}
 		return err
 	}))
-	snippets := regexp.MustCompile("(?ms)^```go\n(.*?)^```").FindAllStringSubmatch(readFile(t, "README.md"), -1)
+	snippets := regexp.MustCompile("(?ms)^```go\n(.*?)^```").FindAllStringSubmatch(readFile(t, "README.md")+readFile(t, "docs/guide.md"), -1)
 	require.NotEmpty(t, snippets)
 	for _, snippet := range snippets {
 		found := false

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,13 +64,20 @@ func (e *Error) Error() string {
 	if e == nil {
 		return "graphretry: no Graph error"
 	}
+	return prefix + e.text(e.title())
+}
+
+// prefix is what the texts of errors begin with.
+const prefix = "graphretry: "
+
+// text returns what Meta said, on one line. The title can be left out.
+func (e *Error) text(title string) string {
 	var text strings.Builder
-	text.WriteString("graphretry: Graph error ")
-	text.WriteString(strconv.Itoa(int(e.Code)))
+	text.WriteString("Graph error " + strconv.Itoa(int(e.Code)))
 	if e.Subcode != 0 {
 		text.WriteString(", subcode " + strconv.Itoa(e.Subcode))
 	}
-	if title := e.title(); title != "" {
+	if title != "" {
 		text.WriteString(" (" + title + ")")
 	}
 	for _, part := range []string{e.Message, e.Details} {
@@ -90,8 +98,8 @@ func (e *Error) Error() string {
 }
 
 // LogValue returns the error as a group for a [slog.Logger]: status, code, subcode,
-// class, title, message, details, fbtrace_id and advice, of which class, title
-// and advice are the catalogue's.
+// class, title, message, details, fbtrace_id and advice, of which class, title and
+// advice are the catalogue's. What has no value is left out.
 func (e *Error) LogValue() slog.Value {
 	if e == nil {
 		return slog.Value{}
@@ -99,28 +107,26 @@ func (e *Error) LogValue() slog.Value {
 	return slog.GroupValue(e.attributes()...)
 }
 
-// attributes are the error's fields in a log, with the names Meta gives them. A
-// nil Error has them all too, and they say nothing: whoever searches a log by an
-// attribute finds every record.
+// attributes returns the error's fields in a log, with the names Meta gives them.
+// What has no value is left out, and a nil Error has none.
 func (e *Error) attributes() []slog.Attr {
-	var title, advice string
-	class := e.Class()
 	if e == nil {
-		e = new(Error)
-	} else {
-		title, advice = e.title(), e.specificCode().Advice()
+		return nil
 	}
-	return []slog.Attr{
+	all := []slog.Attr{
 		slog.Int("status", e.Status),
 		slog.Int("code", int(e.Code)),
 		slog.Int("subcode", e.Subcode),
-		slog.String("class", class.String()),
-		slog.String("title", title),
+		slog.String("class", e.Class().String()),
+		slog.String("title", e.title()),
 		slog.String("message", e.Message),
 		slog.String("details", e.Details),
 		slog.String("fbtrace_id", e.TraceID),
-		slog.String("advice", advice),
+		slog.String("advice", e.specificCode().Advice()),
 	}
+	return slices.DeleteFunc(all, func(a slog.Attr) bool {
+		return a.Key != "code" && (a.Value.Equal(slog.IntValue(0)) || a.Value.Equal(slog.StringValue("")))
+	})
 }
 
 // Class returns the class of Subcode if the catalogue has it as a code, since it is
@@ -188,9 +194,13 @@ func (e *WaitError) Error() string {
 	case e.Attempts > 1:
 		sent = fmt.Sprintf("sent %d times", e.Attempts)
 	}
-	text := fmt.Sprintf("graphretry: the wait for an attempt ended, %s: %v", sent, e.Err)
+	text := fmt.Sprintf("%sthe wait for an attempt ended, %s: %s", prefix, sent, strings.ReplaceAll(fmt.Sprint(e.Err), prefix, ""))
 	if e.Graph != nil {
-		text += "; last answer: " + e.Graph.Error()
+		title := e.Graph.title()
+		if strings.Contains(e.Graph.Message, title) {
+			title = "" // the message says it
+		}
+		text += "; last answer: " + e.Graph.text(title)
 	}
 	return text
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -318,4 +319,19 @@ func TestErrorIsFoundInTheResponseThatATransportReturned(t *testing.T) {
 	after, err := io.ReadAll(resp.Body)
 	assert.NoError(t, err)
 	assert.Equal(t, body, string(after))
+}
+
+func TestWaitErrorSaysItsPrefixAndMetasTitleOnce(t *testing.T) {
+	for want, err := range map[string]*graphretry.WaitError{
+		"graphretry: the wait for an attempt ended, never sent: the API is down and the call cannot wait until it is back; " +
+			"last answer: Graph error 131016: (#131016) Service unavailable [fbtrace_id A1]": {
+			Err: graphretry.ErrOutage, Graph: &graphretry.Error{Code: 131016, Message: "(#131016) Service unavailable", TraceID: "A1"},
+		},
+		"graphretry: the wait for an attempt ended, sent 2 times: context canceled; last answer: Graph error 2 (API Service): try later": {
+			Err: context.Canceled, Attempts: 2, Graph: &graphretry.Error{Code: 2, Message: "try later"},
+		},
+		"graphretry: the wait for an attempt ended, sent once: context canceled": {Err: context.Canceled, Attempts: 1},
+	} {
+		assert.EqualError(t, err, want)
+	}
 }

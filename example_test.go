@@ -62,6 +62,34 @@ func Example() {
 	// calls that reached the API: 3
 }
 
+// A call may block for 15 minutes, so its context has a deadline.
+func Example_deadline() {
+	existing := &http.Client{Transport: graphtest.New()}
+
+	client, err := graphretry.WrapClient(existing, graphretry.WithLogger(slog.Default()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, sendURL, strings.NewReader(reminder))
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		log.Fatal(err) // no response: errors.Is(err, graphretry.ErrOutage) if the API is down
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusBadRequest {
+		graph, _ := graphretry.ErrorFromResponse(resp) // the body stays readable
+		log.Fatal(graph)
+	}
+	fmt.Println(resp.Status)
+	// Output:
+	// 200 OK
+}
+
 func ExampleWrapClient() {
 	existing := &http.Client{Transport: graphtest.New(), Timeout: 5 * time.Minute}
 
@@ -404,8 +432,8 @@ func ExampleWithLogger() {
 	}
 	fmt.Println(sendReminder(context.Background(), client))
 	// Output:
-	// level=WARN msg="graphretry: retrying" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=1 wait=1ms reason="temporary failure" status=500 code=131016 subcode=0 class=transient title="Service unavailable" message="(#131016) Service unavailable" details="Service unavailable" fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
-	// level=INFO msg="graphretry: recovered" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=2 status=500 code=131016 subcode=0 class=transient title="Service unavailable" message="(#131016) Service unavailable" details="Service unavailable" fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
+	// level=WARN msg="graphretry: retrying" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=1 wait=1ms reason="temporary failure" status=500 code=131016 class=transient title="Service unavailable" message="(#131016) Service unavailable" details="Service unavailable" fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
+	// level=INFO msg="graphretry: recovered" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=2 after_code=131016
 	// 200 OK
 }
 

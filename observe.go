@@ -5,12 +5,13 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 )
 
 // Event is something that happened to a call, for [WithObserver]. There is one
 // for each failed attempt, one for a success after a retry, and one each for the
-// beginning and the end of an outage. A call that gives up in the line of an
+// beginning and the end of an outage. A call that gives up in the queue of an
 // outage has an [EventGaveUp] besides. A call that succeeds at once has none, and
 // one that its caller ends during a wait has no further one: its [*WaitError]
 // tells.
@@ -78,10 +79,10 @@ var eventKindTexts = [...]string{
 	EventOutageEnded: "outage ended",
 }
 
-// String gives the kind in a word or two.
+// String returns the kind in a word or two.
 func (k EventKind) String() string { return enumText("EventKind", eventKindTexts[:], k) }
 
-// level is the level of an event's log record.
+// level returns the level of an event's log record.
 func (k EventKind) level() slog.Level {
 	switch k {
 	case EventRetrying, EventOutageBegan:
@@ -93,7 +94,16 @@ func (k EventKind) level() slog.Level {
 	}
 }
 
-// logTo is the observer that writes each event to a logger. The host is there
+// reason returns why an attempt is not retried, and for a limit that soon passes
+// what would retry it.
+func (e *Event) reason() string {
+	if e.Reason == ReasonNotRetried && e.Graph != nil && slices.Contains(throttleRetries, e.Graph.specificCode()) {
+		return e.Reason.String() + ": WithThrottleRetries retries this code"
+	}
+	return e.Reason.String()
+}
+
+// logTo returns the observer that writes each event to a logger. The host is there
 // without the rest of the URL, whose query holds tokens.
 func logTo(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, event Event) {
@@ -111,12 +121,24 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 		switch event.Kind {
 		case EventOutageEnded:
 			attributes = append(attributes, slog.Duration("lasted", event.Lasted), slog.Int("held", event.Held))
-		case EventRetrying, EventGaveUp, EventNotRetried:
+		case EventRetrying:
 			attributes = append(attributes, slog.Duration("wait", event.Wait), slog.String("reason", event.Reason.String()))
+		case EventGaveUp, EventNotRetried:
+			attributes = append(attributes, slog.String("reason", event.reason()))
 		}
-		attributes = append(attributes, event.Graph.attributes()...)
-		if event.Err != nil {
-			attributes = append(attributes, slog.String("error", secrets.err(event.Err)))
+		if event.Kind == EventRecovered {
+			// Under other names, so that a success sets off no alert on a code.
+			if event.Graph != nil {
+				attributes = append(attributes, slog.Int("after_code", int(event.Graph.Code)))
+			}
+			if event.Err != nil {
+				attributes = append(attributes, slog.String("after_error", secrets.err(event.Err)))
+			}
+		} else {
+			attributes = append(attributes, event.Graph.attributes()...)
+			if event.Err != nil {
+				attributes = append(attributes, slog.String("error", secrets.err(event.Err)))
+			}
 		}
 		logger.LogAttrs(ctx, level, "graphretry: "+event.Kind.String(), attributes...)
 	}

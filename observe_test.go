@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -410,7 +411,7 @@ func TestLogHasALevelForEachKindOfEvent(t *testing.T) {
 	})
 }
 
-func TestLogAlwaysHasEveryAttribute(t *testing.T) {
+func TestLogHasEveryAttributeThatHasAValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		for _, answer := range []graphtest.Answer{
@@ -432,12 +433,10 @@ func TestLogAlwaysHasEveryAttribute(t *testing.T) {
 		all := records(t, &log)
 		require.Len(t, all, 6)
 		for _, record := range all {
-			for _, name := range []string{
-				"code", "subcode", "class", "title", "details", "fbtrace_id", "attempt", "wait", "method", "path",
-				"host", "reason",
-			} {
-				assert.Contains(t, record, name, "%v", record["msg"])
+			for name, value := range record {
+				assert.NotEmpty(t, value, "%v: %s", record["msg"], name)
 			}
+			assert.NotEmpty(t, record["reason"])
 			assert.Equal(t, "POST", record["method"])
 			assert.Equal(t, "graph.facebook.com", record["host"])
 			assert.Equal(t, "/v23.0/106540352242922/messages", record["path"])
@@ -460,10 +459,9 @@ func TestLogAlwaysHasEveryAttribute(t *testing.T) {
 		assert.Equal(t, "Phone number Not Registered", subcode["title"], "the title of the WhatsApp code in the subcode")
 		assert.Equal(t, "permission", subcode["class"])
 		for _, record := range all[4:] {
-			assert.EqualValues(t, 0, record["code"])
-			assert.Equal(t, "unknown", record["class"])
-			assert.Empty(t, record["title"], "there was no code, not even 0")
-			assert.Empty(t, record["advice"])
+			for _, name := range []string{"status", "code", "subcode", "class", "title", "message", "details", "fbtrace_id", "advice", "wait"} {
+				assert.NotContains(t, record, name, "there was no code, not even 0")
+			}
 		}
 		assert.Contains(t, all[5]["error"], "connection reset")
 	})
@@ -562,4 +560,50 @@ func TestWaitErrorTellsWhyHowOftenAndWhat(t *testing.T) {
 		assert.NotErrorIs(t, test.err, io.EOF)
 		assert.NotContains(t, strings.TrimPrefix(test.err.Error(), "graphretry: "), "\n")
 	}
+}
+
+// An alert on a code must not be set off by a success.
+func TestLogOfASuccessAfterARetryHasTheCodeUnderAnotherName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		transport := newTransport(t, script(down, reply{err: errReset}, success),
+			graphretry.WithNetworkRetries(), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+		req := message(t, t.Context())
+		req.Method = http.MethodGet
+		_, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		_, err = newTransport(t, script(down, success), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil)))).RoundTrip(message(t, t.Context()))
+		require.NoError(t, err)
+		var recovered []map[string]any
+		for _, record := range records(t, &log) {
+			if record["msg"] == "graphretry: recovered" {
+				delete(record, "time")
+				recovered = append(recovered, record)
+			}
+		}
+		common := map[string]any{"level": "INFO", "msg": "graphretry: recovered", "host": "graph.facebook.com", "path": req.URL.Path}
+		first, second := maps.Clone(common), maps.Clone(common)
+		first["method"], first["attempt"], first["after_error"] = "GET", 3.0, errReset.Error()
+		second["method"], second["attempt"], second["after_code"] = "POST", 2.0, 2.0
+		assert.Equal(t, []map[string]any{first, second}, recovered)
+	})
+}
+
+func TestLogSaysWhatWouldRetryALimitAndABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reasonOf := func(next http.RoundTripper, req *http.Request, options ...graphretry.Option) any {
+			var log bytes.Buffer
+			resp, err := newTransport(t, next, append(options, graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))...).RoundTrip(req)
+			require.NoError(t, err)
+			resp.Body.Close()
+			all := records(t, &log)
+			return all[len(all)-1]["reason"]
+		}
+		for _, code := range []graphretry.Code{4, 130429, 131056} {
+			assert.Equal(t, "not among what is retried: WithThrottleRetries retries this code", reasonOf(script(fails(code)), message(t, t.Context())))
+		}
+		assert.Equal(t, "not among what is retried", reasonOf(script(fails(131048)), message(t, t.Context())), "no option retries it")
+		stream := messageRequest(t, io.MultiReader(strings.NewReader(messageBody)))
+		assert.Equal(t, "body cannot be sent again: set GetBody or raise WithMaxBufferedBody", reasonOf(script(down), stream, graphretry.WithMaxBufferedBody(0)))
+	})
 }

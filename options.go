@@ -177,15 +177,18 @@ func WithoutRetryOn(codes ...Code) Option {
 // 131048, 131049, 131050, 131064, 130403 and 133016.
 func WithThrottleRetries() Option {
 	return Option{apply: func(s *settings) error {
-		for _, code := range []Code{
-			CodeAPITooManyCalls, CodeAPIUserTooManyCalls, CodeApplicationLimitReached, CodeCustomRateLimit,
-			CodeRateLimitIssues, CodeBusinessAccountTooManyCalls, CodeRateLimitHit, CodePairRateLimitHit,
-			CodeRegistrationWaitAFewMinutes, CodeTemplateStillSyncing,
-		} {
+		for _, code := range throttleRetries {
 			s.rules[code] = rule{unlimited, ReasonThrottle}
 		}
 		return nil
 	}}
+}
+
+// throttleRetries are the codes of WithThrottleRetries.
+var throttleRetries = []Code{
+	CodeAPITooManyCalls, CodeAPIUserTooManyCalls, CodeApplicationLimitReached, CodeCustomRateLimit,
+	CodeRateLimitIssues, CodeBusinessAccountTooManyCalls, CodeRateLimitHit, CodePairRateLimitHit,
+	CodeRegistrationWaitAFewMinutes, CodeTemplateStillSyncing,
 }
 
 // WithTransientFlag retries every error that Meta marks with is_transient (see
@@ -299,10 +302,11 @@ func WithOutageThreshold(answers int) Option {
 // WithLogger logs every [Event]: retries and the beginning of an outage at
 // [slog.LevelWarn], giving up at [slog.LevelError], all else at
 // [slog.LevelInfo]. By default nothing is logged; a nil logger is refused. The
-// attributes are method, host, path and attempt; wait and reason, for what is or
-// is not retried; lasted and held, for the end of an outage; those of
-// [Error.LogValue]; and error, where there is one. Wait and lasted are durations,
-// which slog's JSON has in nanoseconds. No secret of the request is logged. It
+// attributes are method, host, path and attempt; wait, for a retry; reason, for what
+// is or is not retried; lasted and held, for the end of an outage; those of
+// [Error.LogValue]; and error. A success after a retry has after_code and
+// after_error in place of these. What has no value is left out. Wait and lasted are
+// durations, which slog's JSON has in nanoseconds. No secret of the request is logged. It
 // cannot be set in a context.
 func WithLogger(logger *slog.Logger) Option {
 	return Option{transportOnly: "WithLogger", apply: func(s *settings) error {

@@ -69,7 +69,7 @@ const (
 	// call's deadline or its maximum elapsed time.
 	ReasonNoTime
 	// ReasonBody: it would be retried, but the request's body cannot be sent
-	// again.
+	// again. Set its GetBody, or raise [WithMaxBufferedBody].
 	ReasonBody
 	// ReasonCanceled: the caller ended the call during an attempt, or its deadline
 	// did.
@@ -91,7 +91,7 @@ var reasonTexts = [...]string{
 	ReasonNoGraphError:     "no Graph error in the answer",
 	ReasonRetriesExhausted: "no retries left",
 	ReasonNoTime:           "no time left",
-	ReasonBody:             "body cannot be sent again",
+	ReasonBody:             "body cannot be sent again: set GetBody or raise WithMaxBufferedBody",
 	ReasonCanceled:         "canceled by the caller",
 	ReasonOutage:           "API is down",
 }

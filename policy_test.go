@@ -355,7 +355,7 @@ func TestWorkThatWasRetriedEndlesslyIsDecidedAtOnce(t *testing.T) {
 				case decision := <-decided:
 					assert.True(t, decision.Retry, "after %d retries", retries)
 					assert.Positive(t, decision.Wait, "after %d retries", retries)
-				case <-time.After(10 * time.Second):
+				case <-time.After(patience):
 					require.FailNow(t, "Decide takes for ever", "after %d retries", retries)
 				}
 			}

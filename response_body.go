@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -78,9 +79,19 @@ func (b *peekedBody) Read(p []byte) (int, error) {
 		return b.rest.Read(p)
 	}
 	if b.err == io.EOF {
-		b.resp.Trailer = b.trailer
+		b.showTrailer()
 	}
 	return 0, b.err
+}
+
+// showTrailer has the response carry the trailers. Those that were announced came
+// with the header, and are filled in where they stand, for a copy of the response
+// too.
+func (b *peekedBody) showTrailer() {
+	if b.resp.Trailer == nil {
+		b.resp.Trailer = b.trailer
+	}
+	maps.Copy(b.resp.Trailer, b.trailer)
 }
 
 // Close closes the body itself.

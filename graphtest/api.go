@@ -30,6 +30,10 @@ import (
 //  4. the limit of calls per second: [API.SetLimit];
 //  5. the request itself: one that is well formed succeeds.
 //
+// A success that a rule gives is one, whatever is wrong with the request; a message
+// that is not well formed is not accepted all the same. Of a batch (POST / with the
+// parameter batch) each part is a call.
+//
 // How long the answer takes is a matter apart ([API.SetLatency],
 // [API.SetSlowShare]). What happens to a call is settled when its body has been
 // read: a message is accepted then, though its answer may come later, or, if
@@ -109,7 +113,8 @@ func New(options ...Option) *API {
 
 // AnswerNext answers the next n calls with answer, after those that earlier
 // calls of AnswerNext speak of. The zero Answer is a success, so a queue may
-// hold failures and successes in any order. A negative n is a wrong argument.
+// hold failures and successes in any order; what is wrong with the request does not
+// overrule it. A negative n is a wrong argument.
 func (a *API) AnswerNext(n int, answer Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -289,50 +294,60 @@ func (a *API) handle(r *request) (*reply, error) {
 		return nil, a.misuse
 	}
 	now := time.Now()
+	if parts, ok := r.batch(); ok && !r.broken {
+		return a.answerBatch(r, parts, now), nil
+	}
+	return a.settle(r, now), nil
+}
+
+// settle puts a call to the script, and records it. It returns nil for a call that
+// broke off.
+func (a *API) settle(r *request, now time.Time) *reply {
 	isDown, downAnswer := a.downAt(now)
 	call := Call{
 		Time: now, Method: r.method, Path: r.path, Body: a.record.keep(r.body), Size: r.size, Down: isDown,
 	}
 	if r.broken {
 		a.record.add(call)
-		return nil, nil
+		return nil
 	}
-	answer := a.pick(now, isDown, downAnswer)
-	reply := a.answer(r, answer, &call)
+	answer, scripted := a.pick(now, isDown, downAnswer)
+	reply := a.answer(r, answer, scripted, &call)
 	reply.delay = answer.Delay + a.latency
 	if a.slowShare > 0 && a.slowing.Float64() < a.slowShare {
 		reply.delay += time.Duration(a.slowing.Float64() * float64(a.slowUpTo))
 	}
 	a.record.add(call)
-	return reply, nil
+	return reply
 }
 
-// pick is the script: the first rule that has an answer for a call at now.
-func (a *API) pick(now time.Time, isDown bool, downAnswer Answer) Answer {
+// pick is the script: it returns the answer of the first rule that has one for a
+// call at now, and whether it is a rule's.
+func (a *API) pick(now time.Time, isDown bool, downAnswer Answer) (Answer, bool) {
 	if len(a.queue) > 0 {
 		next := &a.queue[0]
 		answer := next.answer
 		if next.n--; next.n == 0 {
 			a.queue = a.queue[1:]
 		}
-		return answer
+		return answer, true
 	}
 	if isDown {
-		return downAnswer
+		return downAnswer, true
 	}
 	if len(a.shares) > 0 {
 		drawn := a.failing.Float64()
 		for _, s := range a.shares {
 			if drawn < s.of {
-				return s.answer
+				return s.answer, true
 			}
 			drawn -= s.of
 		}
 	}
 	if a.limit > 0 && !a.admit(now) {
-		return a.limited
+		return a.limited, true
 	}
-	return Answer{}
+	return Answer{}, false
 }
 
 // downAt drops the times that are over, since a later call will not ask for them.

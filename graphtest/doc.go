@@ -10,7 +10,8 @@
 //   - [API.Totals], [API.Calls], [API.CallsPerSecond], [API.Accepted],
 //     [API.AcceptedKeys], [API.Duplicates] and [API.Lost] tell what happened, in
 //     terms of a [Call] and a [Message].
-//   - [API.RoundTrip] and [API.ServeHTTP] are the ways to reach it.
+//   - [API.RoundTrip] and [API.ServeHTTP] are the ways to reach it; [NewServer] starts
+//     a [Server] with a client that is pointed at it.
 //   - [StatusWebhook], [ErrorBody] and [Status] stand alone.
 //
 // # In memory
@@ -35,13 +36,13 @@
 // # Over HTTP
 //
 // An API is an [http.Handler] too. Over a real connection, HTTP/1.1 or HTTP/2,
-// the same script serves:
+// the same script serves. The client's every call reaches the server, so URLs stay
+// as they are:
 //
-//	api := graphtest.New()
-//	server := httptest.NewServer(api)
-//	defer server.Close()
-//	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
-//	send(server.URL + "/v23.0/106540352242922/messages")
+//	server := graphtest.NewServer(t)
+//	server.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
+//	client, err := graphretry.WrapClient(server.Client())
+//	sendReminder(client, "reminder-1")
 //
 // # What it knows
 //
@@ -53,6 +54,7 @@
 //     message as read is answered with success, and is no message.
 //   - POST /{phone-number-id}/media, a multipart form with messaging_product and
 //     file: an id.
+//   - POST / with batch: an answer for each part.
 //   - GET /{id} is answered with that id, GET /{id}/{edge} with an empty list, and
 //     every other call with {"success":true}.
 //

@@ -3,6 +3,7 @@ package graphtest_test
 import (
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -65,6 +66,24 @@ func Example() {
 	// false
 	// true
 	// [reminder-1]
+}
+
+// t stands for the test that an example has not.
+var t = struct{ testing.TB }{new(testing.B)}
+
+// The code under test keeps its URLs.
+func ExampleNewServer() {
+	server := graphtest.NewServer(t)
+	server.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	client, err := graphretry.WrapClient(server.Client(), graphretry.WithInitialInterval(time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sendReminder(client, "https://graph.facebook.com", "reminder-1"))
+	fmt.Println("calls:", server.Totals().Calls)
+	// Output:
+	// <nil>
+	// calls: 2
 }
 
 // Over HTTP: the API is a server's Handler.

@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/graphretry/graphretry"
@@ -16,249 +13,228 @@ import (
 
 const (
 	// before is how long the API is up before the outage.
-	before = 3 * time.Second
-	// after is how long the senders go on when the outage is over, so that the
-	// last lines of the table are as the first.
-	after = 3 * time.Second
+	before = 2 * time.Second
+	// after is how long messages are sent once all is as it was before.
+	after = 2 * time.Second
+	// latency is how long the API takes for an answer.
+	latency = 50 * time.Millisecond
 )
 
-// load is what many senders send, and what becomes of it.
+// load is many messages, and a fake API of its own for them.
 type load struct {
-	settings
-	screen  *screen
-	api     *graphtest.API
-	network *network
-	began   time.Time
+	api  *graphtest.API
+	send func(ctx context.Context, message []byte) error
 
 	mu        sync.Mutex // guards all below
-	messages  []message
+	keys      []string
 	delivered int
 	failed    int // whose sender got an error or Meta's refusal
-	cutShort  int // that were waiting when the program was interrupted
-	onTheWay  int // that were on their way to the API when it was
-
-	wasShut, isShut bool          // the outage gate
-	opened          time.Duration // when it was last opened
 }
 
-// message is a message that was given to client.Do.
-type message struct {
-	key string
-	at  time.Duration // since the beginning
+// newLoad returns a load whose API goes down as the settings say.
+func newLoad(s settings) *load {
+	l := &load{api: graphtest.New()}
+	l.api.SetLatency(latency)
+	l.api.DownAfter(before, s.outage, graphtest.Answer{Code: s.code})
+	return l
 }
 
-// network is an http.Transport that knows how many calls are on their way.
-type network struct {
-	*http.Transport
-	calls atomic.Int64
-}
-
-func (n *network) RoundTrip(request *http.Request) (*http.Response, error) {
-	n.calls.Add(1)
-	defer n.calls.Add(-1)
-	return n.Transport.RoundTrip(request)
-}
-
-// sendMany has many senders send a message a second each, before, during and
-// after an outage, and prints a line a second. They share one client, and so one
-// gate.
-func sendMany(ctx context.Context, screen *screen, s settings, to destination, api *graphtest.API) int {
-	screen.headline(fmt.Sprintf("%d senders, each with a message every second, share one client. The fake Graph API is up for %v, down for %v with code %s, and up again.",
-		s.senders, before, s.outage, named(s.code)))
-	if s.speed != 1 {
-		screen.prose("With -speed the waits, the outage and the senders are faster, and the times are told as if they were not. But how fast the gate lets calls go is counted in real seconds, so the recovery takes longer here than it would.", "")
-	}
-	l := &load{settings: s, screen: screen, api: api, network: &network{
-		// Enough for any pace, and far from the limit of open files.
-		Transport: &http.Transport{MaxIdleConnsPerHost: 200, MaxConnsPerHost: 200},
-	}}
-	client, err := wrap(&http.Client{Transport: l.network}, s, l.observe)
-	if err != nil {
-		screen.prose(err.Error())
-		return exitWrongUse
-	}
-	defer client.CloseIdleConnections()
-
-	l.began = time.Now()
-	api.DownAfter(s.scaled(before), s.scaled(s.outage), graphtest.Answer{Code: s.code})
-	sending, stop := context.WithCancel(ctx)
-	defer stop()
-	var calls sync.WaitGroup
-	for sender := range s.senders {
-		calls.Go(func() {
-			for number := 0; ; number++ {
-				// Spread over the second, as senders are.
-				at := time.Duration(number)*time.Second + time.Duration(sender)*time.Second/time.Duration(s.senders)
-				if !sleepUntil(l.clock(at), sending.Done()) {
-					return
-				}
-				key := fmt.Sprintf("message %d of sender %d", number+1, sender+1)
-				// A sender goes on whether the last message is out or not.
-				calls.Go(func() { l.send(ctx, client, to, key) })
-			}
-		})
-	}
-	done := make(chan struct{})
-	go func() {
-		calls.Wait()
-		close(done)
-	}()
-
-	screen.line(screen.paint(bold, fmt.Sprintf(tableHead, "time", "state", "calls/s", "held", "delivered")))
-	seen := 0
-	for second := time.Second; ; second += time.Second {
-		if !sleepUntil(l.clock(second), done) {
-			break // in the midst of a second
-		}
-		seen = l.row(second, seen)
-		if l.isOver(second) {
-			stop()
-		}
-	}
-	return l.summary(ctx.Err() != nil)
-}
-
-// clock is when a moment of the story is.
-func (l *load) clock(at time.Duration) time.Time { return l.began.Add(l.scaled(at)) }
-
-// send sends a message and notes what becomes of it.
-func (l *load) send(ctx context.Context, client *http.Client, to destination, key string) {
-	l.mu.Lock()
-	l.messages = append(l.messages, message{key, l.story(time.Since(l.began))})
-	l.mu.Unlock()
-	_, err := send(ctx, client, to, textMessage(l.to, "Your parcel is on its way.", key))
+// begin notes that a message is to be sent.
+func (l *load) begin(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var waiting *graphretry.WaitError
+	l.keys = append(l.keys, key)
+}
+
+// deliver sends a message and notes what becomes of it.
+func (l *load) deliver(ctx context.Context, to, key string) {
+	err := l.send(ctx, textMessage(to, "Your parcel is on its way.", key))
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch {
 	case err == nil:
 		l.delivered++
 	case ctx.Err() == nil:
 		l.failed++
-	case errors.As(err, &waiting):
-		l.cutShort++
-	default:
-		l.onTheWay++
 	}
 }
 
-// observe prints when an outage begins and ends.
-func (l *load) observe(_ context.Context, event graphretry.Event) {
-	if event.Kind != graphretry.EventOutageBegan && event.Kind != graphretry.EventOutageEnded {
-		return
-	}
-	now := l.story(event.Time.Sub(l.began))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.isShut = event.Kind == graphretry.EventOutageBegan
-	if l.isShut {
-		l.wasShut = true
-		l.screen.line(fmt.Sprintf("%7s  ", seconds(now)) + l.screen.paint(red, "OUTAGE BEGAN") +
-			"  the gate is shut: one call probes, the others wait")
-		return
-	}
-	l.opened = now
-	l.screen.line(fmt.Sprintf("%7s  ", seconds(now)) + l.screen.paint(green, "OUTAGE ENDED") +
-		fmt.Sprintf("  after %s: the line is empty, the gate is open", seconds(l.story(event.Lasted))))
+// progress is how far a load has come.
+type progress struct {
+	sent, delivered, failed int
+	calls, whileDown        int // that reached the API
 }
 
-// isDown tells whether the API is down at a moment of the story.
-func (l *load) isDown(at time.Duration) bool { return before <= at && at < before+l.outage }
+// open is how many messages have no outcome yet.
+func (p progress) open() int { return p.sent - p.delivered - p.failed }
 
-// isOver tells whether the outage and the recovery are over, and have been for
-// long enough.
-func (l *load) isOver(at time.Duration) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.isShut && at >= max(before+l.outage, l.opened)+after
-}
-
-const (
-	tableHead = "%7s  %-10s %8s %6s %10s"
-	tableRow  = "%5d s  %s %8d %6d %10d  %s"
-)
-
-// row prints the line of the second that ends at a moment of the story. It takes
-// and gives how many calls the API had seen by then.
-func (l *load) row(at time.Duration, before int) (calls int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	state := l.screen.paint(green, "up        ")
-	switch {
-	case l.isDown(at - 1):
-		state = l.screen.paint(red, "DOWN      ")
-	case l.isShut:
-		state = l.screen.paint(yellow, "recovering")
-	}
-	calls = l.api.Totals().Calls
-	held := len(l.messages) - l.delivered - l.failed - l.cutShort - l.onTheWay - int(l.network.calls.Load())
-	row := fmt.Sprintf(tableRow, at/time.Second, state, calls-before, max(0, held), l.delivered, bar(calls-before, 4*l.senders, 30))
-	l.screen.line(strings.TrimRight(row, " "))
-	return calls
-}
-
-// summary prints how it ended. It gives the exit code.
-func (l *load) summary(interrupted bool) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *load) progress() progress {
 	totals := l.api.Totals()
-	sent := fmt.Sprintf("%s sent, %d delivered", count(len(l.messages), "message"), l.delivered)
-	if interrupted {
-		l.screen.closing(fmt.Sprintf("Interrupted: %s, %s.", sent, count(totals.Duplicates, "duplicate")),
-			fmt.Sprintf("%s waiting, and given up.", count(l.cutShort, "message")))
-		if l.onTheWay > 0 {
-			l.screen.prose(fmt.Sprintf("%s on the way: whether the API took them, nobody here can know.", count(l.onTheWay, "message")))
-		}
-		return exitNotDelivered
-	}
-
-	var keys []string
-	var whileDown int
-	for _, m := range l.messages {
-		keys = append(keys, m.key)
-		if l.isDown(m.at) {
-			whileDown++
-		}
-	}
-	lost := len(l.api.Lost(keys...))
-	l.screen.closing(fmt.Sprintf("%s, %d lost, %s.", sent, lost, count(totals.Duplicates, "duplicate")))
-	reached := fmt.Sprintf("%s reached the API while it was down", count(totals.WhileDown, "call"))
-	if l.wasShut {
-		l.screen.prose(fmt.Sprintf("%s. With a backoff for each call and no gate: %d (computed, for the same messages and schedule).",
-			reached, l.withoutGate()))
-	} else {
-		l.screen.prose(reached + ". The gate stayed open: 20 answers in a row of 2 or 131016 shut it.")
-	}
-	l.screen.prose(fmt.Sprintf("Without graphretry: %s, one for each message that was sent meanwhile.", count(whileDown, "failed send")))
-	if l.failed > 0 {
-		l.screen.closing(fmt.Sprintf("%s failed, and Meta's answer is with the sender. What to do about code %s: %s",
-			count(l.failed, "message"), named(l.code), l.code.Advice()))
-	}
-	if l.failed > 0 || lost > 0 || totals.Duplicates > 0 {
-		return exitNotDelivered
-	}
-	return exitDelivered
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return progress{len(l.keys), l.delivered, l.failed, totals.Calls, totals.WhileDown}
 }
 
-// withoutGate computes how many calls would have reached the API while it was
-// down, had each message followed the schedule by itself: every attempt while it
-// is down fails, and the next comes after the wait that the policy gives.
-func (l *load) withoutGate() (calls int) {
-	policy, err := graphretry.NewPolicy()
+// comparison is the same load twice: through graphretry, and with a plain backoff
+// loop for each call.
+type comparison struct {
+	settings
+	began       time.Time
+	transport   *graphretry.Transport
+	ours, plain *load
+
+	mu           sync.Mutex // guards all below
+	notes        []note
+	firstRefused int // how many of the first attempts of the plain loops failed
+}
+
+// note is something that happened.
+type note struct {
+	at   time.Duration
+	text string
+}
+
+func (c *comparison) note(at time.Duration, format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notes = append(c.notes, note{at, fmt.Sprintf(format, args...)})
+}
+
+func newComparison(s settings) (*comparison, error) {
+	c := &comparison{settings: s, began: time.Now(), ours: newLoad(s), plain: newLoad(s)}
+	transport, err := wrap(c.ours.api, s, c.observe)
 	if err != nil {
-		return 0 // it has no options that could be wrong
+		return nil, err
 	}
-	for _, m := range l.messages {
-		at := m.at
-		for retries := 0; l.isDown(at); retries++ {
-			calls++
-			decision := policy.Decide(&graphretry.Error{Code: l.code}, retries)
-			if at += decision.Wait; !decision.Retry || at-m.at > 15*time.Minute {
-				break
+	c.transport = transport
+	wrapped := &http.Client{Transport: transport}
+	c.ours.send = func(ctx context.Context, message []byte) error {
+		_, err := send(ctx, wrapped, fakeDestination, message)
+		return err
+	}
+	bare := &http.Client{Transport: c.plain.api}
+	c.plain.send = func(ctx context.Context, message []byte) error {
+		attempts := 0
+		return sendWithPlainBackoff(ctx, s, func() error {
+			_, err := send(ctx, bare, fakeDestination, message)
+			if attempts++; attempts == 1 && err != nil && ctx.Err() == nil {
+				c.mu.Lock()
+				c.firstRefused++
+				c.mu.Unlock()
 			}
+			return err
+		})
+	}
+	return c, nil
+}
+
+// observe notes the beginning and the end of an outage.
+func (c *comparison) observe(_ context.Context, event graphretry.Event) {
+	at := event.Time.Sub(c.began)
+	switch event.Kind {
+	case graphretry.EventOutageBegan:
+		c.note(at, "outage began: calls wait in the queue, but for one probe at a time")
+	case graphretry.EventOutageEnded:
+		c.note(at, "outage ended after %s: the last of %s is released", seconds(event.Lasted), count(event.Held, "queued call"))
+	}
+}
+
+// sendAll sends a message at each tick of the rate, by both loads, until sending
+// ends. The calls are added to the group.
+func (c *comparison) sendAll(ctx, sending context.Context, calls *sync.WaitGroup) {
+	for number := 0; sleepUntil(c.began.Add(time.Duration(number)*time.Second/time.Duration(c.rate)), sending.Done()); number++ {
+		key := fmt.Sprintf("message %d", number+1)
+		for _, l := range []*load{c.ours, c.plain} {
+			l.begin(key)
+			calls.Go(func() { l.deliver(ctx, c.to, key) })
 		}
 	}
-	return calls
+}
+
+// moment is all that is shown of one moment.
+type moment struct {
+	at          time.Duration
+	down        bool // the API
+	host        graphretry.HostStatus
+	nextProbe   time.Duration // from now, for a host that is down
+	ours, plain progress
+	notes       []note
+}
+
+func (c *comparison) look() moment {
+	now := time.Now()
+	m := moment{at: now.Sub(c.began), host: c.transport.Hosts()[0], ours: c.ours.progress(), plain: c.plain.progress()}
+	m.down = before <= m.at && m.at < before+c.outage
+	m.nextProbe = max(0, m.host.NextProbe.Sub(now))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m.notes = c.notes[:len(c.notes):len(c.notes)]
+	return m
+}
+
+// compareStates notes what has changed from one moment to the next, as far as no
+// event tells of it.
+func (c *comparison) compareStates(last, now moment) {
+	switch {
+	case last.host.State == graphretry.HostDown && now.host.State == graphretry.HostRecovering:
+		c.note(now.at, "a probe succeeded: the queue is released, soonest deadline first")
+	case last.host.State == graphretry.HostDown && now.host.State == graphretry.HostDown && now.host.NextProbe.After(last.host.NextProbe):
+		c.note(now.at, "a probe was sent; if it fails, the next follows in %s", seconds(now.nextProbe))
+	}
+}
+
+// sendMany sends many messages before, during and after an outage, and shows it.
+// It returns the exit code.
+func sendMany(ctx context.Context, stopSignals func(), terminal *terminal, s settings) int {
+	c, err := newComparison(s)
+	if err != nil {
+		terminal.prose(err.Error())
+		return exitWrongUse
+	}
+	view := terminal.view(s)
+	defer view.close() // also if this panics: the terminal is left as it was
+
+	calling, endCalls := context.WithCancel(ctx)
+	defer endCalls()
+	sending, stopSending := context.WithCancel(calling)
+	defer stopSending()
+	var sender, calls sync.WaitGroup
+	sender.Go(func() { c.sendAll(calling, sending, &calls) })
+
+	end := before + s.outage + after
+	last := c.look()
+	for tick := 1; ; tick++ {
+		if !sleepUntil(c.began.Add(time.Duration(tick)*redrawn), ctx.Done()) {
+			break
+		}
+		now := c.look()
+		c.compareStates(last, now)
+		view.show(now)
+		if now.host.State != graphretry.HostUp {
+			end = max(end, now.at+after)
+		}
+		if last = now; now.at < end {
+			continue
+		}
+		stopSending()
+		sender.Wait()
+		// Those of the plain loops may wait for minutes yet; they get a moment.
+		if last = c.look(); last.ours.open() == 0 && (last.plain.open() == 0 || now.at >= end+time.Second) {
+			break
+		}
+	}
+	last = c.look()
+	view.close()
+	interrupted := ctx.Err() != nil
+	if interrupted {
+		stopSignals()
+	}
+	endCalls()
+	sender.Wait()
+	calls.Wait()
+	text, exit := c.closing(last, interrupted)
+	view.finish(text)
+	return exit
 }
 
 // sleepUntil waits for a moment. It reports false if it is interrupted before.

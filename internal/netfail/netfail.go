@@ -41,11 +41,14 @@ func Temporary(err error) bool {
 // connection: net/http keeps nothing of such an answer but its reason phrase.
 // Every other answer of a proxy, such as 403 and 407, comes again.
 func ProxyUnavailable(err error) bool {
-	switch plainText(err) {
-	case http.StatusText(http.StatusBadGateway), http.StatusText(http.StatusServiceUnavailable), http.StatusText(http.StatusGatewayTimeout):
-		return true
-	}
-	return false
+	return each(err, func(err error) bool {
+		switch plainText(err) {
+		case http.StatusText(http.StatusBadGateway), http.StatusText(http.StatusServiceUnavailable), http.StatusText(http.StatusGatewayTimeout),
+			"Service Temporarily Unavailable", "Gateway Time-out": // nginx and HAProxy
+			return true
+		}
+		return false
+	})
 }
 
 // each reports whether is holds for err or for an error that it wraps; where it
@@ -74,15 +77,18 @@ func network(err error) bool {
 		// on an HTTP/1 connection when a second one that shares it is canceled.
 		return true
 	}
-	switch err.(type) {
+	switch err := err.(type) {
 	case *url.Error, syscall.Errno:
 		// Both have the methods of a net.Error, and say nothing of the network by
 		// themselves: what the first wraps does, and the second can be a file's.
 		return false
+	case *net.OpError:
+		// A SOCKS proxy that refuses is in one, too: what it wraps tells.
+		return !strings.HasPrefix(err.Op, "socks ")
 	case net.Error:
 		return true
 	}
-	return http2Failure(err) || connectionClosed(err)
+	return http2Failure(err) || connectionClosed(err) || unreachableBySOCKS(err)
 }
 
 // http2Failure reports whether err is an HTTP/2 error of a stream or of a
@@ -125,6 +131,12 @@ func connectionClosed(err error) bool {
 	text := plainText(err)
 	switch text {
 	case "http: server closed idle connection",
+		// For the first request on an HTTP/1 connection that is given back, and taken
+		// or closed, before its answer was handed on.
+		"net/http: request canceled",
+		"http: CloseIdleConnections called",
+		"http: idle connection timeout",
+		"http: putIdleConn: too many idle connections",
 		"http2: client connection lost",
 		"http2: client conn is closed",
 		"http2: client conn not usable",
@@ -136,6 +148,21 @@ func connectionClosed(err error) bool {
 	}
 	return strings.HasPrefix(text, "http2: Transport received GOAWAY from server ErrCode:") ||
 		strings.HasPrefix(text, "http2: Transport: cannot retry err [")
+}
+
+// unreachableBySOCKS reports whether err is that of a SOCKS proxy which cannot
+// reach the host for now (RFC 1928, section 6). It refuses a login, or what its
+// rules forbid, in other words.
+func unreachableBySOCKS(err error) bool {
+	switch plainText(err) {
+	case "unknown error general SOCKS server failure",
+		"unknown error network unreachable",
+		"unknown error host unreachable",
+		"unknown error connection refused",
+		"unknown error TTL expired":
+		return true
+	}
+	return false
 }
 
 // plainText returns the text of an error made by [errors.New], "" for any other:

@@ -1,0 +1,47 @@
+package otelgraphretry_test
+
+import (
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+
+	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/otelgraphretry"
+)
+
+// A program has a MeterProvider with an exporter in place of the one here, which
+// measures nothing, or sets the global one and gives New a nil.
+func Example() {
+	provider := noop.NewMeterProvider()
+
+	metrics, err := otelgraphretry.New(provider)
+	if err != nil {
+		log.Fatal(err)
+	}
+	transport, err := metrics.NewTransport(nil, graphretry.WithLogger(slog.Default()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &http.Client{Transport: transport}
+
+	fmt.Printf("%T\n", client.Transport)
+	// Output: *otelgraphretry.Transport
+}
+
+// For a Transport that somebody else makes.
+func ExampleMetrics_Observe() {
+	metrics, err := otelgraphretry.New(noop.NewMeterProvider())
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := graphretry.WrapClient(nil, graphretry.WithObserver(metrics.Observe))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	fmt.Printf("%T\n", client.Transport)
+	// Output: *graphretry.Transport
+}

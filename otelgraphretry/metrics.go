@@ -1,0 +1,186 @@
+package otelgraphretry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/graphretry/graphretry"
+)
+
+// ScopeName is the name of the instrumentation scope.
+const ScopeName = "github.com/graphretry/graphretry/otelgraphretry"
+
+// Metrics are the instruments, and make Transports that are measured by them. One
+// Metrics serves a whole program. [New] makes one; it is safe for concurrent use.
+type Metrics struct {
+	meter                          metric.Meter
+	calls, attempts, outages, held metric.Int64Counter
+	waitDuration, outageDuration   metric.Float64Histogram
+	hostState, hostWaiting         metric.Int64ObservableUpDownCounter
+	codes                          codes
+}
+
+// New makes the instruments with a meter of the provider. A nil provider is the
+// global one, [otel.GetMeterProvider]. It fails if the meter cannot make an
+// instrument.
+func New(provider metric.MeterProvider) (*Metrics, error) {
+	if provider == nil {
+		provider = otel.GetMeterProvider()
+	}
+	m := &Metrics{meter: provider.Meter(ScopeName)}
+	errs := make([]error, 8)
+	m.calls, errs[0] = m.meter.Int64Counter("graphretry.calls", metric.WithUnit("{call}"),
+		metric.WithDescription("Calls to the Graph API that have ended, however they did."))
+	m.attempts, errs[1] = m.meter.Int64Counter("graphretry.attempts", metric.WithUnit("{attempt}"),
+		metric.WithDescription("Attempts that failed, by what came of it, and successes after a retry."))
+	m.waitDuration, errs[2] = m.meter.Float64Histogram("graphretry.wait.duration", metric.WithUnit("s"),
+		metric.WithDescription("Waits before a retry, without the time in the queue of an outage."),
+		// The waits of the default schedule with their jitter, 5 s to 6 s, 10 s to
+		// 12 s and so on, have a bucket each. Above the last of them is Retry-After.
+		metric.WithExplicitBucketBoundaries(1, 6, 12, 24, 48, 96, 216, 900))
+	m.outages, errs[3] = m.meter.Int64Counter("graphretry.outages", metric.WithUnit("{outage}"),
+		metric.WithDescription("Outages of the Graph API that began."))
+	m.outageDuration, errs[4] = m.meter.Float64Histogram("graphretry.outage.duration", metric.WithUnit("s"),
+		metric.WithDescription("How long an outage lasted, until its last call was released."),
+		metric.WithExplicitBucketBoundaries(10, 30, 60, 120, 300, 600, 1200, 3600, 14400))
+	m.held, errs[5] = m.meter.Int64Counter("graphretry.outage.held", metric.WithUnit("{call}"),
+		metric.WithDescription("Calls that waited in the queue of an outage, counted when it ended."))
+	m.hostState, errs[6] = m.meter.Int64ObservableUpDownCounter("graphretry.host.state", metric.WithUnit("{host}"),
+		metric.WithDescription("1 for the state a host is in, and 0 for the others."))
+	m.hostWaiting, errs[7] = m.meter.Int64ObservableUpDownCounter("graphretry.host.waiting", metric.WithUnit("{call}"),
+		metric.WithDescription("Calls that wait in the queue of an outage."))
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("otelgraphretry: cannot make the instruments: %w", err)
+	}
+	return m, nil
+}
+
+// Observe measures an event. It is for [graphretry.WithObserver] where a Transport
+// is made by somebody else:
+//
+//	box, err := outbox.Open(ctx, jetStream, nil,
+//		outbox.WithTransportOptions(graphretry.WithObserver(metrics.Observe)))
+//
+// Then graphretry.calls and the two of a host are missing, and server.port too. A
+// Transport of [Metrics.NewTransport] has an observer already.
+func (m *Metrics) Observe(ctx context.Context, event graphretry.Event) {
+	m.observe(ctx, event, serverOf(event.Request.URL.Hostname()))
+}
+
+func (m *Metrics) observe(ctx context.Context, event graphretry.Event, server server) {
+	switch event.Kind {
+	case graphretry.EventOutageBegan:
+		m.outages.Add(ctx, 1, server.option)
+	case graphretry.EventOutageEnded:
+		m.outageDuration.Record(ctx, event.Lasted.Seconds(), server.option)
+		m.held.Add(ctx, int64(event.Held), server.option)
+	default:
+		m.attempts.Add(ctx, 1, server.option, metric.WithAttributes(m.codes.attemptAttributes(event)...))
+		if event.Kind == graphretry.EventRetrying {
+			m.waitDuration.Record(ctx, event.Wait.Seconds(), server.option, metric.WithAttributes(errorType(event)))
+		}
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.AddEvent("graphretry."+underscored(event.Kind.String()),
+			trace.WithTimestamp(event.Time), trace.WithAttributes(spanAttributes(event, server)...))
+	}
+}
+
+// Transport is a [graphretry.Transport] that is measured. [Metrics.NewTransport]
+// makes one.
+type Transport struct {
+	*graphretry.Transport
+	metrics      *Metrics
+	servers      []server
+	registration metric.Registration
+}
+
+// NewTransport is [graphretry.NewTransport] with the metrics and the span events
+// of this package. It fails as that does, and if the meter refuses the metrics of
+// the hosts.
+func (m *Metrics) NewTransport(next http.RoundTripper, opts ...graphretry.Option) (*Transport, error) {
+	t := &Transport{metrics: m}
+	observed := append([]graphretry.Option{graphretry.WithObserver(t.observe)}, opts...)
+	var err error
+	if t.Transport, err = graphretry.NewTransport(next, observed...); err != nil {
+		return nil, err
+	}
+	for _, host := range t.Hosts() {
+		t.servers = append(t.servers, serverOf(host.Host))
+	}
+	t.registration, err = m.meter.RegisterCallback(t.observeHosts, m.hostState, m.hostWaiting)
+	if err != nil {
+		return nil, fmt.Errorf("otelgraphretry: cannot register the metrics of the hosts: %w", err)
+	}
+	t.addZeros()
+	return t, nil
+}
+
+// addZeros begins the counters that the alerts look at. A counter whose first
+// value is 1 has not increased, as Prometheus sees it.
+func (t *Transport) addZeros() {
+	ctx, m := context.Background(), t.metrics
+	for _, server := range t.servers {
+		for _, counter := range []metric.Int64Counter{m.calls, m.outages, m.held} {
+			counter.Add(ctx, 0, server.option)
+		}
+		for code, kind := range map[graphretry.Code]graphretry.EventKind{
+			graphretry.CodeAPIService:         graphretry.EventGaveUp,
+			graphretry.CodeServiceUnavailable: graphretry.EventGaveUp,
+			graphretry.CodeSomethingWentWrong: graphretry.EventGaveUp,
+			graphretry.CodeUserExperiment:     graphretry.EventNotRetried,
+		} {
+			event := graphretry.Event{Kind: kind, Graph: &graphretry.Error{Code: code}}
+			m.attempts.Add(ctx, 0, server.option, metric.WithAttributes(m.codes.attemptAttributes(event)...))
+		}
+	}
+}
+
+// RoundTrip is that of [graphretry.Transport], and counts the call.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.Transport.RoundTrip(req)
+	if server, ok := t.server(req); ok {
+		t.metrics.calls.Add(req.Context(), 1, server.option)
+	}
+	return resp, err
+}
+
+// Unregister ends the metrics of the hosts of this Transport, for a program that
+// is done with it before it ends. Calls can still be made, and are counted. It may
+// be called more than once.
+func (t *Transport) Unregister() error {
+	if t.registration == nil {
+		return nil // the zero Transport
+	}
+	return t.registration.Unregister()
+}
+
+func (t *Transport) observe(ctx context.Context, event graphretry.Event) {
+	server, ok := t.server(event.Request)
+	if !ok {
+		server = serverOf(event.Request.URL.Hostname())
+	}
+	t.metrics.observe(ctx, event, server)
+}
+
+// observeHosts is called by the meter whenever it is read.
+func (t *Transport) observeHosts(_ context.Context, observer metric.Observer) error {
+	for i, host := range t.Hosts() {
+		server := t.servers[i]
+		observer.ObserveInt64(t.metrics.hostWaiting, int64(host.Waiting), server.option)
+		for state, option := range hostStates {
+			var is int64
+			if state == host.State {
+				is = 1
+			}
+			observer.ObserveInt64(t.metrics.hostState, is, server.option, option)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,299 @@
+package otelgraphretry_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/otelgraphretry"
+)
+
+// program is a program of Prometheus's. Without it the test is skipped.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("skipped: there is no %s here, so this is not tested; Debian's package prometheus has it", name)
+	}
+	return path
+}
+
+func TestAlertsFireWhenTheyShould(t *testing.T) {
+	promtool := program(t, "promtool")
+	for _, arguments := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
+		output, err := exec.Command(promtool, arguments...).CombinedOutput()
+		assert.NoError(t, err, "promtool %s:\n%s", strings.Join(arguments, " "), output)
+	}
+}
+
+func TestEachAlertHasATest(t *testing.T) {
+	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(readFile(t, "alerts.yaml"), -1)
+	require.NotEmpty(t, alerts)
+	for _, alert := range alerts {
+		fires := regexp.MustCompile(`alertname: ` + alert[1] + `\n +exp_alerts:`)
+		assert.True(t, fires.MatchString(readFile(t, "alerts_test.yaml")), "no test in alerts_test.yaml has %s fire", alert[1])
+	}
+}
+
+// exported is a Metrics whose values are served to Prometheus, as a program does it.
+func exported(t *testing.T) (*otelgraphretry.Metrics, *prometheus.Registry) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry))
+	require.NoError(t, err)
+	metrics, err := otelgraphretry.New(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter)))
+	require.NoError(t, err)
+	return metrics, registry
+}
+
+// A metric that is renamed leaves an alert behind that never fires.
+func TestAlertsAndDashboardNameMetricsThatAreExported(t *testing.T) {
+	metrics, registry := exported(t)
+	_, err := metrics.NewTransport(nil, graphretry.WithHosts("localhost:8080"))
+	require.NoError(t, err)
+	request := httptest.NewRequest(http.MethodGet, "http://localhost:8080/me", nil)
+	for kind := graphretry.EventRetrying; kind <= graphretry.EventOutageEnded; kind++ {
+		metrics.Observe(t.Context(), graphretry.Event{Kind: kind, Request: request, Graph: &graphretry.Error{Code: 2}, Wait: time.Second})
+	}
+	names := map[string]bool{}
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		for _, suffix := range []string{"", "_bucket", "_sum", "_count"} {
+			names[family.GetName()+suffix] = true
+		}
+		for _, label := range family.GetMetric()[0].GetLabel() {
+			names[label.GetName()] = true
+		}
+	}
+	named := regexp.MustCompile(`\b(graphretry_\w+|graph_\w+|error_\w+|server_\w+)\b`)
+	for _, file := range []string{"alerts.yaml", "alerts_test.yaml", "dashboard.json"} {
+		found := named.FindAllString(readFile(t, file), -1)
+		assert.NotEmpty(t, found)
+		for _, name := range found {
+			assert.True(t, names[name], "%s names %s, which is not exported", file, name)
+		}
+	}
+}
+
+// queries are those of the dashboard, by panel and legend, with its variables as
+// Grafana would fill them in.
+func queries(t *testing.T) map[string]string {
+	t.Helper()
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Type    string
+			Targets []struct{ Expr, LegendFormat string }
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(readFile(t, "dashboard.json")), &dashboard))
+	fill := strings.NewReplacer("$__rate_interval", "1m", "$__range", "10m", "$host", ".*")
+	found := map[string]string{}
+	for _, panel := range dashboard.Panels {
+		if panel.Type != "row" {
+			assert.NotEmpty(t, panel.Targets, panel.Title)
+		}
+		for _, target := range panel.Targets {
+			query := fill.Replace(target.Expr)
+			assert.NotContains(t, query, "$", "a variable that this test does not know")
+			found[panel.Title+": "+target.LegendFormat] = query
+		}
+	}
+	return found
+}
+
+// An outage as it is, over real connections and as often as it takes, seen by a
+// real Prometheus: each query of the dashboard has an answer in which something is
+// above 0, and the alert of the outage fires.
+func TestDashboardShowsARealOutage(t *testing.T) {
+	path := program(t, "prometheus")
+	metrics, registry := exported(t)
+	api := graphtest.New()
+	graph := httptest.NewServer(api)
+	defer graph.Close()
+	scraped := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	defer scraped.Close()
+	server := startPrometheus(t, path, strings.TrimPrefix(scraped.URL, "http://"))
+
+	transport, err := metrics.NewTransport(nil, graphretry.WithHosts(strings.TrimPrefix(graph.URL, "http://")),
+		graphretry.WithOutageThreshold(3), graphretry.WithInitialInterval(20*time.Millisecond), graphretry.WithMaxInterval(100*time.Millisecond))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, transport.Unregister()) }()
+	ctx, stop := context.WithCancel(t.Context())
+	var senders sync.WaitGroup
+	defer func() {
+		stop()
+		senders.Wait()
+	}()
+	for sender := range 8 {
+		ctx := ctx
+		if sender < 2 { // too impatient for any wait, so they give up
+			ctx = graphretry.ContextWithOptions(ctx, graphretry.WithMaxElapsedTime(time.Nanosecond))
+		}
+		senders.Go(func() { sendOnAndOn(ctx, transport, graph.URL) })
+	}
+
+	missing := queries(t)
+	require.Greater(t, len(missing), 10)
+	lost := time.Now().Add(3 * time.Minute) // it takes ten seconds
+	// await asks Prometheus until it holds, and meanwhile what the dashboard asks.
+	await := func(what, query string) {
+		t.Helper()
+		for len(server.query(t, query)) == 0 {
+			require.True(t, time.Now().Before(lost), "waited for %s, and these were never above 0: %v", what, missing)
+			time.Sleep(100 * time.Millisecond)
+			for name, query := range missing {
+				for _, sample := range server.query(t, query) {
+					if sample > 0 {
+						delete(missing, name)
+					}
+				}
+			}
+		}
+	}
+	for began := true; began || len(missing) > 0; began = false {
+		api.Clear()
+		api.AnswerShare(0.1, graphtest.Answer{Code: graphretry.CodeUserExperiment})
+		api.AnswerShare(0.1, graphtest.Answer{Code: 368})
+		api.AnswerShare(0.1, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong})
+		await("the host to be up", `graphretry_host_state{graphretry_state="up"} == 1`)
+		api.DownAfter(0, time.Hour, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+		await("the host to be down", `graphretry_host_state{graphretry_state="down"} == 1 and on () graphretry_host_waiting > 0`)
+		await("the alert", `ALERTS{alertname="GraphAPIOutage", alertstate="firing"}`)
+	}
+	assert.Equal(t, []string{"127.0.0.1"}, server.labelValues(t, "graphretry_calls_total", "server_address"), "the dashboard's variable")
+}
+
+// sendOnAndOn sends messages, whatever becomes of them, until the context ends.
+func sendOnAndOn(ctx context.Context, transport http.RoundTripper, graphURL string) {
+	client := &http.Client{Transport: transport}
+	for ctx.Err() == nil {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, graphURL+"/v23.0/106540352242922/messages", strings.NewReader(message))
+		if err != nil {
+			panic(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
+		}
+		select {
+		case <-time.After(200 * time.Millisecond): // 40 messages a second
+		case <-ctx.Done():
+		}
+	}
+}
+
+// prometheusServer is a running Prometheus.
+type prometheusServer struct{ url string }
+
+// startPrometheus starts one that scrapes the target, with the alerts of this
+// folder, and ends it with the test.
+func startPrometheus(t *testing.T, path, target string) prometheusServer {
+	t.Helper()
+	alerts, err := filepath.Abs("alerts.yaml")
+	require.NoError(t, err)
+	configuration := filepath.Join(t.TempDir(), "prometheus.yml")
+	require.NoError(t, os.WriteFile(configuration, fmt.Appendf(nil, `
+global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}
+rule_files: [%q]
+scrape_configs: [{job_name: graphretry, static_configs: [{targets: [%q]}]}]
+`, alerts, target), 0o600))
+	command := exec.Command(path, "--config.file", configuration, "--storage.tsdb.path", t.TempDir(), "--web.listen-address", "127.0.0.1:0")
+	log, err := command.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+
+	address, read := make(chan string, 1), make(chan struct{})
+	go func() {
+		defer close(read)
+		defer close(address)
+		listening := regexp.MustCompile(`msg="Listening on".* address=(\S+)`)
+		for lines := bufio.NewScanner(log); lines.Scan(); {
+			if found := listening.FindStringSubmatch(lines.Text()); found != nil {
+				address <- found[1]
+			} else if strings.Contains(lines.Text(), "level=error") || strings.Contains(lines.Text(), "level=ERROR") {
+				t.Log(lines.Text())
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		<-read
+		_ = command.Wait()
+	})
+	at, ok := <-address
+	require.True(t, ok, "prometheus did not say where it listens")
+	return prometheusServer{"http://" + at}
+}
+
+// get asks the API of Prometheus, https://prometheus.io/docs/prometheus/latest/querying/api/.
+func (s prometheusServer) get(t *testing.T, path string, parameters url.Values, data any) {
+	t.Helper()
+	resp, err := http.Get(s.url + path + "?" + parameters.Encode())
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return // it starts
+	}
+	var answer struct {
+		Error string
+		Data  json.RawMessage
+	}
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&answer))
+	require.Empty(t, answer.Error, parameters)
+	require.NoError(t, json.Unmarshal(answer.Data, data))
+}
+
+// query returns the value of each series that the query has now.
+func (s prometheusServer) query(t *testing.T, query string) []float64 {
+	t.Helper()
+	var data struct {
+		Result []struct{ Value [2]any }
+	}
+	s.get(t, "/api/v1/query", url.Values{"query": {query}}, &data)
+	var values []float64
+	for _, series := range data.Result {
+		value, err := strconv.ParseFloat(series.Value[1].(string), 64)
+		require.NoError(t, err)
+		values = append(values, value)
+	}
+	return values
+}
+
+func (s prometheusServer) labelValues(t *testing.T, metric, label string) []string {
+	t.Helper()
+	var values []string
+	s.get(t, "/api/v1/label/"+label+"/values", url.Values{"match[]": {metric}}, &values)
+	return values
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return string(content)
+}

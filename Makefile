@@ -69,8 +69,8 @@ cover: ## Measure the statement coverage of the library; below 95 % fails
 		END { printf "%s %% of the statements are covered; at least 95 %% must be\n", covered; exit !(covered >= 95) }'
 
 .PHONY: bench
-bench: ## Measure graphretry beside other libraries: tables in Markdown, docs/outage.svg
-	cd bench && go test -count=1 -timeout=30m -seeds=20 -subject=all -picture=../docs/outage.svg
+bench: ## Measure graphretry beside other libraries: tables in Markdown, docs/*.svg
+	cd bench && go test -count=1 -timeout=3h -full -seeds=20 -subject=all -pictures=../docs
 
 .PHONY: chaos
 chaos: ## Send 20,000 calls through an API that fails in every way it can

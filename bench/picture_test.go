@@ -12,14 +12,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPicture draws the picture of an outage, for -picture where it is wanted.
-func TestPicture(t *testing.T) {
-	s := scenario{rate: 50, send: 8 * time.Minute, down: 3 * time.Minute}
-	var picture bytes.Buffer
-	require.NoError(t, drawOutage(&picture, s, s.runInBubble(t, plain), s.runInBubble(t, ours)))
+// TestPictures draws an outage and an overload, for -pictures where they are wanted.
+func TestPictures(t *testing.T) {
+	outage := scenario{rate: 50, send: 8 * time.Minute, down: 3 * time.Minute}
+	testPicture(t, "outage.svg", outagePicture(outage, outage.runInBubble(t, plain), outage.runInBubble(t, ours)),
+		"plain backoff", "graphretry", "the API is down", "minutes", "calls a second")
+	overload := scenario{rate: 50, send: 12 * time.Minute, down: time.Minute, capacity: 60}
+	testPicture(t, "overload.svg",
+		overloadPicture(overload, overload.runInBubble(t, plain), overload.runInBubble(t, breaker), overload.runInBubble(t, ours)),
+		"plain backoff", "breaker", "graphretry", "down", "minutes", "served a second")
+}
 
-	decoder := xml.NewDecoder(bytes.NewReader(picture.Bytes()))
-	lines, words := 0, ""
+func testPicture(t *testing.T, name string, picture picture, words ...string) {
+	t.Helper()
+	var drawn bytes.Buffer
+	require.NoError(t, picture.draw(&drawn))
+	decoder := xml.NewDecoder(bytes.NewReader(drawn.Bytes()))
+	lines, written := 0, ""
 	for {
 		token, err := decoder.Token()
 		if err == io.EOF {
@@ -32,15 +41,15 @@ func TestPicture(t *testing.T) {
 				lines++
 			}
 		case xml.CharData:
-			words += string(token)
+			written += string(token)
 		}
 	}
-	require.Greater(t, lines, 2)
-	for _, word := range []string{"plain backoff", "graphretry", "the API is down", "minutes", "calls a second"} {
-		require.Contains(t, words, word)
+	require.Greater(t, lines, len(picture.lines))
+	for _, word := range words {
+		require.Contains(t, written, word)
 	}
-	if *pictureFile != "" {
-		require.NoError(t, os.MkdirAll(filepath.Dir(*pictureFile), 0o755))
-		require.NoError(t, os.WriteFile(*pictureFile, picture.Bytes(), 0o644))
+	if *pictures != "" {
+		require.NoError(t, os.MkdirAll(*pictures, 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(*pictures, name), drawn.Bytes(), 0o644))
 	}
 }

@@ -13,9 +13,10 @@ import (
 var (
 	seeds        = flag.Int("seeds", 1, "with how many seeds to measure graphretry; the worst counts")
 	peerSeeds    = flag.Int("peer-seeds", 1, "with how many seeds to measure the others; the worst counts")
+	full         = flag.Bool("full", false, "measure every scenario; without it, those that take a few seconds")
 	onlyScenario = flag.String("scenario", "", "measure only the scenarios that have this in their name")
 	onlySubject  = flag.String("subject", ours.name, "measure, beside plain backoff, only those who have this in their name; all for everybody")
-	pictureFile  = flag.String("picture", "", "where to write the picture of an outage; without it, it is drawn and dropped")
+	pictures     = flag.String("pictures", "", "the folder to write the pictures to; without it, they are drawn and dropped")
 )
 
 // TestMain prints what the tests have measured, after them and in a fixed order,
@@ -25,6 +26,11 @@ func TestMain(m *testing.M) {
 	if problem := checkFlags(); problem != "" {
 		fmt.Fprintln(os.Stderr, "bench: "+problem)
 		os.Exit(2)
+	}
+	if *ablate {
+		_ = flag.Set("test.run", "^TestAblation$")
+		_ = flag.Set("test.timeout", "12h")
+		_ = flag.Set("test.v", "true")
 	}
 	status := m.Run()
 	report.print()
@@ -43,33 +49,43 @@ func checkFlags() string {
 	return ""
 }
 
-func (s scenario) wanted() bool { return strings.Contains(s.name, *onlyScenario) }
+func (s scenario) wanted() bool {
+	return strings.Contains(s.name, *onlyScenario) && (*full || !s.full || *onlyScenario != "")
+}
 
 func (s subject) wanted() bool {
 	return s.name == plain.name || *onlySubject == "all" || strings.Contains(s.name, *onlySubject)
 }
 
 // sections is the report: what the tests publish, each under its heading.
-type sections [6]string
+type sections [10]string
 
 // The headings, in the order of the report. Tests that publish do not run in
 // parallel.
 const (
 	inAnOutage = iota
+	inOverload
+	withImpatience
+	inFlapping
 	inPart
 	costs
 	uploads
 	duplicated
 	waiting
+	ablated
 )
 
 var headings = sections{
-	inAnOutage: "Calls in an outage",
-	inPart:     "An API that fails in part",
-	costs:      "What a call costs",
-	uploads:    "An upload of 64 MiB without GetBody",
-	duplicated: "A connection that breaks after the message was taken",
-	waiting:    "100,000 calls that wait",
+	inAnOutage:     "Calls in an outage",
+	inOverload:     "An API that is asked for too much",
+	withImpatience: "Callers who give up",
+	inFlapping:     "An API that comes and goes, and many processes",
+	inPart:         "An API that fails in part",
+	costs:          "What a call costs",
+	uploads:        "An upload of 64 MiB without GetBody",
+	duplicated:     "A connection that breaks after the message was taken",
+	waiting:        "100,000 calls that wait",
+	ablated:        "What each mechanism is for",
 }
 
 var report sections
@@ -100,7 +116,7 @@ func command() string {
 		switch value := f.Value.String(); f.Name {
 		case "test.run":
 			command += fmt.Sprintf(" -run='%s'", value)
-		case "seeds", "peer-seeds", "subject", "scenario", "picture":
+		case "seeds", "peer-seeds", "subject", "scenario", "pictures", "full", "ablate":
 			if strings.ContainsAny(value, " %") {
 				value = "'" + value + "'"
 			}

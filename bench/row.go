@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/graphretry/graphretry"
@@ -70,19 +71,86 @@ const throttled = graphretry.CodeRateLimitHit
 var scenarios = []scenario{
 	{name: "down 3 min", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute},
 	{name: "down 20 s", rate: 50, send: 8 * time.Minute, down: 20 * time.Second},
-	{name: "down 5 min", rate: 20, send: 10 * time.Minute, down: 5 * time.Minute},
+	{name: "down 5 min", rate: 20, send: 10 * time.Minute, down: 5 * time.Minute, full: true},
 	{name: "capacity 4 times", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: graphretry.CodeAPIService},
 	{name: "limit 80", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 80, over: throttled},
-	{name: "limit 200", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: throttled},
+	{name: "limit 200", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: throttled, full: true},
 	{name: "down 14 min", rate: 20, send: 20 * time.Minute, down: 14 * time.Minute},
-	{name: "10 % fail", rate: 50, send: 8 * time.Minute, share: 0.1},
+	{name: "10 % fail", rate: 50, send: 8 * time.Minute, share: 0.1, full: true},
 	{name: "30 % fail", rate: 50, send: 8 * time.Minute, share: 0.3},
-	{name: "50 % fail", rate: 50, send: 8 * time.Minute, share: 0.5},
+	{name: "50 % fail", rate: 50, send: 8 * time.Minute, share: 0.5, full: true},
 	{name: "70 % fail", rate: 50, send: 8 * time.Minute, share: 0.7},
 	{name: "90 % fail", rate: 50, send: 8 * time.Minute, share: 0.9},
 	{name: "up 2 s down 10 s", rate: 50, send: 8 * time.Minute, upFor: 2 * time.Second, downFor: 10 * time.Second},
 	{name: "callers wait 30 s", rate: 50, send: 8 * time.Minute, down: time.Minute, deadline: 30 * time.Second},
 	{name: "late answers", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, lateShare: 0.02, lateUpTo: 8 * time.Second},
+
+	{name: "collapse after 1 min", rate: 50, send: 12 * time.Minute, down: time.Minute, capacity: 60},
+	{name: "little after 3 min", rate: 50, send: 12 * time.Minute, down: 3 * time.Minute, limit: 60, over: graphretry.CodeAPIService, full: true},
+	{name: "spike", rate: 50, send: 12 * time.Minute, capacity: 60, spike: 3, spikeFor: 30 * time.Second, full: true},
+	{name: "brownout", rate: 50, send: 12 * time.Minute, capacity: 40, brownout: 5 * time.Minute},
+
+	{name: "up 30 s down 30 s", rate: 50, send: 8 * time.Minute, upFor: 30 * time.Second, downFor: 30 * time.Second},
+	{name: "down twice", rate: 50, send: 8 * time.Minute, down: 30 * time.Second, upAgain: 35 * time.Second, downAgain: time.Minute, full: true},
+	{name: "70 % fail, 20/s", rate: 20, send: 8 * time.Minute, share: 0.7, full: true},
+	{name: "70 % fail, 500/s", rate: 500, send: 4 * time.Minute, share: 0.7, full: true},
+	{name: "up 2 s down 10 s, 1/s", rate: 1, send: 8 * time.Minute, upFor: 2 * time.Second, downFor: 10 * time.Second, full: true},
+	{name: "up 2 s down 10 s, 5/s", rate: 5, send: 8 * time.Minute, upFor: 2 * time.Second, downFor: 10 * time.Second, full: true},
+	{name: "10 processes", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: graphretry.CodeAPIService, processes: 10, full: true},
+	{name: "100 processes", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: graphretry.CodeAPIService, processes: 100, full: true},
+
+	impatient(20*time.Second, 10*time.Second), impatient(20*time.Second, 20*time.Second), impatient(20*time.Second, 30*time.Second), impatient(20*time.Second, time.Minute),
+	impatient(time.Minute, 10*time.Second), impatient(time.Minute, 20*time.Second), impatient(time.Minute, 30*time.Second), impatient(time.Minute, time.Minute),
+	impatient(3*time.Minute, 10*time.Second), impatient(3*time.Minute, 20*time.Second), impatient(3*time.Minute, 30*time.Second), impatient(3*time.Minute, time.Minute),
+}
+
+// impatient is an outage with callers who give up.
+func impatient(down, deadline time.Duration) scenario {
+	name := fmt.Sprintf("down %v, callers wait %v", down, deadline)
+	return scenario{name: name, rate: 50, send: 8 * time.Minute, down: down, deadline: deadline, full: down != 20*time.Second || deadline != 20*time.Second}
+}
+
+// overloadRows are the figures of an API that is asked for too much.
+var overloadRows = []row{
+	{"50/s, down 1 min, then a capacity of 60/s, collapsing: messages lost of 36,000", "collapse after 1 min", lost, lower, 0},
+	{"the same: requests a message", "collapse after 1 min", amplification, lower, 1.3},
+	{"the same: busiest second after it is back", "collapse after 1 min", busiest, lower, 150},
+	{"the same: as much is served as arrives, after recovery", "collapse after 1 min", recovery, lower, none},
+	{"50/s, down 3 min, then a capacity of 60/s: calls for 36,000 messages", "little after 3 min", calls, lower, 40_000},
+	{"the same: busiest second after it is back", "little after 3 min", busiest, lower, 200},
+	{"50/s, and 150/s for 30 s, capacity of 60/s, collapsing: messages lost of 39,000", "spike", lost, lower, 0},
+	{"the same: requests a message", "spike", amplification, lower, 1.3},
+	{"the same: as much is served as arrives, after the spike", "spike", recovery, lower, 60},
+	{"50/s, capacity of 40/s for 5 min, collapsing: messages served a second meanwhile", "brownout", inTrouble, higher, 30},
+	{"the same: requests a message", "brownout", amplification, lower, 1.3},
+	{"the same: messages lost of 36,000", "brownout", lost, lower, 0},
+}
+
+// impatientRows are the figures of outages with callers who give up.
+var impatientRows = func() (rows []row) {
+	for _, s := range scenarios {
+		if s.deadline > 0 && s.name != "callers wait 30 s" {
+			rows = append(rows, row{"50/s, " + s.name + ": messages lost, against plain", s.name, lostMore, lower, 0})
+		}
+		if s.deadline > 0 && s.down == 3*time.Minute {
+			rows = append(rows, row{"the same: calls while down", s.name, whileDown, lower, 95})
+		}
+	}
+	return rows
+}()
+
+// flappingRows are the figures of an API that comes and goes, and of many processes.
+var flappingRows = []row{
+	{"50/s, up 30 s and down 30 s, over and over: mean time to deliver", "up 30 s down 30 s", mean, lower, 20},
+	{"the same: calls while down", "up 30 s down 30 s", whileDown, lower, 500},
+	{"50/s, down 30 s, up 35 s, down 1 min: calls in the second outage", "down twice", whileDownAgain, lower, 50},
+	{"up 2 s and down 10 s, over and over, 1/s: delivered against plain", "up 2 s down 10 s, 1/s", delivered, higher, 0.75},
+	{"the same, 5/s", "up 2 s down 10 s, 5/s", delivered, higher, 0.75},
+	{"10 processes, 50/s in all, down 3 min, capacity 200/s: calls while down", "10 processes", whileDown, lower, none},
+	{"the same: busiest second after it is back", "10 processes", busiest, lower, none},
+	{"100 processes: calls while down", "100 processes", whileDown, lower, 1_500},
+	{"the same: busiest second after it is back", "100 processes", busiest, lower, 250},
+	{"the same: messages lost of 24,000", "100 processes", lost, lower, 0},
 }
 
 // stormRows are the figures of an outage.
@@ -115,6 +183,15 @@ var partialRows = []row{
 	{"50 %", "50 % fail", delivered, higher, 0.98},
 	{"70 %", "70 % fail", delivered, higher, 0.98},
 	{"90 %", "90 % fail", delivered, higher, 0.75},
+	{"70 %, 20/s: mean time to deliver against plain", "70 % fail, 20/s", slowdown, lower, 1.25},
+	{"the same: delivered against plain", "70 % fail, 20/s", delivered, higher, 0.97},
+	{"70 %, 500/s: mean time to deliver against plain", "70 % fail, 500/s", slowdown, lower, 1.25},
+	{"the same: delivered against plain", "70 % fail, 500/s", delivered, higher, 0.97},
+}
+
+// allRows are the rows of all tables.
+func allRows() []row {
+	return slices.Concat(stormRows, overloadRows, impatientRows, flappingRows, partialRows)
 }
 
 var (
@@ -123,7 +200,20 @@ var (
 	inVain    = figure{func(r, _ result) float64 { return float64(r.inVain) }, count, nil}
 	lost      = figure{func(r, _ result) float64 { return float64(r.lost()) }, count, nil}
 	lastOut   = figure{func(r, _ result) float64 { return r.lastOut.Seconds() }, clock, nil}
-	slowdown  = figure{
+	calls     = figure{func(r, _ result) float64 { return float64(r.calls) }, count, nil}
+	mean      = figure{func(r, _ result) float64 { return r.meanDelivery.Seconds() }, clock, nil}
+	recovery  = figure{func(r, _ result) float64 { return r.recovered.Seconds() }, clock, nil}
+	inTrouble = figure{func(r, _ result) float64 { return r.inTrouble }, tenths, nil}
+
+	amplification  = figure{func(r, _ result) float64 { return float64(r.calls) / float64(r.messages) }, ratio, nil}
+	whileDownAgain = figure{func(r, _ result) float64 { return float64(r.whileDownAgain) }, count, nil}
+
+	lostMore = figure{
+		func(r, plain result) float64 { return float64(r.lost() - plain.lost()) },
+		difference,
+		func(r result) string { return count(float64(r.lost())) },
+	}
+	slowdown = figure{
 		func(r, plain result) float64 { return float64(r.meanDelivery) / float64(plain.meanDelivery) },
 		ratio,
 		func(r result) string { return fmt.Sprintf("%.1f s", r.meanDelivery.Seconds()) },
@@ -144,9 +234,22 @@ func count(f float64) string {
 	return fmt.Sprintf("%s,%03d", count(float64(n/1000)), n%1000)
 }
 
+// difference prints a number with its sign.
+func difference(f float64) string {
+	if f < 0 {
+		return "-" + count(-f)
+	}
+	return "+" + count(f)
+}
+
+func tenths(f float64) string { return fmt.Sprintf("%.1f", f) }
+
 // clock prints seconds as minutes and seconds.
 func clock(seconds float64) string {
 	s := int(math.Ceil(seconds))
+	if seconds >= never.Seconds() {
+		return "never"
+	}
 	if s < 60 {
 		return fmt.Sprintf("%d s", s)
 	}

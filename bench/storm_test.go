@@ -23,9 +23,17 @@ func TestStorm(t *testing.T) {
 	// Collecting garbage means to go over the stacks of all who wait.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	runs := runs{}
+	known := map[string]plainFigures{}
+	if *ablationDir != "" {
+		known = knownPlain(*ablationDir)
+	}
 	t.Run("run", func(t *testing.T) {
 		for _, scenario := range slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !s.wanted() }) {
 			for _, subject := range measured {
+				if of, ok := known[scenario.name]; ok && subject.name == plain.name {
+					runs.add(run{scenario.name, plain.name, 0}, result{delivered: of.Delivered, messages: of.Messages, meanDelivery: of.MeanDelivery})
+					continue
+				}
 				n := *peerSeeds
 				if subject.name == ours.name {
 					n = *seeds
@@ -34,14 +42,17 @@ func TestStorm(t *testing.T) {
 					t.Run(fmt.Sprintf("%s/%s/%d", scenario.name, subject.name, seed+1), func(t *testing.T) {
 						t.Parallel()
 						synctest.Test(t, func(*testing.T) {
-							result := scenario.run(subject, uint64(seed+1))
-							runs.add(run{scenario.name, subject.name, seed}, result)
+							runs.add(run{scenario.name, subject.name, seed}, scenario.run(subject, uint64(seed+1)))
 						})
 					})
 				}
 			}
 		}
 	})
+	if *ablationDir != "" {
+		runs.keep(t, *ablationDir)
+		return
+	}
 	var missed []string
 	publish := func(section int, rows []row) {
 		text, misses := runs.table(rows, measured)
@@ -49,6 +60,9 @@ func TestStorm(t *testing.T) {
 		report.publish(section, text)
 	}
 	publish(inAnOutage, stormRows)
+	publish(inOverload, overloadRows)
+	publish(withImpatience, impatientRows)
+	publish(inFlapping, flappingRows)
 	publish(inPart, partialRows)
 	require.Empty(t, missed, "targets that graphretry misses")
 }

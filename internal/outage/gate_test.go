@@ -620,7 +620,9 @@ func TestHeadroomFollowsThoseWhoseDeadlineComesBeforeTheirAnswer(t *testing.T) {
 func TestLatestIsReleasedWhereThoseWhoHaveWaitedLongLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, waiters, _ := recoveringGate(t, 20)
+		g.mu.Lock()
 		g.rate.current, g.rate.ceiling = 1, 1
+		g.mu.Unlock()
 		for _, w := range waiters[:3] {
 			<-w.released
 			g.Answered(w.permit(), ResultAbandoned, nil)
@@ -647,9 +649,10 @@ func TestWaiterWithLessTimeThanAnAnswerTakesIsRefused(t *testing.T) {
 		<-probe.released
 		g.Answered(probe.permit(), ResultUp, nil)
 		require.True(t, isReleased(gone))
+		g.mu.Lock()
 		g.due, g.leavers.headroom = back.Add(time.Second), 100*time.Millisecond
-		g.Answered(gone.permit(), ResultAbandoned, nil)
 		g.setTimer(time.Now())
+		g.mu.Unlock()
 		time.Sleep(time.Second)
 		require.True(t, isReleased(near))
 		assert.True(t, near.refused)
@@ -664,7 +667,9 @@ func TestLastWaiterIsReleasedHoweverLittleTimeItHas(t *testing.T) {
 		short := joins(t, g, time.Now().Add(5*time.Second+50*time.Millisecond))
 		probe := joins(t, g, time.Time{})
 		<-probe.released
+		g.mu.Lock()
 		g.leavers.headroom = time.Hour
+		g.mu.Unlock()
 		g.Answered(probe.permit(), ResultUp, nil)
 		require.True(t, isReleased(short))
 		assert.False(t, short.refused)

@@ -2,14 +2,14 @@ package outage
 
 import (
 	"container/heap"
+	"math"
 	"time"
 )
 
 // Waiter is a call in the queue.
 type Waiter struct {
 	deadline time.Time // it waits no longer than that; zero: for ever
-	arrival  uint64
-	places   [2]int // in the heaps of the queue; -1: it has left
+	places   [2]int    // in the heaps of the queue; -1: it has left
 
 	// released is closed when the call leaves the queue. Before that, all below is set;
 	// it is refused if its deadline has come, or is too near.
@@ -32,14 +32,6 @@ func (w *Waiter) Permit() (Permit, bool) { return w.permit(), !w.refused }
 
 func (w *Waiter) permit() Permit { return Permit{sequence: w.sequence, waiter: w} }
 
-// before reports whether w stands before other in the queue.
-func (w *Waiter) before(other *Waiter) bool {
-	if w.deadline.Equal(other.deadline) {
-		return w.arrival < other.arrival
-	}
-	return !w.deadline.IsZero() && other.hasUntil(w.deadline)
-}
-
 // hasUntil reports whether the deadline of w comes after a moment.
 func (w *Waiter) hasUntil(moment time.Time) bool {
 	return w.deadline.IsZero() || w.deadline.After(moment)
@@ -51,6 +43,7 @@ func (w *Waiter) hasUntil(moment time.Time) bool {
 type queue struct {
 	heaps    [2]waiterHeap // by end
 	arrivals uint64        // numbers the waiters
+	epoch    time.Time     // what deadlines are counted from
 }
 
 // The ends of a queue.
@@ -59,14 +52,21 @@ const (
 	latest
 )
 
-func (q *queue) len() int { return len(q.heaps[earliest].waiters) }
+func (q *queue) len() int { return len(q.heaps[earliest].entries) }
 
 func (q *queue) add(w *Waiter) {
+	if q.epoch.IsZero() {
+		q.epoch = time.Now()
+	}
 	q.arrivals++
-	w.arrival, w.released = q.arrivals, make(chan struct{})
+	e := entry{waiter: w, deadline: math.MaxInt64, arrival: q.arrivals}
+	if !w.deadline.IsZero() {
+		e.deadline = w.deadline.Sub(q.epoch)
+	}
+	w.released = make(chan struct{})
 	for end := range q.heaps {
 		q.heaps[end].end = end
-		heap.Push(&q.heaps[end], w)
+		heap.Push(&q.heaps[end], e)
 	}
 }
 
@@ -77,41 +77,53 @@ func (q *queue) remove(w *Waiter) {
 }
 
 // at returns the waiter at an end of a queue that has one.
-func (q *queue) at(end int) *Waiter { return q.heaps[end].waiters[0] }
+func (q *queue) at(end int) *Waiter { return q.heaps[end].entries[0].waiter }
+
+// entry is a waiter in a heap, with what it is ordered by: to look that up in a million
+// waiters would take longer than all else.
+type entry struct {
+	deadline time.Duration
+	arrival  uint64
+	waiter   *Waiter
+}
 
 // waiterHeap is a [heap.Interface] of waiters with an end of the queue on top.
 type waiterHeap struct {
-	waiters []*Waiter
+	entries []entry
 	end     int
 }
 
-func (h *waiterHeap) Len() int { return len(h.waiters) }
+func (h *waiterHeap) Len() int { return len(h.entries) }
 
 func (h *waiterHeap) Less(i, j int) bool {
+	a, b := &h.entries[i], &h.entries[j]
 	if h.end == latest {
-		i, j = j, i
+		a, b = b, a
 	}
-	return h.waiters[i].before(h.waiters[j])
+	if a.deadline == b.deadline {
+		return a.arrival < b.arrival
+	}
+	return a.deadline < b.deadline
 }
 
 func (h *waiterHeap) Swap(i, j int) {
-	h.waiters[i], h.waiters[j] = h.waiters[j], h.waiters[i]
-	h.waiters[i].places[h.end], h.waiters[j].places[h.end] = i, j
+	h.entries[i], h.entries[j] = h.entries[j], h.entries[i]
+	h.entries[i].waiter.places[h.end], h.entries[j].waiter.places[h.end] = i, j
 }
 
 func (h *waiterHeap) Push(x any) {
-	w := x.(*Waiter)
-	w.places[h.end] = len(h.waiters)
-	h.waiters = append(h.waiters, w)
+	e := x.(entry)
+	e.waiter.places[h.end] = len(h.entries)
+	h.entries = append(h.entries, e)
 }
 
+// Pop returns nothing, since nobody looks at it, and to return the entry would allocate.
 func (h *waiterHeap) Pop() any {
-	end := len(h.waiters) - 1
-	w := h.waiters[end]
-	w.places[h.end] = -1
-	h.waiters[end] = nil
-	h.waiters = h.waiters[:end]
-	return w
+	last := len(h.entries) - 1
+	h.entries[last].waiter.places[h.end] = -1
+	h.entries[last] = entry{}
+	h.entries = h.entries[:last]
+	return nil
 }
 
 // leavers is what is learned of callers who were released and left before the answer.

@@ -1,0 +1,196 @@
+package bench
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	ablate      = flag.Bool("ablate", false, "measure the outage gate without each of its mechanisms, and nothing else")
+	ablationDir = flag.String("ablation.dir", "", "where the measurements of -ablate keep what they have in common")
+)
+
+// mechanism is a part of the gate's law, and how its source is changed to be without it.
+type mechanism struct {
+	name           string
+	file, old, new string
+}
+
+// mechanisms are those of ../internal/outage.
+var mechanisms = []mechanism{
+	{"worst run of late", "law.go", "worstRunFactor = 3", "worstRunFactor = 0"},
+	{"the run that brought it down is set apart", "run.go", "if again {", "if r.fatal = r.length; true {"},
+	{"... and counts if the host fails again", "run.go", "	r.fatal = r.length\n", ""},
+	{"late successes shorten a run", "run.go", "r.length -= r.length / 4", ""},
+	{"a quarter of the threshold over an interval", "law.go", "slowThreshold = 0.25", "slowThreshold = 1.0"},
+	{"a host that fails in part is probed more often", "law.go", "partialRun = 2", "partialRun = 1 << 62"},
+	{"... after intervals that grow", "law.go", "partialGrowth = 1.1", "partialGrowth = 1.0"},
+	{"probes before a caller gives up", "law.go", "earlyProbe  = 0.49", "earlyProbe  = 1e6"},
+	{"the probe has the latest deadline", "gate.go", "			w = g.queue.at(latest)\n			w.probe", "			w.probe"},
+	{"an abandoned probe is passed on", "probe.go", "	case probe > 0:\n", "	case true:\n		return false\n	case probe > 0:\n"},
+	{"headroom before a deadline", "law.go", "firstHeadroom  = 10 * time.Millisecond", "firstHeadroom  = 0"},
+	{"the latest first where callers cancel", "law.go", "earlyLeavers = 3", "earlyLeavers = 1e6"},
+	{"recovering begins with the rate of arrival", "rate.go", "max(leastRate, min(firstRate, arrivals))", "float64(firstRate)"},
+	{"slow start", "law.go", "slowStart = 2", "slowStart = 1e6"},
+	{"a ceiling of the rate", "rate.go", "max(first, drain*arrivals)", "1e6"},
+	{"... that follows those who arrive", "rate.go", "since >= time.Second && fresh", "false && fresh"},
+	{"... of whom there must be a few", "law.go", "fewestArrivals = 5", "fewestArrivals = 1"},
+	{"... and is higher where some attempts fail", "gate.go", "g.brake.normal())", "1)"},
+	{"throttling answers lower the rate", "rate.go", "if r.throttled >= throttledAnswers", "if false && r.throttled >= throttledAnswers"},
+	{"... not below that of arrival", "rate.go", "max(throttledRate*r.current, min(r.current, r.arrivals))", "throttledRate*r.current"},
+	{"the rate stays for a while once lowered", "law.go", "slowedFor = 10 * time.Second", "slowedFor = 0"},
+	{"the brake", "brake.go", "	case share+sureOfWorse*chance < bar:", "	case false:"},
+	{"... also while the host is up", "brake.go", "if !w.take(now, sequence, good) {", "if !w.take(now, sequence, good) || state == Up {"},
+	{"... lets off where less does not help", "brake.go", "case share > middle:", "case true:"},
+	{"... and tries again after a while", "law.go", "trialEvery = time.Minute", "trialEvery = 1000 * time.Hour"},
+	{"... waits for what was before to settle", "law.go", "trialSettles = time.Second", "trialSettles = 0"},
+	{"... takes more answers if in doubt", "law.go", "mostAnswers    = 200", "mostAnswers    = 50"},
+	{"... counts no long run in full", "law.go", "longestChance = 20", "longestChance = 1 << 62"},
+	{"... keeps three quarters", "law.go", "keptRate     = 0.75", "keptRate     = 0.5"},
+}
+
+// Each edit is of a line that is there, once.
+func TestMechanismsAreOfTheGateAsItIs(t *testing.T) {
+	for _, m := range mechanisms {
+		source, err := os.ReadFile(m.path())
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(source), m.old), "%s: %q", m.name, m.old)
+	}
+}
+
+func (m mechanism) path() string { return filepath.Join("..", "internal", "outage", m.file) }
+
+// TestAblation runs TestStorm without each mechanism in turn, and prints what gets
+// worse.
+func TestAblation(t *testing.T) {
+	if !*ablate {
+		t.Skip("for -ablate")
+	}
+	dir := t.TempDir()
+	whole, err := figuresWithout(t, dir, nil)
+	require.NoError(t, err)
+	var lines [][]string
+	for _, m := range mechanisms {
+		figures, err := figuresWithout(t, dir, &m)
+		line := []string{m.name, "nothing that is a row here"}
+		if worse := whatIsWorse(whole, figures); err != nil {
+			line[1] = "it does not end"
+		} else if worse != "" {
+			line[1] = worse
+		}
+		lines = append(lines, line)
+		t.Logf("without %q: %s", line[0], line[1])
+	}
+	report.publish(ablated, table([]string{"without", "misses: the figure without it, and with it"}, lines))
+}
+
+// whatIsWorse names the rows that are reached with all mechanisms and missed without
+// one.
+func whatIsWorse(whole, without map[string]float64) string {
+	var worse []string
+	under := ""
+	for _, row := range allRows() {
+		if !strings.HasPrefix(row.name, "the same") && len(row.name) > 5 {
+			under = row.name
+		}
+		before, after := of(whole, row), of(without, row)
+		if row.reached(before) && !row.reached(after) {
+			name := row.name
+			if name != under {
+				name = under + "; " + name
+			}
+			worse = append(worse, fmt.Sprintf("%s: %s (%s)", name, row.format(after), row.format(before)))
+		}
+	}
+	return strings.Join(worse, "<br>")
+}
+
+// of is a row's figure, NaN if it has none.
+func of(figures map[string]float64, row row) float64 {
+	if figure, ok := figures[row.key()]; ok {
+		return figure
+	}
+	return math.NaN()
+}
+
+// figuresWithout are the figures of all rows, by their keys, with a mechanism taken out
+// of the source.
+func figuresWithout(t *testing.T, dir string, m *mechanism) (map[string]float64, error) {
+	t.Helper()
+	args := []string{"test", "-count=1", "-timeout=20m", "-run=^TestStorm$", "-ablation.dir=" + dir, fmt.Sprintf("-seeds=%d", *seeds), fmt.Sprintf("-full=%v", *full), "-scenario=" + *onlyScenario}
+	if m != nil {
+		source, err := os.ReadFile(m.path())
+		require.NoError(t, err)
+		changed, overlay := filepath.Join(dir, m.file), filepath.Join(dir, "overlay.json")
+		require.NoError(t, os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o644))
+		path, err := filepath.Abs(m.path())
+		require.NoError(t, err)
+		replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(overlay, replace, 0o644))
+		args = append([]string{args[0], "-vet=off", "-overlay=" + overlay}, args[1:]...)
+	}
+	_ = os.Remove(filepath.Join(dir, "figures.json"))
+	output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput()
+	figures := map[string]float64{}
+	content, readErr := os.ReadFile(filepath.Join(dir, "figures.json"))
+	if readErr != nil {
+		t.Logf("%v: %s", err, output)
+		return nil, readErr
+	}
+	return figures, json.Unmarshal(content, &figures)
+}
+
+// plainFigures is what is needed of plain backoff for the rows that compare with it. It
+// does not change with the gate, so it is measured once.
+type plainFigures struct {
+	Delivered, Messages int
+	MeanDelivery        time.Duration
+}
+
+// knownPlain are the results of plain backoff that an earlier run has left.
+func knownPlain(dir string) map[string]plainFigures {
+	known := map[string]plainFigures{}
+	if content, err := os.ReadFile(filepath.Join(dir, "plain.json")); err == nil {
+		if json.Unmarshal(content, &known) != nil {
+			return nil
+		}
+	}
+	return known
+}
+
+// keep leaves the figures of all rows, and what is known of plain backoff.
+func (r *runs) keep(t *testing.T, dir string) {
+	t.Helper()
+	known, figures := knownPlain(dir), map[string]float64{}
+	for of, result := range r.results {
+		if of.subject == plain.name {
+			known[of.scenario] = plainFigures{result.delivered, result.messages, result.meanDelivery}
+		}
+	}
+	for _, row := range allRows() {
+		if _, ok := r.results[run{row.scenario, ours.name, 0}]; ok {
+			if worst := r.worst(row, ours); !math.IsNaN(worst) {
+				figures[row.key()] = worst
+			}
+		}
+	}
+	for name, content := range map[string]any{"plain.json": known, "figures.json": figures} {
+		encoded, err := json.Marshal(content)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), encoded, 0o644))
+	}
+}
+
+// key is a row's in a file of figures.
+func (r row) key() string { return r.scenario + ": " + r.name }

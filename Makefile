@@ -75,6 +75,10 @@ bench: ## Measure graphretry beside other libraries: tables in Markdown, docs/ou
 chaos: ## Send 20,000 calls through an API that fails in every way it can
 	go test $(RACE) -count 1 -v -run '^TestNothingIsLostOrSentTwiceInChaos$$' . -chaos.calls 20000
 
+.PHONY: stress
+stress: ## Run the tests over real connections 50 times at a load of 12; RUNS and LOAD
+	RACE=$(RACE) tools/stress
+
 # A file in a folder is of another package, and has that package's tests run for it.
 # Chaos is left out: it is for load, and would take 15 s for each mutant.
 .PHONY: mutate

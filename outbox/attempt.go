@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/internal/netfail"
 )
 
 // attempt is one attempt to send a message.
@@ -31,7 +31,11 @@ type attempt struct {
 	// to stop: an attempt that is under way, and writing down how it ended.
 	lasting context.Context
 
-	reached bool  // the transport has let it pass to the sender
+	connection netfail.Connection // whether it got one
+
+	reached bool // the transport has let it pass to the sender
+	ended   bool // it was made, and end is how it ended
+	end     outcome
 	err     error // why the record may not say how the attempt ended
 }
 
@@ -54,9 +58,10 @@ func (s sender) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.Body.Close()
 		return nil, a.err
 	}
-	resp, outcome := s.send(a, req)
-	a.err = a.settle(outcome)
-	return resp, outcome.err
+	resp, end := s.send(a, req)
+	a.ended, a.end = true, end
+	a.err = a.settle(end)
+	return resp, end.err
 }
 
 // mark writes that the message is being sent. If somebody else has changed the
@@ -114,6 +119,7 @@ func (a *attempt) unmark(unmarked string) error {
 // outcome is how an attempt ended.
 type outcome struct {
 	kind      outcomeKind
+	status    int               // of the answer, 0 for none
 	messageID string            // of outcomeSent
 	graph     *graphretry.Error // of outcomeRefused; nil: an answer without a Graph error
 	reason    string
@@ -138,17 +144,15 @@ func (s sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
 	// off an attempt will never know how it ended.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), a.outbox.attemptTimeout)
 	defer cancel()
-	sent := req.WithContext(ctx)
-	resp, err := s.carry(a, sent)
-	if err != nil {
+	sent := req.WithContext(a.connection.Watch(ctx))
+	resp, body, err := s.carry(a, sent)
+	if resp == nil {
 		text := a.outbox.redact(err)
-		if neverSent(err) {
+		if neverSent(err) || a.connection.Refused() {
 			return nil, outcome{kind: outcomeUnsent, reason: text, err: err}
 		}
 		return nil, outcome{reason: text, err: err}
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	resp.Body.Close()
 	if len(body) > maxAnswer {
 		err = fmt.Errorf("outbox: the answer is longer than %d bytes", maxAnswer)
 	}
@@ -156,24 +160,32 @@ func (s sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
 	if resp.Request == nil {
 		resp.Request = sent
 	}
-	return resp, judge(resp, body, a.outbox.redact(err))
+	end := judge(resp, body, a.outbox.redact(err))
+	end.status = resp.StatusCode
+	return resp, end
 }
 
-// carry keeps a panic of the next RoundTripper from ending the program, whose
-// other workers may be in the middle of an attempt.
-func (s sender) carry(a *attempt, req *http.Request) (resp *http.Response, err error) {
+// carry keeps a panic of the next RoundTripper, or of the body of its response, from
+// ending the program, whose other workers may be in the middle of an attempt. It
+// returns a response whose body was read, as far as that went, or an error.
+func (s sender) carry(a *attempt, req *http.Request) (resp *http.Response, body []byte, err error) {
 	defer func() {
 		if thrown := recover(); thrown != nil {
-			resp, err = nil, fmt.Errorf("outbox: the next RoundTripper panicked: %v", thrown)
+			resp, body, err = nil, nil, fmt.Errorf("outbox: the next RoundTripper panicked: %v", thrown)
 			a.outbox.logger.Error("outbox: the next RoundTripper panicked",
 				slog.String("panic", a.outbox.redact(err)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	resp, err = s.next.RoundTrip(req)
 	if err == nil && (resp == nil || resp.Body == nil) {
-		resp, err = nil, errors.New("outbox: the next RoundTripper returned no response")
+		err = errors.New("outbox: the next RoundTripper returned no response")
 	}
-	return resp, err
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	resp.Body.Close()
+	return resp, body, err
 }
 
 // judge tells what an answer says. broken is why it was not read to its end, if
@@ -206,22 +218,12 @@ func judge(resp *http.Response, body []byte, broken string) outcome {
 	return outcome{reason: fmt.Sprintf("the answer, HTTP %d, is none of Meta's", resp.StatusCode)}
 }
 
-// neverSent tells whether an error leaves no doubt that nothing was sent: there
+// neverSent reports whether an error leaves no doubt that nothing was sent: there
 // was no connection, or the server's certificate was refused before anything was
 // written to it.
 func neverSent(err error) bool {
 	var certificate *tls.CertificateVerificationError
-	if errors.As(err, &certificate) {
-		return true
-	}
-	var op *net.OpError
-	for errors.As(err, &op) {
-		if op.Op == "dial" {
-			return true
-		}
-		err = op.Err
-	}
-	return false
+	return errors.As(err, &certificate) || netfail.NeverSent(err)
 }
 
 // settle writes how the attempt ended. If the record has meanwhile been changed
@@ -254,6 +256,8 @@ func (a *attempt) settle(end outcome) error {
 		switch {
 		case end.kind == outcomeUnsent:
 			a.outbox.retryUnsent(r, end.reason)
+		case end.ofTheLane():
+			a.outbox.hold(r, end)
 		case end.graph != nil:
 			a.outbox.retry(r, end.graph)
 		default:

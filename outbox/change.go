@@ -93,6 +93,26 @@ func (o *Outbox) retryAfter(r *record, code graphretry.Code, e *graphretry.Error
 	r.toRetry(code, e, reason, next)
 }
 
+// hold turns a message whose lane is at fault back to queued. That uses up none of
+// its retries.
+func (o *Outbox) hold(r *record, end outcome) {
+	reason := end.reason
+	if end.graph != nil {
+		reason = "its phone number cannot send: " + end.graph.Code.Title()
+	}
+	next := time.Now().UTC().Add(o.laneWait(0))
+	if next.After(o.expiry(r)) {
+		r.toFailed(end.graph, joined(reasonExpired, reason))
+		return
+	}
+	r.toHeld(end.graph, reason, next)
+}
+
+// laneWait returns the time to a lane's next probe, after so many: the schedule's.
+func (o *Outbox) laneWait(probes int) time.Duration {
+	return o.probing.Decide(&graphretry.Error{Code: anyCode}, probes).Wait
+}
+
 func joined(reason, because string) string { return reason + ", after: " + because }
 
 // expiry is when a message is too old to be sent.

@@ -146,6 +146,14 @@ func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence uint
 	if wait := time.Until(current.NotBefore); wait > 0 {
 		return verdict{kind: verdictNak, wait: wait}, false, nil
 	}
+	wait, ok := o.lanes.enter(current.PhoneNumberID, time.Now())
+	if !ok {
+		return verdict{kind: verdictNak, wait: wait}, false, nil
+	}
+	if pause(ctx, wait) != nil {
+		o.lanes.leave(current.PhoneNumberID, time.Now(), laneNothing, "")
+		return verdict{kind: verdictNak}, false, nil
+	}
 	return o.attempt(ctx, lasting, current, sequence)
 }
 
@@ -203,6 +211,11 @@ func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence 
 	if time.Now().Before(expiry) {
 		err = o.send(ctx, a, expiry)
 	}
+	says := laneNothing
+	if a.ended {
+		says = a.end.lane()
+	}
+	held := o.lanes.leave(current.PhoneNumberID, time.Now(), says, a.end.reason)
 	switch {
 	case a.reached && errors.Is(a.err, errConflict):
 		return verdict{kind: verdictLeave}, false, nil
@@ -214,7 +227,7 @@ func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence 
 		sent := a.record.State == StateSent
 		end, settled := a.record.verdict(current.Generation, sequence)
 		if !settled && a.record.State == StateQueued {
-			end = verdict{kind: verdictNak, wait: time.Until(a.record.NotBefore)}
+			end = verdict{kind: verdictNak, wait: max(held, time.Until(a.record.NotBefore))}
 		}
 		o.logEnd(a.record)
 		return end, sent, nil

@@ -17,14 +17,33 @@
 //
 //   - Meta has taken it: [StateSent].
 //   - A Graph error, which says that it was not sent: back to StateQueued until
-//     the policy's wait is over, or [StateFailed].
-//   - No connection could be made, so nothing was sent: back to StateQueued.
+//     the policy's wait is over, or [StateFailed]. The limits that soon pass
+//     ([graphretry.WithThrottleRetries]) are always waited for.
+//   - No connection was made, so nothing was sent: back to StateQueued.
+//   - An answer that is about the phone number and not the message, such as an
+//     expired token or a proxy's 407: back to StateQueued.
 //   - Anything else, such as a connection that broke, a timeout, or a gateway's
 //     502: [StateUnknown]. It is not sent again.
 //
 // A worker that dies, or is cut off from JetStream, leaves StateSending behind.
 // JetStream then delivers the message to another one, which finds that, and makes
 // it StateUnknown.
+//
+// # Lanes
+//
+// The messages of one phone number are a lane, with a rate of its own: [WithRate].
+// After 3 ends in a row that say nothing of the message, ambiguous ones among them,
+// a process holds the lane: its messages stay in the queue until they are too old,
+// and one at a time goes out as a probe, after the intervals of the schedule: 5, 10,
+// 20 s and on, up to 3 minutes. Any other answer opens it. So an expired token fails
+// no message, and a gateway that is down leaves in doubt only those that were under
+// way at the time, and one for each probe. Each process finds out for itself.
+//
+// A message that waits is not with a worker: it is given back to JetStream with a
+// delay, and JetStream delivers it again. The waits of one phone number keep nothing
+// of another out. If the server restarts, or its leader changes, a delay is forgotten:
+// the message comes at once, its record says that it is too early, and it is given
+// back again. JetStream holds some 100 bytes of memory for each message that waits.
 //
 // # Nothing is sent twice
 //

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -33,6 +34,7 @@ type Server struct {
 	jetStream  jetstream.JetStream
 	lock       *os.File
 	token      string
+	closed     sync.Once
 }
 
 // EmbeddedOption changes one setting of a [Server].
@@ -149,14 +151,19 @@ func (s *Server) URL() string {
 	return u.String()
 }
 
-// Close stops the server. Close the Outboxes in it first. Nothing is lost.
+// Close stops the server. Close the Outboxes in it first. Nothing is lost. Closing
+// again does nothing.
 func (s *Server) Close() error {
-	if s.connection != nil {
-		s.connection.Close()
-	}
-	if s.server != nil {
-		s.server.Shutdown()
-		s.server.WaitForShutdown()
-	}
-	return s.lock.Close() // which unlocks it
+	var err error
+	s.closed.Do(func() {
+		if s.connection != nil {
+			s.connection.Close()
+		}
+		if s.server != nil {
+			s.server.Shutdown()
+			s.server.WaitForShutdown()
+		}
+		err = s.lock.Close() // which unlocks it
+	})
+	return err
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -140,4 +143,22 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buffer.String()
+}
+
+func newBody(text string) io.ReadCloser { return io.NopCloser(strings.NewReader(text)) }
+
+// refusedByProxy sends a request over a proxy that answers each CONNECT with a 502,
+// and returns the error.
+func refusedByProxy(t *testing.T, req *http.Request, transport *http.Transport) error {
+	t.Helper()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	defer proxy.Close()
+	address, err := url.Parse(proxy.URL)
+	require.NoError(t, err)
+	transport.Proxy = http.ProxyURL(address)
+	defer transport.CloseIdleConnections()
+	over := req.Clone(req.Context())
+	over.URL.Scheme = "https" // for which a proxy is asked to CONNECT
+	_, err = transport.RoundTrip(over)
+	return err
 }

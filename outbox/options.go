@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/url"
 	"regexp"
 	"slices"
@@ -23,6 +24,8 @@ const (
 	defaultAckWait        = 30 * time.Second
 	defaultAttemptTimeout = time.Minute
 	defaultWorkers        = 8
+	maxWorkers            = 1000
+	defaultRate           = 80
 )
 
 // Option changes one setting of an [Outbox]. Where two options set the same
@@ -44,6 +47,8 @@ type settings struct {
 	maxAge         time.Duration
 	attemptTimeout time.Duration
 	workers        int
+	perSecond      float64
+	rates          map[string]float64
 	baseURL        *url.URL
 	accessToken    string
 	transport      []graphretry.Option
@@ -56,6 +61,8 @@ func newSettings(opts []Option) (settings, error) {
 		maxAge:         defaultMaxAge,
 		attemptTimeout: defaultAttemptTimeout,
 		workers:        defaultWorkers,
+		perSecond:      defaultRate,
+		rates:          make(map[string]float64),
 		logger:         slog.New(slog.DiscardHandler),
 	}
 	var errs []error
@@ -157,11 +164,42 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 func WithWorkers(workers int) Option {
 	return Option{func(s *settings) error {
 		s.workers = workers
-		if workers < 1 || workers > maxAckPending {
-			return fmt.Errorf("outbox: WithWorkers(%d): want 1 to %d", workers, maxAckPending)
+		if workers < 1 || workers > maxWorkers {
+			return fmt.Errorf("outbox: WithWorkers(%d): want 1 to %d", workers, maxWorkers)
 		}
 		return nil
 	}}
+}
+
+// WithRate sets how many messages a second this process sends from one phone number
+// at most. The default is 80, which is what Meta lets a number send if it has not
+// raised its throughput; where several processes send from the same number, give
+// each its share. It must be finite and above 0. An answer that says that it is too
+// much (130429, 4, 80007) lowers the rate for a while. See
+// https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput.
+func WithRate(perSecond float64) Option {
+	return Option{func(s *settings) error {
+		s.perSecond = perSecond
+		return positiveRate("WithRate(%v)", perSecond)
+	}}
+}
+
+// WithRateFor is [WithRate] for one phone number.
+func WithRateFor(phoneNumberID string, perSecond float64) Option {
+	return Option{func(s *settings) error {
+		s.rates[phoneNumberID] = perSecond
+		if !phoneNumberIDPattern.MatchString(phoneNumberID) {
+			return fmt.Errorf("outbox: WithRateFor(%q, %v): want the digits of the phone number's id", phoneNumberID, perSecond)
+		}
+		return positiveRate("WithRateFor("+phoneNumberID+", %v)", perSecond)
+	}}
+}
+
+func positiveRate(option string, perSecond float64) error {
+	if !(perSecond > 0) || math.IsInf(perSecond, 0) {
+		return fmt.Errorf("outbox: "+option+": want a finite number of messages a second, above 0", perSecond)
+	}
+	return nil
 }
 
 // WithBaseURL sets what comes before /{phone-number-id}/messages. The default is

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"sync"
@@ -25,10 +26,11 @@ var (
 )
 
 const (
-	// maxAckPending is how many messages may be with the workers of all machines
-	// at once, those that wait for a retry among them. It keeps workers that
-	// cannot reach the API from going through the whole queue.
-	maxAckPending = 1000
+	// maxAckPending, no limit, is how many messages may be with the workers of all
+	// machines at once. Those that wait for a retry are among them, since JetStream
+	// keeps a message that was given back with a delay as one that is delivered: with
+	// a limit, the waits of one phone number would keep out the messages of another.
+	maxAckPending = -1
 	// duplicateWindow is for how long JetStream itself knows what was published.
 	duplicateWindow = 2 * time.Minute
 
@@ -51,7 +53,10 @@ type Outbox struct {
 	// schedule decides for failures of every kind together: whether any retries
 	// are left, and how long to wait.
 	schedule *graphretry.Policy
-	outage   outage
+	// probing decides when the next probe of a lane goes.
+	probing *graphretry.Policy
+	lanes   lanes
+	outage  outage
 
 	closing context.Context // ends with Close, with the cause ErrClosed
 	close   context.CancelCauseFunc
@@ -85,6 +90,15 @@ func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, o
 	if err := o.makeTransport(next); err != nil {
 		return nil, fmt.Errorf("outbox: WithTransportOptions: %w", err)
 	}
+	o.lanes = lanes{
+		perSecond: s.perSecond, rates: s.rates, probeWait: o.laneWait, byNumber: make(map[string]*lane),
+		onHeld: func(number, reason string) {
+			o.logger.Warn("outbox: a phone number is held", slog.String("phone_number_id", number), slog.String("reason", reason))
+		},
+		onUp: func(number, _ string) {
+			o.logger.Warn("outbox: a phone number is no longer held", slog.String("phone_number_id", number))
+		},
+	}
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := o.makeStreams(ctx); err != nil {
@@ -100,13 +114,18 @@ func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, o
 // the process dies has sent nothing, and no mark says otherwise.
 func (o *Outbox) makeTransport(next http.RoundTripper) error {
 	var err error
-	if o.policy, err = graphretry.NewPolicy(o.settings.transport...); err != nil {
-		return err
-	}
 	with := func(first []graphretry.Option, last ...graphretry.Option) []graphretry.Option {
 		return append(append(first, o.settings.transport...), last...)
 	}
+	// A limit that soon passes is waited for in the queue, where that costs nothing.
+	throttled := []graphretry.Option{graphretry.WithThrottleRetries()}
+	if o.policy, err = graphretry.NewPolicy(with(throttled)...); err != nil {
+		return err
+	}
 	if o.schedule, err = graphretry.NewPolicy(with(nil, graphretry.WithRetryOn(anyCode, math.MaxInt))...); err != nil {
+		return err
+	}
+	if o.probing, err = graphretry.NewPolicy(with(nil, graphretry.WithRetryOn(anyCode, math.MaxInt), graphretry.WithMaxRetries(math.MaxInt))...); err != nil {
 		return err
 	}
 	o.transport, err = graphretry.NewTransport(sender{next}, with(
@@ -225,8 +244,9 @@ func (o *Outbox) makeConsumer(ctx context.Context) error {
 		switch {
 		case err == nil:
 			config := consumer.CachedInfo().Config
-			if o.ackWait != 0 && o.ackWait != config.AckWait {
-				config.AckWait = o.ackWait
+			if o.ackWait != 0 && o.ackWait != config.AckWait || config.MaxAckPending != maxAckPending {
+				config.AckWait = cmp.Or(o.ackWait, config.AckWait)
+				config.MaxAckPending = maxAckPending
 				consumer, err = js.UpdateConsumer(ctx, o.name, config)
 			}
 		case errors.Is(err, jetstream.ErrConsumerNotFound):

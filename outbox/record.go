@@ -178,6 +178,12 @@ func (r *record) toRetry(code graphretry.Code, e *graphretry.Error, reason strin
 	r.Retries[code]++
 }
 
+// toHeld is for a message that was not sent through no fault of its own.
+func (r *record) toHeld(e *graphretry.Error, reason string, notBefore time.Time) {
+	r.State, r.Mark, r.NotBefore = StateQueued, nil, notBefore
+	r.Graph, r.Reason = kept(e), reason
+}
+
 // toQueued puts the message back as if it were new, at a person's word.
 func (r *record) toQueued(now time.Time) {
 	if r.State == StateUnknown {

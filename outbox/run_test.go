@@ -295,10 +295,10 @@ func TestAccessTokenIsSentAndNowhereElse(t *testing.T) {
 func TestGraphErrorThatEchoesTheTokenIsBlanked(t *testing.T) {
 	const token = "EAAsecretEAA"
 	b := newHarness(t, outbox.WithAccessToken(token))
-	b.api.AnswerNext(1, graphtest.Answer{Code: 190, Message: "Malformed access token " + token})
+	b.api.AnswerNext(1000, graphtest.Answer{Code: 190, Message: "Malformed access token " + token})
 	b.enqueue("a")
 	run(t, b.Outbox)
-	status := b.becomes("a", outbox.StateFailed)
+	status := b.until("a", "refused", func(s outbox.Status) bool { return s.Graph != nil })
 	assert.Contains(t, status.Graph.Message, "Malformed access token")
 	assert.NotContains(t, fmt.Sprintf("%+v", status.Graph)+b.log.String(), token)
 }

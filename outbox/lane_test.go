@@ -1,0 +1,178 @@
+package outbox_test
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/outbox"
+)
+
+// enqueueMany enqueues messages of one phone number, and returns their ids.
+func (b *bench) enqueueMany(number string, n int) []string {
+	b.t.Helper()
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%s-%d", number, i)
+		require.NoError(b.t, b.Enqueue(b.t.Context(), ids[i], number, payload(ids[i])))
+	}
+	return ids
+}
+
+// states counts messages by their state.
+func (b *bench) states(ids []string) map[outbox.State]int {
+	b.t.Helper()
+	counts := make(map[outbox.State]int)
+	for _, id := range ids {
+		status, err := b.Status(b.t.Context(), id)
+		require.NoError(b.t, err)
+		counts[status.State]++
+	}
+	return counts
+}
+
+// settled waits until no message is queued or being sent.
+func (b *bench) settled(ids []string) map[outbox.State]int {
+	b.t.Helper()
+	for _, id := range ids {
+		b.until(id, "at its end", func(s outbox.Status) bool {
+			return s.State != outbox.StateQueued && s.State != outbox.StateSending
+		})
+	}
+	return b.states(ids)
+}
+
+func TestFaultThatSaysNothingOfAMessageStopsItsLaneAndNotItsMessages(t *testing.T) {
+	const messages, workers = 200, 8
+	for name, test := range map[string]struct {
+		answer    graphtest.Answer
+		ambiguous bool
+	}{
+		"a gateway's 503":           {graphtest.Answer{Status: http.StatusServiceUnavailable}, true},
+		"connections that break":    {graphtest.Answer{Fault: graphtest.FaultBreak}, true},
+		"a token that expired":      {graphtest.Answer{Code: 190}, false},
+		"an account that is locked": {graphtest.Answer{Code: 131031}, false},
+		"a proxy's 407":             {graphtest.Answer{Status: http.StatusProxyAuthRequired}, false},
+		"a proxy's 429":             {graphtest.Answer{Status: http.StatusTooManyRequests}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newHarness(t, outbox.WithWorkers(workers), outbox.WithRate(1e6))
+			b.api.DownAfter(0, time.Hour, test.answer)
+			ids := b.enqueueMany(phoneNumberID, messages)
+			run(t, b.Outbox)
+			b.calls(workers + 5) // some probes are among them
+			counts := b.states(ids)
+			assert.Zero(t, counts[outbox.StateFailed], "%v", counts)
+			b.api.Clear()
+
+			ends := b.settled(ids)
+			assert.Zero(t, ends[outbox.StateFailed], "%v", ends)
+			if test.ambiguous {
+				assert.LessOrEqual(t, ends[outbox.StateUnknown], 20)
+			} else {
+				assert.Zero(t, ends[outbox.StateUnknown])
+			}
+			assert.Equal(t, messages, ends[outbox.StateSent]+ends[outbox.StateUnknown], "%v", ends)
+			assert.Empty(t, b.api.Duplicates())
+			assert.Contains(t, b.log.String(), "a phone number is held")
+			assert.Contains(t, b.log.String(), "no longer held")
+		})
+	}
+}
+
+// calls waits until so many calls have reached the API.
+func (b *bench) calls(n int) {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for b.api.Totals().Calls < n {
+		require.False(b.t, time.Now().After(deadline), "want %d calls, are %d", n, b.api.Totals().Calls)
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestLaneThatIsHeldLeavesTheOthersAlone(t *testing.T) {
+	b := newHarness(t)
+	const broken, sound = "111", "222"
+	next := roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Path == "/v23.0/"+broken+"/messages" {
+			return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}, Body: newBody(`{"error":{"code":190,"message":"expired"}}`)}, nil
+		}
+		return http.DefaultTransport.RoundTrip(req)
+	})
+	o := b.open(next)
+	held := b.enqueueMany(broken, 50)
+	others := b.enqueueMany(sound, 50)
+	run(t, o)
+	assert.Equal(t, map[outbox.State]int{outbox.StateSent: 50}, b.settled(others))
+	assert.Equal(t, map[outbox.State]int{outbox.StateQueued: 50}, b.states(held))
+}
+
+// JetStream keeps what waits among what is delivered, and a limit on that would
+// keep out whatever comes later.
+func TestWaitsOfOneNumberKeepNothingOut(t *testing.T) {
+	b := newHarness(t, outbox.WithRate(1e6), outbox.WithWorkers(16),
+		outbox.WithTransportOptions(graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
+	const waiting = 1200
+	b.api.AnswerNext(waiting, graphtest.Answer{Code: graphretry.CodePairRateLimitHit, RetryAfter: "60"})
+	ids := b.enqueueMany("111", waiting)
+	run(t, b.Outbox)
+	b.calls(waiting)
+	require.NoError(t, b.Enqueue(t.Context(), "one-time code", "222", payload("4711")))
+	b.becomes("one-time code", outbox.StateSent)
+	assert.Equal(t, waiting, b.states(ids)[outbox.StateQueued]+b.states(ids)[outbox.StateSending])
+}
+
+func TestLimitOfTheAPIFailsNoMessage(t *testing.T) {
+	b := newHarness(t, outbox.WithRate(1e6))
+	b.api.SetLimit(50, graphtest.Answer{})
+	ids := b.enqueueMany(phoneNumberID, 150)
+	run(t, b.Outbox)
+	assert.Equal(t, map[outbox.State]int{outbox.StateSent: 150}, b.settled(ids))
+}
+
+func TestRateBoundsWhatANumberSends(t *testing.T) {
+	b := newHarness(t, outbox.WithRate(1e6), outbox.WithRateFor("111", 50))
+	ids := b.enqueueMany("111", 60)
+	run(t, b.Outbox)
+	b.settled(ids)
+	calls := b.api.Calls()
+	require.Len(t, calls, 60)
+	// A burst of a tenth, then 50 a second.
+	assert.GreaterOrEqual(t, calls[59].Time.Sub(calls[0].Time), time.Second)
+}
+
+func TestServerIsClosedOnce(t *testing.T) {
+	server, err := outbox.Embedded(t.TempDir())
+	require.NoError(t, err)
+	assert.NoError(t, server.Close())
+	assert.NoError(t, server.Close())
+}
+
+// A proxy that refuses a CONNECT has let nothing through.
+func TestMessageThatGotNoConnectionIsQueuedAgain(t *testing.T) {
+	b := newHarness(t)
+	tries := 0
+	next := roundTripper(func(req *http.Request) (*http.Response, error) {
+		if tries++; tries > 3 {
+			return http.DefaultTransport.RoundTrip(req)
+		}
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.Proxy = nil
+		transport.DialContext = nil
+		return nil, refusedByProxy(t, req, transport)
+	})
+	o := b.open(next, outbox.WithWorkers(1))
+	b.enqueue("a")
+	run(t, o)
+	status := b.becomes("a", outbox.StateSent)
+	assert.Equal(t, "3", strconv.Itoa(status.Retries))
+	assert.Empty(t, b.api.Duplicates())
+}

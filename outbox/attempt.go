@@ -31,7 +31,8 @@ type attempt struct {
 	// to stop: an attempt that is under way, and writing down how it ended.
 	lasting context.Context
 
-	connection netfail.Connection // whether it got one
+	accessToken string             // for its texts; "" if the next RoundTripper sets one
+	connection  netfail.Connection // whether it got one
 
 	reached bool // the transport has let it pass to the sender
 	ended   bool // it was made, and end is how it ended
@@ -75,7 +76,7 @@ func (a *attempt) mark() error {
 	unmarked := a.record.Write
 	next := a.record
 	next.record = a.record.clone()
-	next.State, next.Changed = StateSending, began.UTC()
+	next.State, next.Changed = StateSending, o.now()
 	next.Mark = &mark{a.token, a.sequence}
 	saved, err := o.store.save(ctx, next)
 	if err == nil {
@@ -147,7 +148,7 @@ func (s sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
 	sent := req.WithContext(a.connection.Watch(ctx))
 	resp, body, err := s.carry(a, sent)
 	if resp == nil {
-		text := a.outbox.redact(err)
+		text := redact(err, a.accessToken)
 		if neverSent(err) || a.connection.Refused() {
 			return nil, outcome{kind: outcomeUnsent, reason: text, err: err}
 		}
@@ -160,7 +161,7 @@ func (s sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
 	if resp.Request == nil {
 		resp.Request = sent
 	}
-	end := judge(resp, body, a.outbox.redact(err))
+	end := judge(resp, body, redact(err, a.accessToken))
 	end.status = resp.StatusCode
 	return resp, end
 }
@@ -173,7 +174,7 @@ func (s sender) carry(a *attempt, req *http.Request) (resp *http.Response, body 
 		if thrown := recover(); thrown != nil {
 			resp, body, err = nil, nil, fmt.Errorf("outbox: the next RoundTripper panicked: %v", thrown)
 			a.outbox.logger.Error("outbox: the next RoundTripper panicked",
-				slog.String("panic", a.outbox.redact(err)), slog.String("stack", string(debug.Stack())))
+				slog.String("panic", redact(err, a.accessToken)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	resp, err = s.next.RoundTrip(req)
@@ -270,13 +271,13 @@ func (a *attempt) settle(end outcome) error {
 }
 
 // redact puts an error into words without the access token.
-func (o *Outbox) redact(err error) string {
+func redact(err error, token string) string {
 	if err == nil {
 		return ""
 	}
 	text := err.Error()
-	if o.accessToken != "" {
-		text = strings.ReplaceAll(text, o.accessToken, "[redacted]")
+	if token != "" {
+		text = strings.ReplaceAll(text, token, "[redacted]")
 	}
 	return shorten(text)
 }

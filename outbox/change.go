@@ -23,7 +23,7 @@ func (o *Outbox) change(ctx context.Context, current stored, alter func(*record)
 		if !alter(&next.record) {
 			return current, nil
 		}
-		next.Changed = time.Now().UTC()
+		next.Changed = o.now()
 		anew := next.Generation > current.Generation
 		if anew || next.State == StateUnknown {
 			if err := o.store.setFlag(ctx, next.key); err != nil {
@@ -39,7 +39,7 @@ func (o *Outbox) change(ctx context.Context, current stored, alter func(*record)
 		case err != nil:
 			return current, err
 		case anew:
-			return saved, o.store.publish(ctx, queued{ID: saved.ID, Generation: saved.Generation})
+			return saved, o.store.publish(ctx, saved.entry())
 		default:
 			return saved, nil
 		}
@@ -85,7 +85,7 @@ func (o *Outbox) retryAfter(r *record, code graphretry.Code, e *graphretry.Error
 		r.toFailed(e, joined(all.Reason.String(), reason))
 		return
 	}
-	next := time.Now().UTC().Add(wait)
+	next := o.now().Add(wait)
 	if next.After(o.expiry(r)) {
 		r.toFailed(e, joined(reasonExpired, reason))
 		return
@@ -100,7 +100,7 @@ func (o *Outbox) hold(r *record, end outcome) {
 	if end.graph != nil {
 		reason = "its phone number cannot send: " + end.graph.Code.Title()
 	}
-	next := time.Now().UTC().Add(o.laneWait(0))
+	next := o.now().Add(o.laneWait(0))
 	if next.After(o.expiry(r)) {
 		r.toFailed(end.graph, joined(reasonExpired, reason))
 		return
@@ -116,6 +116,12 @@ func (o *Outbox) laneWait(probes int) time.Duration {
 func joined(reason, because string) string { return reason + ", after: " + because }
 
 // expiry is when a message is too old to be sent.
-func (o *Outbox) expiry(r *record) time.Time { return r.Queued.Add(o.maxAge) }
+func (o *Outbox) expiry(r *record) time.Time {
+	oldest := r.Queued.Add(o.maxAge)
+	if !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(oldest) {
+		return r.ExpiresAt
+	}
+	return oldest
+}
 
 const reasonExpired = "older than the maximum age"

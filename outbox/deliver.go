@@ -64,7 +64,7 @@ func (o *Outbox) deliver(ctx context.Context, msg jetstream.Msg) (sent bool) {
 		o.logger.Error("outbox: a message cannot be read and is taken out of the queue", slog.Any("error", err))
 		end = verdict{kind: verdictTerm, reason: "unreadable"}
 	case err != nil && ctx.Err() == nil:
-		o.logger.Error("outbox: cannot work on a message", slog.String("error", o.redact(err)))
+		o.logger.Error("outbox: cannot work on a message", slog.String("error", redact(err, o.accessToken)))
 	}
 	if err := end.tell(msg); err != nil {
 		// JetStream will deliver it again, and the record says what was done.
@@ -143,7 +143,7 @@ func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence uint
 	if end, settled := current.verdict(q.Generation, sequence); settled {
 		return end, false, nil
 	}
-	if wait := time.Until(current.NotBefore); wait > 0 {
+	if wait := current.NotBefore.Sub(o.now()); wait > 0 && o.now().Before(o.expiry(&current.record)) {
 		return verdict{kind: verdictNak, wait: wait}, false, nil
 	}
 	wait, ok := o.lanes.enter(current.PhoneNumberID, time.Now())
@@ -208,7 +208,7 @@ func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence 
 	expiry := o.expiry(&current.record)
 	a := &attempt{outbox: o, record: current, sequence: sequence, lasting: lasting}
 	var err error
-	if time.Now().Before(expiry) {
+	if o.now().Before(expiry) {
 		err = o.send(ctx, a, expiry)
 	}
 	says := laneNothing
@@ -227,13 +227,13 @@ func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence 
 		sent := a.record.State == StateSent
 		end, settled := a.record.verdict(current.Generation, sequence)
 		if !settled && a.record.State == StateQueued {
-			end = verdict{kind: verdictNak, wait: max(held, time.Until(a.record.NotBefore))}
+			end = verdict{kind: verdictNak, wait: max(held, a.record.NotBefore.Sub(o.now()))}
 		}
 		o.logEnd(a.record)
 		return end, sent, nil
 	case ctx.Err() != nil:
 		return verdict{kind: verdictNak}, false, nil
-	case time.Now().Before(expiry) && !errors.Is(err, graphretry.ErrOutage):
+	case o.now().Before(expiry) && !errors.Is(err, graphretry.ErrOutage):
 		// The transport knows no other reason to refuse a call than that it cannot
 		// wait for the API to come back.
 		return verdict{kind: verdictNak, wait: staleWait}, false, err
@@ -258,8 +258,19 @@ func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence 
 // send hands the message to the transport. How it ended stands in the attempt;
 // the error is of use if it was not made.
 func (o *Outbox) send(ctx context.Context, a *attempt, expiry time.Time) error {
-	ctx, cancel := context.WithDeadline(context.WithValue(ctx, attemptKey{}, a), expiry)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, attemptKey{}, a), expiry.Sub(o.now()))
 	defer cancel()
+	token := o.accessToken
+	if o.tokenSource != nil {
+		var err error
+		if token, err = o.tokenSource(ctx, a.record.PhoneNumberID); err == nil {
+			err = checkToken(token)
+		}
+		if err != nil {
+			return fmt.Errorf("outbox: no access token for phone number %s: %w", a.record.PhoneNumberID, err)
+		}
+	}
+	a.accessToken = token
 	u := *o.baseURL
 	u.Path += "/" + a.record.PhoneNumberID + "/messages"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(a.record.Payload))
@@ -267,8 +278,8 @@ func (o *Outbox) send(ctx context.Context, a *attempt, expiry time.Time) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if o.accessToken != "" {
-		req.Header.Set("Authorization", "Bearer "+o.accessToken)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := o.transport.RoundTrip(req)
 	if err != nil {

@@ -67,6 +67,11 @@
 //
 // # Clocks
 //
-// Waits and ages are told by the clocks of the machines that workers run on.
-// Where these are apart, a retry comes too early or too late by as much.
+// Waits and ages are told by the clock of the NATS server, which each machine asks for
+// when it opens the outbox and once a minute.
+//
+// # Urgent messages
+//
+// [Urgent] messages have a subject and a consumer of their own, and one worker of each
+// Run for themselves. So they overtake the others, whatever their number.
 package outbox

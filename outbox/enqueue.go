@@ -37,10 +37,12 @@ const headroom = 32 << 10
 // of the server, which by default has 1 MiB. See
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-phone-number/message-api.
 //
+// The options are [NotBefore], [ExpiresAt] and [Urgent].
+//
 // The error names what is wrong with an argument, wraps [ErrClosed] after Close,
 // and otherwise tells what JetStream said. It tries for as long as ctx lasts, or
 // 10 s if ctx has no deadline.
-func (o *Outbox) Enqueue(ctx context.Context, id, phoneNumberID string, payload []byte) error {
+func (o *Outbox) Enqueue(ctx context.Context, id, phoneNumberID string, payload []byte, opts ...EnqueueOption) error {
 	body, err := checkMessage(id, phoneNumberID, payload)
 	if err != nil {
 		return err
@@ -50,19 +52,73 @@ func (o *Outbox) Enqueue(ctx context.Context, id, phoneNumberID string, payload 
 		return err
 	}
 	defer done()
-	q := queued{ID: id, PhoneNumberID: phoneNumberID, Payload: body, Enqueued: time.Now().UTC()}
+	q := queued{ID: id, PhoneNumberID: phoneNumberID, Payload: body, Enqueued: o.now()}
+	var errs []error
+	for _, opt := range opts {
+		if opt.apply != nil {
+			errs = append(errs, opt.apply(&q))
+		}
+	}
+	if !q.ExpiresAt.IsZero() && !q.NotBefore.IsZero() && !q.NotBefore.Before(q.ExpiresAt) {
+		errs = append(errs, fmt.Errorf("NotBefore(%v) is not before ExpiresAt(%v): it could never be sent", q.NotBefore, q.ExpiresAt))
+	}
+	if err := errors.Join(append(errs, o.store.fits(q.record()))...); err != nil {
+		return fmt.Errorf("outbox: cannot enqueue message %q: %w", id, err)
+	}
 	if err := o.enqueue(ctx, q); err != nil {
 		return fmt.Errorf("outbox: cannot enqueue message %q: %w; it may be in the queue nevertheless: enqueueing it again is safe", id, err)
 	}
 	return nil
 }
 
+// EnqueueOption changes how one message is sent. The zero EnqueueOption changes
+// nothing.
+type EnqueueOption struct {
+	apply func(*queued) error
+}
+
+// NotBefore has the message wait until then, by the clock of the NATS server. Its age
+// ([WithMaxAge]) counts from Enqueue all the same.
+func NotBefore(t time.Time) EnqueueOption {
+	return EnqueueOption{func(q *queued) error {
+		q.NotBefore = t.UTC()
+		if t.IsZero() {
+			return errors.New("NotBefore with the zero time: want a time, or leave it out")
+		}
+		return nil
+	}}
+}
+
+// ExpiresAt has the message fail if it was not sent by then, by the clock of the NATS
+// server: a one-time code is worth nothing after 5 minutes. [WithMaxAge] bounds it
+// too. No attempt is begun after that time.
+func ExpiresAt(t time.Time) EnqueueOption {
+	return EnqueueOption{func(q *queued) error {
+		q.ExpiresAt = t.UTC()
+		if t.IsZero() {
+			return errors.New("ExpiresAt with the zero time: want a time, or leave it out")
+		}
+		return nil
+	}}
+}
+
+// Urgent has the message overtake those that are not, whatever their number. The rate
+// of its phone number holds for it too.
+func Urgent() EnqueueOption {
+	return EnqueueOption{func(q *queued) error {
+		q.Urgent = true
+		return nil
+	}}
+}
+
 func (o *Outbox) enqueue(ctx context.Context, q queued) error {
-	if err := o.store.fits(q.record()); err != nil {
-		return err
-	}
-	_, err := o.store.load(ctx, keyOf(q.ID))
-	if err == nil || !errors.Is(err, ErrNotFound) {
+	current, err := o.store.load(ctx, keyOf(q.ID))
+	switch {
+	case err == nil && current.State == StateQueued:
+		// Its message in the queue may be gone, if somebody has purged the stream. A
+		// second one does no harm.
+		return o.store.publish(ctx, current.entry())
+	case err == nil || !errors.Is(err, ErrNotFound):
 		return err
 	}
 	// First the queue, then the record: a message without a record is sent
@@ -75,6 +131,23 @@ func (o *Outbox) enqueue(ctx context.Context, q queued) error {
 		return nil // a worker was faster, or somebody with the same id
 	}
 	return err
+}
+
+// requeue puts a message that is queued into the queue once more.
+func (o *Outbox) requeue(ctx context.Context, id string) error {
+	ctx, done, err := o.begin(ctx, callTimeout)
+	if err != nil {
+		return err
+	}
+	defer done()
+	current, err := o.find(ctx, id)
+	if err != nil || current.State != StateQueued {
+		return err
+	}
+	if err := o.store.publish(ctx, current.entry()); err != nil {
+		return fmt.Errorf("outbox: cannot resend message %q: %w", id, err)
+	}
+	return nil
 }
 
 func checkID(id string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Park does what the delivery of a message does that is marked as being sent.
@@ -111,3 +112,9 @@ func RemoveOldFlag(o *Outbox, id string) error {
 	}
 	return o.store.removeFlag(ctx, flags[0])
 }
+
+// SetSkew has the outbox believe that the server's clock is so far ahead of its own.
+func (o *Outbox) SetSkew(skew time.Duration) { o.skew.Store(int64(skew)) }
+
+// Skew returns what the outbox believes the server's clock to be ahead of its own.
+func (o *Outbox) Skew() time.Duration { return time.Duration(o.skew.Load()) }

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,6 +52,7 @@ type settings struct {
 	rates          map[string]float64
 	baseURL        *url.URL
 	accessToken    string
+	tokenSource    func(context.Context, string) (string, error)
 	transport      []graphretry.Option
 	logger         *slog.Logger
 }
@@ -225,8 +227,29 @@ func WithBaseURL(base string) Option {
 func WithAccessToken(token string) Option {
 	return Option{func(s *settings) error {
 		s.accessToken = token
-		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return errors.New("outbox: WithAccessToken: want a token of visible ASCII characters; it is empty or has others")
+		if err := checkToken(token); err != nil {
+			return fmt.Errorf("outbox: WithAccessToken: %w", err)
+		}
+		return nil
+	}}
+}
+
+func checkToken(token string) error {
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("want a token of visible ASCII characters; it is empty or has others")
+	}
+	return nil
+}
+
+// WithTokenSource has every attempt ask for the access token of its phone number,
+// and carry it as [WithAccessToken] would. The token is not written anywhere. source
+// must be safe for concurrent use; its context ends with Run. If it fails, nothing is
+// sent, and the message is tried again a second later.
+func WithTokenSource(source func(ctx context.Context, phoneNumberID string) (string, error)) Option {
+	return Option{func(s *settings) error {
+		s.tokenSource = source
+		if source == nil {
+			return errors.New("outbox: WithTokenSource(nil): want a function")
 		}
 		return nil
 	}}

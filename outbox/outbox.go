@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -39,8 +41,12 @@ const (
 	// listTimeout is the same for a call whose work grows with what it finds.
 	listTimeout = 5 * time.Minute
 
-	consumerName  = "workers"
-	recordsSuffix = "-records"
+	// maxWaiting is how many workers of all machines may wait for a message.
+	maxWaiting = 1 << 16
+
+	consumerName       = "workers"
+	urgentConsumerName = "urgent-workers"
+	recordsSuffix      = "-records"
 )
 
 // Outbox is a queue of messages to WhatsApp that outlives the process. [Open]
@@ -60,8 +66,10 @@ type Outbox struct {
 
 	closing context.Context // ends with Close, with the cause ErrClosed
 	close   context.CancelCauseFunc
-	mu      sync.Mutex // guards closed, and calls.Add against calls.Wait
+	mu      sync.Mutex // guards closed and parked, and calls.Add against calls.Wait
 	closed  bool
+	parked  map[string]uint64 // by key: the revision of the flag of a message that is parked
+	skew    atomic.Int64      // what the server's clock is ahead of ours
 	calls   sync.WaitGroup
 }
 
@@ -85,7 +93,7 @@ func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, o
 	if next == nil {
 		next = http.DefaultTransport
 	}
-	o := &Outbox{settings: s, store: store{js: js, name: s.name}}
+	o := &Outbox{settings: s, store: store{js: js, name: s.name}, parked: make(map[string]uint64)}
 	o.closing, o.close = context.WithCancelCause(context.Background())
 	if err := o.makeTransport(next); err != nil {
 		return nil, fmt.Errorf("outbox: WithTransportOptions: %w", err)
@@ -148,17 +156,38 @@ func (o *Outbox) makeStreams(ctx context.Context) error {
 	if err := o.makeBucket(ctx); err != nil {
 		return fmt.Errorf("outbox: cannot open the bucket of records: %w", err)
 	}
-	if o.maxAge > o.retention {
+	if o.retention > 0 && o.maxAge > o.retention {
 		return fmt.Errorf("outbox: WithMaxAge(%v) is above the retention of %v: a record must outlive its message", o.maxAge, o.retention)
 	}
 	if err := o.makeQueue(ctx); err != nil {
 		return fmt.Errorf("outbox: cannot open the queue: %w", err)
 	}
-	if err := o.makeConsumer(ctx); err != nil {
-		return fmt.Errorf("outbox: cannot open the workers' consumer: %w", err)
+	for _, name := range []string{consumerName, urgentConsumerName} {
+		if err := o.makeConsumer(ctx, name); err != nil {
+			return fmt.Errorf("outbox: cannot open the workers' consumer: %w", err)
+		}
 	}
-	return nil
+	return o.readClock(ctx)
 }
+
+// readClock learns how far the server's clock is from ours. All machines tell waits
+// and ages by it, so that one whose clock is wrong expires nothing.
+func (o *Outbox) readClock(ctx context.Context) error {
+	return persist(ctx, func(ctx context.Context) error {
+		began := time.Now()
+		info, err := o.store.backing.Info(ctx)
+		if err != nil {
+			return err
+		}
+		if middle := began.Add(time.Since(began) / 2); !info.TimeStamp.IsZero() {
+			o.skew.Store(int64(info.TimeStamp.Sub(middle)))
+		}
+		return nil
+	})
+}
+
+// now returns the time by the server's clock.
+func (o *Outbox) now() time.Time { return time.Now().Add(time.Duration(o.skew.Load())).UTC() }
 
 func (o *Outbox) makeBucket(ctx context.Context) error {
 	js := o.store.js
@@ -202,12 +231,12 @@ func (o *Outbox) makeQueue(ctx context.Context) error {
 			stream, err = js.CreateStream(ctx, jetstream.StreamConfig{
 				Name:        o.name,
 				Description: "graphretry outbox: the messages to send",
-				Subjects:    []string{o.store.subject()},
+				Subjects:    o.subjects(),
 				Retention:   jetstream.WorkQueuePolicy,
 				Storage:     jetstream.FileStorage,
 				Replicas:    cmp.Or(o.replicas, defaultReplicas),
 				MaxAge:      o.retention,
-				Duplicates:  min(duplicateWindow, o.retention),
+				Duplicates:  windowWithin(o.retention),
 			})
 		}
 		if err != nil {
@@ -227,32 +256,54 @@ func (o *Outbox) makeQueue(ctx context.Context) error {
 // differs tells whether an option asks for something else than what a stream
 // has.
 func (o *Outbox) differs(config jetstream.StreamConfig) bool {
-	return o.replicas != 0 && o.replicas != config.Replicas || o.retention != 0 && o.retention != config.MaxAge
+	return o.replicas != 0 && o.replicas != config.Replicas || o.retention != 0 && o.retention != config.MaxAge ||
+		config.Retention == jetstream.WorkQueuePolicy && !slices.Equal(config.Subjects, o.subjects())
+}
+
+func (o *Outbox) subjects() []string {
+	return []string{o.store.subject(false), o.store.subject(true)}
+}
+
+// windowWithin returns the window for duplicates of a stream that keeps messages for
+// that long, 0 for ever.
+func windowWithin(age time.Duration) time.Duration {
+	if age == 0 {
+		return duplicateWindow
+	}
+	return min(duplicateWindow, age)
 }
 
 func (o *Outbox) wanted(config jetstream.StreamConfig) jetstream.StreamConfig {
 	config.Replicas = cmp.Or(o.replicas, config.Replicas)
 	config.MaxAge = cmp.Or(o.retention, config.MaxAge)
-	config.Duplicates = min(config.Duplicates, config.MaxAge)
+	if config.MaxAge > 0 {
+		config.Duplicates = min(config.Duplicates, config.MaxAge)
+	}
+	if config.Retention == jetstream.WorkQueuePolicy {
+		config.Subjects = o.subjects()
+	}
 	return config
 }
 
-func (o *Outbox) makeConsumer(ctx context.Context) error {
+func (o *Outbox) makeConsumer(ctx context.Context, name string) error {
+	subject := o.store.subject(name == urgentConsumerName)
 	js := o.store.js
 	return persist(ctx, func(ctx context.Context) error {
-		consumer, err := js.Consumer(ctx, o.name, consumerName)
+		consumer, err := js.Consumer(ctx, o.name, name)
 		switch {
 		case err == nil:
 			config := consumer.CachedInfo().Config
-			if o.ackWait != 0 && o.ackWait != config.AckWait || config.MaxAckPending != maxAckPending {
+			if o.ackWait != 0 && o.ackWait != config.AckWait || config.MaxAckPending != maxAckPending || config.FilterSubject != subject {
 				config.AckWait = cmp.Or(o.ackWait, config.AckWait)
-				config.MaxAckPending = maxAckPending
+				config.MaxAckPending, config.FilterSubject = maxAckPending, subject
 				consumer, err = js.UpdateConsumer(ctx, o.name, config)
 			}
 		case errors.Is(err, jetstream.ErrConsumerNotFound):
 			consumer, err = js.CreateConsumer(ctx, o.name, jetstream.ConsumerConfig{
-				Durable:       consumerName,
+				Durable:       name,
 				Description:   "graphretry outbox: the workers of all machines",
+				FilterSubject: subject,
+				MaxWaiting:    maxWaiting,
 				AckPolicy:     jetstream.AckExplicitPolicy,
 				AckWait:       cmp.Or(o.ackWait, defaultAckWait),
 				MaxDeliver:    -1, // the records count, and the policy decides

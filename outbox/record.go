@@ -52,6 +52,10 @@ type record struct {
 	// lost find out whether the write was made.
 	Write string `json:"write"`
 
+	// Urgent puts its messages into the queue of the urgent ones.
+	Urgent bool `json:"urgent,omitempty"`
+	// ExpiresAt is when it is worth nothing any more; zero: only its age counts.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	// NotBefore is when the next attempt may be made.
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// Retries is how often the message was retried, by the code of the failure;
@@ -89,6 +93,9 @@ type queued struct {
 	PhoneNumberID string          `json:"phone_number_id,omitempty"`
 	Payload       json.RawMessage `json:"payload,omitempty"`
 	Enqueued      time.Time       `json:"enqueued,omitzero"`
+	Urgent        bool            `json:"urgent,omitempty"`
+	NotBefore     time.Time       `json:"not_before,omitzero"`
+	ExpiresAt     time.Time       `json:"expires_at,omitzero"`
 }
 
 // record is the record that a message of generation 0 begins with.
@@ -96,7 +103,13 @@ func (q queued) record() record {
 	return record{
 		ID: q.ID, PhoneNumberID: q.PhoneNumberID, Payload: q.Payload,
 		Enqueued: q.Enqueued, Queued: q.Enqueued, State: StateQueued, Changed: q.Enqueued,
+		Urgent: q.Urgent, NotBefore: q.NotBefore, ExpiresAt: q.ExpiresAt,
 	}
+}
+
+// entry returns the message in the queue for the record's generation.
+func (r *record) entry() queued {
+	return queued{ID: r.ID, Generation: r.Generation, Urgent: r.Urgent}
 }
 
 // clone shares no map, slice or pointer that a change would write to.

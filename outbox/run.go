@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -28,7 +29,10 @@ const sweepEvery = time.Minute
 // come back goes back to the queue at once; an attempt that is under way is
 // brought to its end, which takes the attempt timeout at most, and 30 s more if
 // JetStream does not answer. Run then returns nil. It returns [ErrClosed] if the
-// Outbox was closed before.
+// Outbox was closed before, and [nats.ErrConnectionClosed] in the chain of its error
+// once the connection behind the JetStream is closed for good.
+//
+// One worker more than [WithWorkers] says is for urgent messages alone.
 //
 // While the transport's outage gate is shut one worker of each Run takes
 // messages, one at a time and at the gate's pace, and the others take none.
@@ -38,18 +42,24 @@ func (o *Outbox) Run(ctx context.Context) error {
 		return err
 	}
 	defer done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var workers sync.WaitGroup
 	for i := range o.workers {
-		workers.Go(func() { o.work(ctx, i == 0) })
+		workers.Go(func() { o.work(ctx, cancel, consumerName, i == 0) })
 	}
+	workers.Go(func() { o.work(ctx, cancel, urgentConsumerName, false) })
 	workers.Go(func() { o.sweepNowAndThen(ctx) })
 	workers.Wait()
+	if cause := context.Cause(ctx); errors.Is(cause, nats.ErrConnectionClosed) {
+		return fmt.Errorf("outbox: cannot take messages from the queue: %w", cause)
+	}
 	return nil
 }
 
 // work is the life of a worker. The one that probes goes on while the API is
-// down.
-func (o *Outbox) work(ctx context.Context, probes bool) {
+// down. fail ends the Run.
+func (o *Outbox) work(ctx context.Context, fail context.CancelCauseFunc, name string, probes bool) {
 	var consumer jetstream.Consumer
 	for ctx.Err() == nil {
 		if !probes {
@@ -58,7 +68,11 @@ func (o *Outbox) work(ctx context.Context, probes bool) {
 				return
 			}
 		}
-		msg, err := o.pull(ctx, &consumer)
+		msg, err := o.pull(ctx, name, &consumer)
+		if errors.Is(err, nats.ErrConnectionClosed) {
+			fail(err)
+			return
+		}
 		if err != nil && ctx.Err() == nil {
 			o.logger.Error("outbox: cannot take messages from the queue", slog.Any("error", err))
 			_ = pause(ctx, staleWait)
@@ -83,11 +97,17 @@ func (o *Outbox) work(ctx context.Context, probes bool) {
 }
 
 // pull takes one message from the queue, nil if there is none.
-func (o *Outbox) pull(ctx context.Context, consumer *jetstream.Consumer) (jetstream.Msg, error) {
+func (o *Outbox) pull(ctx context.Context, name string, consumer *jetstream.Consumer) (jetstream.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, pullWait)
 	defer cancel()
 	if *consumer == nil {
-		found, err := o.store.js.Consumer(ctx, o.name, consumerName)
+		found, err := o.store.js.Consumer(ctx, o.name, name)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			// Somebody has deleted it.
+			if err = o.makeConsumer(ctx, name); err == nil {
+				found, err = o.store.js.Consumer(ctx, o.name, name)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +125,11 @@ func (o *Outbox) pull(ctx context.Context, consumer *jetstream.Consumer) (jetstr
 
 func (o *Outbox) sweepNowAndThen(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := o.sweep(ctx, max(o.ackWait, 2*tryTimeout)); err != nil && ctx.Err() == nil {
+		err := o.sweep(ctx, max(o.ackWait, 2*tryTimeout))
+		if err == nil {
+			err = o.readClock(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			o.logger.Error("outbox: cannot look for unfinished work", slog.Any("error", err))
 		}
 		_ = pause(ctx, sweepEvery)
@@ -121,7 +145,7 @@ func (o *Outbox) sweep(ctx context.Context, minAge time.Duration) error {
 		return err
 	}
 	for _, flag := range flags {
-		if time.Since(flag.set) < minAge {
+		if time.Since(flag.set) < minAge || o.isParked(flag) {
 			continue
 		}
 		if err := o.finish(ctx, flag); err != nil {
@@ -129,6 +153,15 @@ func (o *Outbox) sweep(ctx context.Context, minAge time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// isParked reports whether the message of a flag was found parked before. It is not
+// read again each time, since many can be. A message that is put back into the queue
+// is flagged anew.
+func (o *Outbox) isParked(f flag) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.parked[f.key] == f.revision
 }
 
 func (o *Outbox) finish(ctx context.Context, f flag) error {
@@ -142,13 +175,18 @@ func (o *Outbox) finish(ctx context.Context, f flag) error {
 		return err
 	}
 	switch current.State {
-	case StateUnknown, StateSending:
+	case StateUnknown:
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.parked[f.key] = f.revision
+		return nil
+	case StateSending:
 		return nil
 	case StateQueued:
 		if current.Generation == 0 {
 			break // what Enqueue put into the queue is still there
 		}
-		if err := o.store.publish(ctx, queued{ID: current.ID, Generation: current.Generation}); err != nil {
+		if err := o.store.publish(ctx, current.entry()); err != nil {
 			return err
 		}
 	}

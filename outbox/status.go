@@ -108,16 +108,22 @@ func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 // [ErrNotFound] if there is none, and [ErrClosed] after Close. After any other
 // error Resend may be called again.
 func (o *Outbox) Resend(ctx context.Context, id string) error {
-	return o.decree(ctx, id, "resend", func(r *record) (bool, error) {
+	again := false // it is queued already, and is put there once more in case its message is gone
+	err := o.decree(ctx, id, "resend", func(r *record) (bool, error) {
 		switch r.State {
 		case StateQueued:
+			again = true
 			return false, nil
 		case StateUnknown, StateFailed:
-			r.toQueued(time.Now().UTC())
+			r.toQueued(o.now())
 			return true, nil
 		}
 		return false, fmt.Errorf("it is %s: only an unknown or a failed message can be sent again", r.State)
 	})
+	if err != nil || !again {
+		return err
+	}
+	return o.requeue(ctx, id)
 }
 
 // Drop gives up a message that is unknown or queued: it becomes failed, with the

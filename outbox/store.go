@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,11 +76,19 @@ func final(err error) bool {
 			return true
 		}
 	}
-	return false
+	var api *jetstream.APIError
+	return errors.As(err, &api) && slices.Contains(fullErrors, api.ErrorCode)
 }
 
-// pause waits. It gives an error if ctx ends first.
+// fullErrors are JetStream's codes for a stream, an account or a disk that is full:
+// messages, bytes, storage of the server, memory, and a message that is too large.
+var fullErrors = []jetstream.ErrorCode{10077, 10076, 10047, 10028, 10023, 10054}
+
+// pause waits. It returns an error if ctx ends first.
 func pause(ctx context.Context, wait time.Duration) error {
+	if wait <= 0 {
+		return context.Cause(ctx)
+	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -194,7 +203,20 @@ func (s *store) publish(ctx context.Context, q queued) error {
 	}
 	id := keyOf(q.ID) + "." + strconv.Itoa(q.Generation)
 	return persist(ctx, func(ctx context.Context) error {
-		_, err := s.js.Publish(ctx, s.subject(), value, jetstream.WithMsgID(id))
+		ack, err := s.js.Publish(ctx, s.subject(q.Urgent), value, jetstream.WithMsgID(id))
+		if err != nil || !ack.Duplicate {
+			return err
+		}
+		// JetStream knows the id of a message that it may hold no more: the stream
+		// was purged, or has discarded it.
+		queue, err := s.js.Stream(ctx, s.name)
+		if err != nil {
+			return err
+		}
+		if _, err = queue.GetMsg(ctx, ack.Sequence); errors.Is(err, jetstream.ErrMsgNotFound) {
+			id += "." + rand.Text()
+			_, err = s.js.Publish(ctx, s.subject(q.Urgent), value, jetstream.WithMsgID(id))
+		}
 		return err
 	})
 }
@@ -245,4 +267,11 @@ func (s *store) flags(ctx context.Context) ([]flag, error) {
 	}
 }
 
-func (s *store) subject() string { return s.name + ".messages" }
+// subject returns the subject of the queue's messages: urgent ones have their own,
+// and workers of their own.
+func (s *store) subject(urgent bool) string {
+	if urgent {
+		return s.name + ".urgent"
+	}
+	return s.name + ".messages"
+}

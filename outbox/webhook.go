@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/graphretry/graphretry"
@@ -153,6 +154,10 @@ func (o *Outbox) report(ctx context.Context, id string, alter func(*record) bool
 	current, err := o.store.load(ctx, keyOf(id))
 	switch {
 	case errors.Is(err, ErrNotFound):
+		return nil
+	case errors.Is(err, errUnreadable):
+		// It will not be readable when Meta sends the webhook again.
+		o.logger.Error("outbox: a webhook is about a record that cannot be read", slog.String("id", id), slog.Any("error", err))
 		return nil
 	case err == nil:
 		_, err = o.change(ctx, current, alter)

@@ -1,0 +1,245 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/outbox"
+)
+
+func TestMessageWaitsForItsTime(t *testing.T) {
+	b := newHarness(t)
+	at := time.Now().Add(500 * time.Millisecond)
+	require.NoError(t, b.Enqueue(t.Context(), "later", phoneNumberID, payload("later"), outbox.NotBefore(at)))
+	run(t, b.Outbox)
+	b.becomes("later", outbox.StateSent)
+	// The two clocks are one, but for the time that asking for it takes.
+	assert.WithinRange(t, b.api.Calls()[0].Time, at.Add(-100*time.Millisecond), at.Add(patience))
+}
+
+func TestMessageThatHasExpiredIsNotSent(t *testing.T) {
+	b := newHarness(t)
+	require.NoError(t, b.Enqueue(t.Context(), "code", phoneNumberID, payload("4711"), outbox.ExpiresAt(time.Now().Add(-time.Second))))
+	require.NoError(t, b.Enqueue(t.Context(), "other", phoneNumberID, payload("4712"), outbox.ExpiresAt(time.Now().Add(time.Hour))))
+	run(t, b.Outbox)
+	b.becomes("other", outbox.StateSent)
+	status := b.becomes("code", outbox.StateFailed)
+	assert.Contains(t, status.Reason, "older than")
+	assert.Equal(t, []string{"other"}, b.api.AcceptedKeys())
+}
+
+// Nor is it retried beyond that time.
+func TestMessageExpiresBetweenItsAttempts(t *testing.T) {
+	b := newHarness(t)
+	b.api.AnswerNext(1, graphtest.Answer{Code: 2, RetryAfter: "3600"})
+	require.NoError(t, b.Enqueue(t.Context(), "code", phoneNumberID, payload("4711"), outbox.ExpiresAt(time.Now().Add(time.Minute))))
+	run(t, b.Outbox)
+	b.becomes("code", outbox.StateFailed)
+	assert.Empty(t, b.api.Accepted())
+}
+
+func TestUrgentMessageOvertakesTheOthersOfItsNumber(t *testing.T) {
+	b := newHarness(t, outbox.WithWorkers(2), outbox.WithRate(100))
+	ids := b.enqueueMany(phoneNumberID, 300)
+	run(t, b.Outbox)
+	b.calls(20)
+	require.NoError(t, b.Enqueue(t.Context(), "urgent", phoneNumberID, payload("4711"), outbox.Urgent()))
+	b.becomes("urgent", outbox.StateSent)
+	assert.Greater(t, b.states(ids)[outbox.StateQueued], 100)
+}
+
+func TestUrgentMessageIsRetriedAsOne(t *testing.T) {
+	b := newHarness(t)
+	b.api.AnswerNext(2, graphtest.Answer{Code: 2})
+	require.NoError(t, b.Enqueue(t.Context(), "urgent", phoneNumberID, payload("4711"), outbox.Urgent()))
+	run(t, b.Outbox)
+	assert.Equal(t, 2, b.becomes("urgent", outbox.StateSent).Retries)
+}
+
+func TestBadOptionOfAMessageIsRefused(t *testing.T) {
+	b := newHarness(t)
+	now := time.Now()
+	for _, opts := range [][]outbox.EnqueueOption{
+		{outbox.NotBefore(time.Time{})},
+		{outbox.ExpiresAt(time.Time{})},
+		{outbox.NotBefore(now.Add(time.Hour)), outbox.ExpiresAt(now.Add(time.Minute))},
+	} {
+		err := b.Enqueue(t.Context(), "a", phoneNumberID, payload("a"), opts...)
+		require.Error(t, err)
+		assert.NotContains(t, err.Error(), "nevertheless")
+		_, err = b.Status(t.Context(), "a")
+		assert.ErrorIs(t, err, outbox.ErrNotFound)
+	}
+	assert.NoError(t, b.Enqueue(t.Context(), "a", phoneNumberID, payload("a"), outbox.EnqueueOption{}))
+}
+
+func TestEachNumberHasATokenOfItsOwn(t *testing.T) {
+	b := newHarness(t)
+	var refused atomic.Int32
+	seen := make(chan string, 10)
+	next := roundTripper(func(req *http.Request) (*http.Response, error) {
+		seen <- req.URL.Path + " " + req.Header.Get("Authorization")
+		return http.DefaultTransport.RoundTrip(req)
+	})
+	o := b.open(next, outbox.WithTokenSource(func(_ context.Context, number string) (string, error) {
+		if number == "222" && refused.Add(1) == 1 {
+			return "", errors.New("the vault is sealed")
+		}
+		return "token-of-" + number, nil
+	}))
+	for _, number := range []string{"111", "222"} {
+		require.NoError(t, o.Enqueue(t.Context(), number, number, payload(number)))
+	}
+	run(t, o)
+	b.becomes("111", outbox.StateSent)
+	b.becomes("222", outbox.StateSent)
+	assert.ElementsMatch(t, []string{"/v23.0/111/messages Bearer token-of-111", "/v23.0/222/messages Bearer token-of-222"}, []string{<-seen, <-seen})
+	assert.Contains(t, b.log.String(), "the vault is sealed")
+	assert.NotContains(t, b.log.String(), "token-of")
+}
+
+// JetStream knows the id of a message for two minutes, also of one it holds no more.
+func TestMessageThatWasPurgedIsSentWhenItIsEnqueuedAgain(t *testing.T) {
+	for name, again := range map[string]func(*bench) error{
+		"Enqueue": func(b *bench) error { return b.Enqueue(b.t.Context(), "a", phoneNumberID, payload("a")) },
+		"Resend":  func(b *bench) error { return b.Resend(b.t.Context(), "a") },
+	} {
+		b := newHarness(t)
+		b.enqueue("a")
+		queue, err := b.server.JetStream().Stream(t.Context(), "graphretry-outbox")
+		require.NoError(t, err)
+		require.NoError(t, queue.Purge(t.Context()))
+		require.NoError(t, again(b), name)
+		run(t, b.Outbox)
+		b.becomes("a", outbox.StateSent)
+		assert.Equal(t, []string{"a"}, b.api.AcceptedKeys(), name)
+	}
+}
+
+func TestConsumerThatWasDeletedIsMadeAgain(t *testing.T) {
+	b := newHarness(t)
+	run(t, b.Outbox)
+	for _, name := range []string{"workers", "urgent-workers"} {
+		require.NoError(t, b.server.JetStream().DeleteConsumer(t.Context(), "graphretry-outbox", name))
+	}
+	b.enqueue("a")
+	b.becomes("a", outbox.StateSent)
+}
+
+func TestRunEndsWhenItsConnectionIsClosedForGood(t *testing.T) {
+	b := newHarness(t)
+	server, err := outbox.Embedded(t.TempDir(), outbox.WithListen("127.0.0.1:0"))
+	require.NoError(t, err)
+	defer server.Close()
+	connection, err := nats.Connect(server.URL())
+	require.NoError(t, err)
+	js, err := jetstream.New(connection)
+	require.NoError(t, err)
+	o, err := outbox.Open(t.Context(), js, nil, append(fast(), outbox.WithBaseURL(b.url))...)
+	require.NoError(t, err)
+	defer o.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(t.Context()) }()
+	connection.Close()
+	assert.ErrorIs(t, <-ended, nats.ErrConnectionClosed)
+}
+
+func TestPayloadThatIsTooLongIsNotSaidToBeInTheQueue(t *testing.T) {
+	b := newHarness(t)
+	err := b.Enqueue(t.Context(), "a", phoneNumberID, payload(strings.Repeat("x", 2<<20)))
+	require.ErrorContains(t, err, "want a shorter payload")
+	assert.NotContains(t, err.Error(), "nevertheless")
+}
+
+func TestStreamThatIsFullIsToldAtOnce(t *testing.T) {
+	b := newHarness(t)
+	queue, err := b.server.JetStream().Stream(t.Context(), "graphretry-outbox")
+	require.NoError(t, err)
+	config := queue.CachedInfo().Config
+	config.MaxMsgs, config.Discard = 1, jetstream.DiscardNew
+	_, err = b.server.JetStream().UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+	b.enqueue("a")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	assert.ErrorContains(t, b.Enqueue(ctx, "b", phoneNumberID, payload("b")), "maximum messages")
+}
+
+func TestPanicInTheBodyOfAnAnswerParksTheMessage(t *testing.T) {
+	b := newHarness(t)
+	o := b.open(roundTripper(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(panicking{})}, nil
+	}))
+	b.enqueue("a")
+	run(t, o)
+	assert.Contains(t, b.becomes("a", outbox.StateUnknown).Reason, "panicked")
+}
+
+type panicking struct{}
+
+func (panicking) Read([]byte) (int, error) { panic("not today") }
+
+func TestWebhookOfARecordThatCannotBeReadIsTaken(t *testing.T) {
+	b := newHarness(t)
+	b.enqueue("a")
+	bucket, err := b.server.JetStream().KeyValue(t.Context(), "graphretry-outbox-records")
+	require.NoError(t, err)
+	keys, err := bucket.Keys(t.Context())
+	require.NoError(t, err)
+	for _, key := range keys {
+		_, err = bucket.Put(t.Context(), key, []byte("no JSON"))
+		require.NoError(t, err)
+	}
+	assert.NoError(t, b.HandleWebhook(t.Context(), graphtest.StatusWebhook(graphtest.Message{ID: "wamid.1", CallbackData: "a"}, "delivered")))
+	assert.Contains(t, b.log.String(), "cannot be read")
+}
+
+func TestBucketWithoutARetentionIsTaken(t *testing.T) {
+	server, err := outbox.Embedded(t.TempDir())
+	require.NoError(t, err)
+	defer server.Close()
+	_, err = server.JetStream().CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "graphretry-outbox-records", History: 1})
+	require.NoError(t, err)
+	o, err := outbox.Open(t.Context(), server.JetStream(), nil)
+	require.NoError(t, err)
+	assert.NoError(t, o.Enqueue(t.Context(), "a", phoneNumberID, payload("a")))
+	assert.NoError(t, o.Close())
+}
+
+func TestManyWorkersMayWaitForMessages(t *testing.T) {
+	b := newHarness(t, outbox.WithWorkers(600))
+	run(t, b.Outbox)
+	for i := range 20 {
+		id := fmt.Sprint(i)
+		b.enqueue(id)
+		b.becomes(id, outbox.StateSent)
+	}
+	assert.Empty(t, b.log.String())
+}
+
+// A machine whose clock is a day ahead learns that from the server when it opens the
+// outbox. Here the server is a day behind.
+func TestWaitsAndAgesAreToldByTheServersClock(t *testing.T) {
+	b := newHarness(t)
+	assert.InDelta(t, 0, b.Skew().Seconds(), 5, "the two clocks are one")
+	b.SetSkew(-23 * time.Hour)
+	b.enqueue("a")
+	run(t, b.Outbox)
+	b.becomes("a", outbox.StateSent)
+	status, err := b.Status(t.Context(), "a")
+	require.NoError(t, err)
+	assert.WithinDuration(t, time.Now().Add(-23*time.Hour), status.Enqueued, time.Minute)
+}

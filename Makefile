@@ -81,6 +81,10 @@ VERSION ?= v0.999.0
 rehearse: ## Release VERSION in a clone, and get it from there with go get
 	tools/rehearse-release $(VERSION)
 
+.PHONY: stress
+stress: ## Run the tests over real connections 50 times at a load of 12; RUNS and LOAD
+	RACE=$(RACE) tools/stress
+
 # A file in a folder is of another package, and has that package's tests run for it.
 # Chaos is left out: it is for load, and would take 15 s for each mutant.
 .PHONY: mutate

@@ -209,7 +209,7 @@ func packageDoc(t *testing.T, folder string) documentation {
 	var files []*ast.File
 	positions := token.NewFileSet()
 	for _, path := range paths {
-		if strings.HasSuffix(path, "_test.go") && filepath.Base(path) != "example_test.go" {
+		if strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(filepath.Base(path), "example_") {
 			continue
 		}
 		file, err := parser.ParseFile(positions, path, nil, parser.ParseComments)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -333,5 +334,34 @@ func TestWaitErrorSaysItsPrefixAndMetasTitleOnce(t *testing.T) {
 		"graphretry: the wait for an attempt ended, sent once: context canceled": {Err: context.Canceled, Attempts: 1},
 	} {
 		assert.EqualError(t, err, want)
+	}
+}
+
+func TestWaitErrorTellsWhyHowOftenAndWhat(t *testing.T) {
+	graph := &graphretry.Error{Code: 2, Message: "down", TraceID: "A1"}
+	for _, test := range []struct {
+		err     *graphretry.WaitError
+		words   []string
+		timeout bool
+	}{
+		{&graphretry.WaitError{Err: context.Canceled}, []string{"graphretry: ", "never sent", "context canceled"}, false},
+		{&graphretry.WaitError{Err: context.Canceled, Graph: graph, Attempts: 1}, []string{"sent once", "context canceled", "Graph error 2", "down", "A1"}, false},
+		{&graphretry.WaitError{Err: context.DeadlineExceeded, Graph: graph, Attempts: 7}, []string{"sent 7 times", "deadline exceeded"}, true},
+		{&graphretry.WaitError{Err: fmt.Errorf("%w: shutting down", context.Canceled)}, []string{"shutting down"}, false},
+		{&graphretry.WaitError{Err: graphretry.ErrOutage, Graph: graph}, []string{"never sent", "the API is down"}, false},
+		{&graphretry.WaitError{}, []string{"never sent"}, false},
+	} {
+		for _, words := range test.words {
+			assert.ErrorContains(t, test.err, words)
+		}
+		assert.Equal(t, test.timeout, test.err.Timeout())
+		if test.err.Err != nil {
+			assert.ErrorIs(t, test.err, test.err.Err)
+		}
+		var found *graphretry.Error
+		assert.Equal(t, test.err.Graph != nil, errors.As(test.err, &found))
+		assert.Same(t, test.err.Graph, found)
+		assert.NotErrorIs(t, test.err, io.EOF)
+		assert.NotContains(t, strings.TrimPrefix(test.err.Error(), "graphretry: "), "\n")
 	}
 }

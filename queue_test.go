@@ -317,3 +317,25 @@ func TestPermitOfACallThatCannotBeRepeatedIsPassedOn(t *testing.T) {
 		assert.Equal(t, seconds(5), w.waits(), "the probe is sent when it is due, by whoever is next")
 	})
 }
+
+func TestCallInTheQueueReadsNothingOfItsBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &witness{next: script(down, success)}
+		transport := newTransport(t, w, graphretry.WithOutageThreshold(1), graphretry.WithJitter(0))
+		bringDown(t, transport)
+		req := newWatchedRequest(t, t.Context(), http.MethodPost, plainReader)
+		var call sync.WaitGroup
+		call.Go(func() {
+			resp, err := transport.RoundTrip(req.Request)
+			if assert.NoError(t, err) {
+				assert.NoError(t, resp.Body.Close())
+			}
+		})
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		assert.Empty(t, req.bodies[0].text())
+		assert.Zero(t, req.bodies[0].closed())
+		call.Wait()
+		assert.Equal(t, messageBody, req.bodies[0].text())
+	})
+}

@@ -20,11 +20,11 @@ import (
 )
 
 var (
-	refused   = &net.OpError{Op: "dial", Net: "tcp", Err: &os.SyscallError{Syscall: "connect", Err: syscall.ECONNREFUSED}}
-	reset     = &net.OpError{Op: "read", Net: "tcp", Err: &os.SyscallError{Syscall: "read", Err: syscall.ECONNRESET}}
-	forbidden = &net.OpError{Op: "socks connect", Net: "tcp", Err: errors.New("unknown error connection not allowed by ruleset")}
-	untrusted = &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
-	noGrant   = errors.New("oauth2: invalid_grant")
+	refused    = &net.OpError{Op: "dial", Net: "tcp", Err: &os.SyscallError{Syscall: "connect", Err: syscall.ECONNREFUSED}}
+	reset      = &net.OpError{Op: "read", Net: "tcp", Err: &os.SyscallError{Syscall: "read", Err: syscall.ECONNRESET}}
+	forbidden  = &net.OpError{Op: "socks connect", Net: "tcp", Err: errors.New("unknown error connection not allowed by ruleset")}
+	untrusted  = &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+	errNoGrant = errors.New("oauth2: invalid_grant")
 )
 
 // textError is an error of a type of its own.
@@ -84,8 +84,8 @@ func TestWhatIsCertainOfAnError(t *testing.T) {
 		{fmt.Errorf("after 2 tries: %w", errors.Join(refused, refused)), neverSent | temporary},
 		{fmt.Errorf("%w, then %w", refused, reset), temporary},
 		{errors.Join(reset, refused), temporary},
-		{errors.Join(refused, noGrant), 0},
-		{errors.Join(noGrant, reset), 0},
+		{errors.Join(refused, errNoGrant), 0},
+		{errors.Join(errNoGrant, reset), 0},
 		{joined{}, 0},
 		{joined{nil}, 0},
 		{joined{refused, nil}, 0},
@@ -112,10 +112,10 @@ func TestWhatIsCertainOfAnError(t *testing.T) {
 		{errors.New("http2: Transport received GOAWAY from server ErrCode:ENHANCE_YOUR_CALM"), temporary},
 		{errors.New("http2: Transport: cannot retry err [http2: client conn not usable] after Request.Body was written; define Request.GetBody to avoid this error"), temporary},
 		{textError("http: server closed idle connection"), 0},
-		{fmt.Errorf("http2: client connection lost, %w", noGrant), 0},
+		{fmt.Errorf("http2: client connection lost, %w", errNoGrant), 0},
 
-		{noGrant, 0},
-		{&url.Error{Op: "Post", URL: "https://example.com/token", Err: noGrant}, 0},
+		{errNoGrant, 0},
+		{&url.Error{Op: "Post", URL: "https://example.com/token", Err: errNoGrant}, 0},
 		{syscall.ENOENT, 0},
 		{syscall.ETIMEDOUT, 0},
 		{&fs.PathError{Op: "open", Path: "token", Err: syscall.ENOENT}, 0},

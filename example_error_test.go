@@ -1,0 +1,170 @@
+package graphretry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+)
+
+func ExampleParseError() {
+	body := []byte(`{"error":{"message":"(#131009) Parameter value is not valid","type":"OAuthException","code":131009,` +
+		`"error_data":{"messaging_product":"whatsapp","details":"text.body is required"},"fbtrace_id":"AzXcvWbXnq1oPbnEGkx3SXJ"}}`)
+
+	e, ok := graphretry.ParseError(http.StatusBadRequest, body)
+	fmt.Println(ok, e.Code, e.Details, e.TraceID)
+
+	_, ok = graphretry.ParseError(http.StatusBadGateway, []byte("<html>Sorry, something went wrong.</html>"))
+	fmt.Println(ok)
+	// Output:
+	// true 131009 text.body is required AzXcvWbXnq1oPbnEGkx3SXJ
+	// false
+}
+
+// The body of the response can be read after that as if nothing had been.
+func ExampleErrorFromResponse() {
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeInvalidParameter, Details: "to is no phone number"})
+	client := &http.Client{Transport: api}
+
+	resp, err := client.Post(sendURL, "application/json", strings.NewReader(reminder))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if graph, failed := graphretry.ErrorFromResponse(resp); failed {
+		fmt.Println(graph.Status, graph.Code, graph.Details)
+	}
+	body, err := io.ReadAll(resp.Body)
+	fmt.Println(len(body) > 0, err)
+	// Output:
+	// 400 100 to is no phone number
+	// true <nil>
+}
+
+// An Error has what Meta said, and what a person on call should do.
+func ExampleError() {
+	e := &graphretry.Error{
+		Status:  http.StatusUnauthorized,
+		Code:    190,
+		Message: "Error validating access token",
+		TraceID: "AzXcvWbXnq1oPbnEGkx3SXJ",
+	}
+	fmt.Println(e)
+	fmt.Println(e.Class(), "-", e.Code.Advice())
+	// Output:
+	// graphretry: Graph error 190 (Access token has expired): Error validating access token [fbtrace_id AzXcvWbXnq1oPbnEGkx3SXJ]
+	// permission - Replace the expired or revoked token; a system user's permanent token keeps it from happening again.
+}
+
+func ExampleCode_Title() {
+	fmt.Println(graphretry.Code(131047).Title())
+	fmt.Printf("%q\n", graphretry.Code(999999).Title())
+	// Output:
+	// Re-engagement message
+	// ""
+}
+
+func ExampleCode_Advice() {
+	fmt.Println(graphretry.Code(131047).Advice())
+	// Output: More than 24 hours since the person last wrote: send an approved template instead.
+}
+
+func ExampleClass() {
+	for _, code := range []graphretry.Code{2, 131000, 130429, 131009, 190, 131048, 131047, 130472} {
+		fmt.Println(code, code.Class())
+	}
+	// Output:
+	// 2 transient
+	// 131000 retry once
+	// 130429 throttle
+	// 131009 parameter
+	// 190 permission
+	// 131048 policy
+	// 131047 recipient
+	// 130472 experiment
+}
+
+// A webhook reports that a message was accepted and not delivered.
+// A handler of webhooks that has what is temporary sent again.
+func ExampleParseWebhook() {
+	policy, err := graphretry.NewPolicy(graphretry.WithJitter(0))
+	if err != nil {
+		log.Fatal(err)
+	}
+	enqueue := func(messageID string, wait time.Duration) { fmt.Println("send again", messageID, "in", wait) }
+	handle := func(w http.ResponseWriter, body []byte) {
+		failures, err := graphretry.ParseWebhook(body)
+		if err != nil {
+			http.Error(w, "not a webhook of Meta's", http.StatusBadRequest)
+			return
+		}
+		for _, failure := range failures {
+			decision := policy.Decide(failure.Graph, 0) // 0: this message was not sent again yet
+			if decision.Retry {
+				enqueue(failure.MessageID, decision.Wait)
+			}
+		}
+	}
+
+	answer := httptest.NewRecorder()
+	handle(answer, []byte(`{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"messages","value":{
+		"metadata":{"phone_number_id":"106540352242922"},
+		"statuses":[{"id":"wamid.HBgL","status":"failed","timestamp":"1751142888","recipient_id":"16505551234",
+			"errors":[{"code":131000,"title":"Something went wrong"}]}]}}]}]}`))
+	fmt.Println(answer.Code)
+	handle(answer, []byte("<html>"))
+	fmt.Println(answer.Code, answer.Body)
+	// Output:
+	// send again wamid.HBgL in 5s
+	// 200
+	// 400 not a webhook of Meta's
+}
+
+func ExampleFailure() {
+	failure := graphretry.Failure{
+		Graph:       &graphretry.Error{Code: 131026},
+		MessageID:   "wamid.HBgL",
+		RecipientID: "16505551234",
+		Time:        time.Unix(1751142888, 0).UTC(),
+	}
+	fmt.Println(failure.Time.Format(time.DateTime), failure.RecipientID, failure.Graph.Code.Title())
+	// Output: 2025-06-28 20:34:48 16505551234 Message Undeliverable
+}
+
+// The caller leaves during a wait. Its own cause is in the error, and what Meta
+// had said.
+func ExampleWaitError() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
+	client, err := graphretry.WrapClient(&http.Client{Transport: api},
+		graphretry.WithObserver(func(context.Context, graphretry.Event) { cancel(errors.New("the program is shutting down")) }))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, sendURL, strings.NewReader(reminder))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = client.Do(req)
+	var wait *graphretry.WaitError
+	if errors.As(err, &wait) {
+		fmt.Println("sent:", wait.Attempts)
+		fmt.Println("why:", wait.Err)
+		fmt.Println("Meta said:", wait.Graph.Code, wait.Graph.Code.Title())
+	}
+	// Output:
+	// sent: 1
+	// why: context canceled: the program is shutting down
+	// Meta said: 2 API Service
+}

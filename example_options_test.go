@@ -1,0 +1,296 @@
+package graphretry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+)
+
+// schedule prints the waits before the first five retries of an error.
+func schedule(e *graphretry.Error, opts ...graphretry.Option) {
+	policy, err := graphretry.NewPolicy(opts...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var waits []any
+	for retries := range 5 {
+		decision := policy.Decide(e, retries)
+		if !decision.Retry {
+			waits = append(waits, decision.Reason)
+			break
+		}
+		waits = append(waits, decision.Wait)
+	}
+	fmt.Println(waits...)
+}
+
+var serviceUnavailable = &graphretry.Error{Code: graphretry.CodeServiceUnavailable}
+
+func ExampleWithInitialInterval() {
+	schedule(serviceUnavailable, graphretry.WithInitialInterval(2*time.Second), graphretry.WithJitter(0))
+	// Output: 2s 4s 8s 16s 32s
+}
+
+func ExampleWithMultiplier() {
+	schedule(serviceUnavailable, graphretry.WithMultiplier(3), graphretry.WithJitter(0))
+	// Output: 5s 15s 45s 2m15s 3m0s
+}
+
+func ExampleWithMaxInterval() {
+	schedule(serviceUnavailable, graphretry.WithMaxInterval(30*time.Second), graphretry.WithJitter(0))
+	// Output: 5s 10s 20s 30s 30s
+}
+
+// Jitter lengthens a wait by up to the given share and never shortens it.
+func ExampleWithJitter() {
+	policy, err := graphretry.NewPolicy(graphretry.WithJitter(0.5))
+	if err != nil {
+		log.Fatal(err)
+	}
+	wait := policy.Decide(serviceUnavailable, 0).Wait
+	fmt.Println(wait >= 5*time.Second, wait <= 7500*time.Millisecond)
+	// Output: true true
+}
+
+func ExampleWithMaxRetries() {
+	schedule(serviceUnavailable, graphretry.WithMaxRetries(3), graphretry.WithJitter(0))
+	// Output: 5s 10s 20s no retries left
+}
+
+// Any schedule of cenkalti/backoff will do, and any of one's own. It is made anew
+// for each call.
+func ExampleWithBackOff() {
+	schedule(serviceUnavailable, graphretry.WithBackOff(func() backoff.BackOff {
+		return backoff.WithMaxRetries(backoff.NewConstantBackOff(time.Minute), 2)
+	}))
+	// Output: 1m0s 1m0s no retries left
+}
+
+// A wait that does not fit into the maximum is not begun: the call gets the
+// answer to its last attempt at once.
+func ExampleWithMaxElapsedTime() {
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable, RetryAfter: "3600"})
+	client, err := graphretry.WrapClient(&http.Client{Transport: api}, graphretry.WithMaxElapsedTime(10*time.Minute))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sendReminder(context.Background(), client))
+	// Output: 500 Internal Server Error
+}
+
+// 131057, Account in maintenance mode, passes within minutes; by default it is
+// not retried.
+func ExampleWithRetryOn() {
+	schedule(&graphretry.Error{Code: 131057}, graphretry.WithRetryOn(131057, 3), graphretry.WithJitter(0))
+	// Output: 5s 10s 20s no retries left
+}
+
+// 131000 is retried once by default. Here a message that may arrive twice is
+// worse than one that does not arrive.
+func ExampleWithoutRetryOn() {
+	e := &graphretry.Error{Code: graphretry.CodeSomethingWentWrong}
+	schedule(e, graphretry.WithJitter(0))
+	schedule(e, graphretry.WithoutRetryOn(graphretry.CodeSomethingWentWrong))
+	// Output:
+	// 5s no retries left
+	// not among what is retried
+}
+
+// The limit on one sender and one recipient has the schedule that Meta advises;
+// all others have the usual one, unless the answer says when to come back.
+func ExampleWithThrottleRetries() {
+	throttled := []graphretry.Option{graphretry.WithThrottleRetries(), graphretry.WithJitter(0)}
+	schedule(&graphretry.Error{Code: graphretry.CodeRateLimitHit}, throttled...)
+	schedule(&graphretry.Error{Code: graphretry.CodeRateLimitIssues, RetryAfter: 15 * time.Second}, throttled...)
+	schedule(&graphretry.Error{Code: graphretry.CodePairRateLimitHit}, throttled...)
+	// Output:
+	// 5s 10s 20s 40s 1m20s
+	// 15s 15s 20s 40s 1m20s
+	// 1s 4s 16s 1m4s 4m16s
+}
+
+// Meta marks some errors as temporary that this package does not know to be.
+func ExampleWithTransientFlag() {
+	e := &graphretry.Error{Code: graphretry.CodeAPIUnknown, Transient: true}
+	schedule(e)
+	schedule(e, graphretry.WithTransientFlag(), graphretry.WithJitter(0))
+	// Output:
+	// not among what is retried
+	// 5s 10s 20s 40s 1m20s
+}
+
+// A connection breaks. A GET can be sent again; a message may have arrived, and
+// is not.
+func ExampleWithNetworkRetries() {
+	api := graphtest.New()
+	client, err := graphretry.WrapClient(&http.Client{Transport: api},
+		graphretry.WithNetworkRetries(), graphretry.WithInitialInterval(time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})
+	resp, err := client.Get("https://graph.facebook.com/v23.0/106540352242922")
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp.Body.Close()
+	fmt.Println("GET:", resp.Status)
+
+	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
+	_, err = client.Post(sendURL, "application/json", strings.NewReader(reminder))
+	fmt.Println("POST failed:", err != nil, "- accepted:", api.Totals().Accepted)
+	// Output:
+	// GET: 200 OK
+	// POST failed: true - accepted: 1
+}
+
+// Hosts replace the default, so name graph.facebook.com too where it is meant.
+func ExampleWithHosts() {
+	api := graphtest.New()
+	client, err := graphretry.WrapClient(&http.Client{Transport: api},
+		graphretry.WithHosts("graph.facebook.com", "graph.instagram.com"), graphretry.WithInitialInterval(time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, url := range []string{"https://graph.instagram.com/me", "https://example.com/me"} {
+		api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
+		resp, err := client.Get(url)
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+		fmt.Println(url, resp.Status)
+	}
+	// Output:
+	// https://graph.instagram.com/me 200 OK
+	// https://example.com/me 503 Service Unavailable
+}
+
+// A body of an unknown kind has no GetBody. It is kept as it is sent, up to the
+// limit; 0 keeps nothing, and such a call has one attempt.
+func ExampleWithMaxBufferedBody() {
+	for _, limit := range []int64{1 << 20, 0} {
+		api := graphtest.New()
+		api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
+		client, err := graphretry.WrapClient(&http.Client{Transport: api},
+			graphretry.WithMaxBufferedBody(limit), graphretry.WithInitialInterval(time.Millisecond))
+		if err != nil {
+			log.Fatal(err)
+		}
+		stream := io.MultiReader(strings.NewReader(reminder))
+		resp, err := client.Post(sendURL, "application/json", stream)
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+		fmt.Println(limit, resp.Status)
+	}
+	// Output:
+	// 1048576 200 OK
+	// 0 503 Service Unavailable
+}
+
+// The first attempt hangs. It is ambiguous, so it takes [WithNetworkRetries] and
+// a method that may be carried out twice to have it sent again.
+func ExampleWithAttemptTimeout() {
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultHang})
+	client, err := graphretry.WrapClient(&http.Client{Transport: api},
+		graphretry.WithAttemptTimeout(20*time.Millisecond),
+		graphretry.WithNetworkRetries(),
+		graphretry.WithInitialInterval(time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp, err := client.Get("https://graph.facebook.com/v23.0/106540352242922")
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Status)
+	// Output: 200 OK
+}
+
+// The first answer shuts the gate here, where 20 do by default. While it is
+// shut, a call that cannot wait for the next probe does not reach the API.
+func ExampleWithOutageThreshold() {
+	api := graphtest.New()
+	api.DownAfter(0, time.Minute, graphtest.Answer{Code: graphretry.CodeAPIService})
+	client, err := graphretry.WrapClient(&http.Client{Transport: api, Timeout: time.Second}, graphretry.WithOutageThreshold(1))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	resp, err := client.Post(sendURL, "application/json", strings.NewReader(reminder))
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Status)
+
+	_, err = client.Post(sendURL, "application/json", strings.NewReader(reminder))
+	fmt.Println("an outage:", errors.Is(err, graphretry.ErrOutage))
+	fmt.Println("calls that reached the API:", api.Totals().Calls)
+	// Output:
+	// 503 Service Unavailable
+	// an outage: true
+	// calls that reached the API: 1
+}
+
+func ExampleWithLogger() {
+	withoutTime := func(_ []string, attribute slog.Attr) slog.Attr {
+		if attribute.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return attribute
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	client, err := graphretry.WrapClient(&http.Client{Transport: api}, graphretry.WithLogger(logger),
+		graphretry.WithInitialInterval(time.Millisecond), graphretry.WithJitter(0))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sendReminder(context.Background(), client))
+	// Output:
+	// level=WARN msg="graphretry: retrying" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=1 wait=1ms reason="temporary failure" status=500 code=131016 class=transient title="Service unavailable" message="(#131016) Service unavailable" details="Service unavailable" fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
+	// level=INFO msg="graphretry: recovered" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=2 after_code=131016
+	// 200 OK
+}
+
+// Retries by code and class, as a program's metrics would count them.
+func ExampleWithObserver() {
+	counter := map[string]int{}
+	observe := func(_ context.Context, event graphretry.Event) {
+		if event.Kind == graphretry.EventRetrying && event.Graph != nil {
+			counter[fmt.Sprintf("retries{code=%d, class=%s}", event.Graph.Code, event.Graph.Class())]++
+		}
+	}
+
+	api := graphtest.New()
+	api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	client, err := graphretry.WrapClient(&http.Client{Transport: api},
+		graphretry.WithObserver(observe), graphretry.WithInitialInterval(time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+	sendReminder(context.Background(), client)
+	fmt.Println(counter)
+	// Output: map[retries{code=131016, class=transient}:2]
+}

@@ -1,0 +1,220 @@
+package graphretry_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+)
+
+// records are the lines of a JSON log.
+func records(t testing.TB, log io.Reader) []map[string]any {
+	t.Helper()
+	var all []map[string]any
+	for decoder := json.NewDecoder(log); ; {
+		var record map[string]any
+		err := decoder.Decode(&record)
+		if err == io.EOF {
+			return all
+		}
+		require.NoError(t, err)
+		all = append(all, record)
+	}
+}
+
+func TestLogHasALevelForEachKindOfEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := graphtest.New()
+		var log bytes.Buffer
+		transport, err := graphretry.NewTransport(api, graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+		require.NoError(t, err)
+		for _, test := range []struct {
+			name    string
+			answers []graphtest.Answer
+			want    [][2]string
+		}{
+			{"success", []graphtest.Answer{{}}, nil},
+			{"recovered", []graphtest.Answer{{Code: 2}, {}}, [][2]string{{"WARN", "graphretry: retrying"}, {"INFO", "graphretry: recovered"}}},
+			{"gave up", []graphtest.Answer{{Code: 131000}, {Code: 131000}}, [][2]string{{"WARN", "graphretry: retrying"}, {"ERROR", "graphretry: gave up"}}},
+			{"not retried", []graphtest.Answer{{Code: 100}}, [][2]string{{"INFO", "graphretry: not retried"}}},
+			{"no Graph error", []graphtest.Answer{{Status: 502}}, [][2]string{{"INFO", "graphretry: not retried"}}},
+			{"no answer", []graphtest.Answer{{Fault: graphtest.FaultBreak}}, [][2]string{{"INFO", "graphretry: not retried"}}},
+		} {
+			for _, answer := range test.answers {
+				api.AnswerNext(1, answer)
+			}
+			if resp, err := transport.RoundTrip(message(t, t.Context())); err == nil {
+				resp.Body.Close()
+			}
+			var got [][2]string
+			for _, record := range records(t, &log) {
+				got = append(got, [2]string{record["level"].(string), record["msg"].(string)})
+			}
+			assert.Equal(t, test.want, got, test.name)
+		}
+	})
+}
+
+func TestLogHasEveryAttributeThatHasAValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := graphtest.New()
+		for _, answer := range []graphtest.Answer{
+			{Code: 2, Subcode: 7, Details: "for a while"}, {Code: 131000}, {Code: 131000}, // retrying twice, gave up
+			{Code: 100, Subcode: 133010}, // not retried
+			{Status: 502},                // not retried: no Graph error
+			{Fault: graphtest.FaultBreak},
+		} {
+			api.AnswerNext(1, answer)
+		}
+		var log bytes.Buffer
+		transport, err := graphretry.NewTransport(api, graphretry.WithJitter(0), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+		require.NoError(t, err)
+		for range 4 {
+			if resp, err := transport.RoundTrip(message(t, t.Context())); err == nil {
+				resp.Body.Close()
+			}
+		}
+		all := records(t, &log)
+		require.Len(t, all, 6)
+		for _, record := range all {
+			for name, value := range record {
+				assert.NotEmpty(t, value, "%v: %s", record["msg"], name)
+			}
+			assert.NotEmpty(t, record["reason"])
+			assert.Equal(t, "POST", record["method"])
+			assert.Equal(t, "graph.facebook.com", record["host"])
+			assert.Equal(t, "/v23.0/106540352242922/messages", record["path"])
+		}
+		first := all[0]
+		assert.EqualValues(t, 2, first["code"])
+		assert.EqualValues(t, 7, first["subcode"])
+		assert.Equal(t, "transient", first["class"])
+		assert.Equal(t, "API Service", first["title"])
+		assert.Equal(t, "for a while", first["details"])
+		assert.NotEmpty(t, first["fbtrace_id"])
+		assert.EqualValues(t, 1, first["attempt"])
+		assert.EqualValues(t, 5*time.Second, first["wait"])
+		assert.Equal(t, "temporary failure", first["reason"])
+		assert.Equal(t, graphretry.CodeAPIService.Advice(), first["advice"])
+
+		subcode := all[3]
+		assert.EqualValues(t, 100, subcode["code"])
+		assert.EqualValues(t, 133010, subcode["subcode"])
+		assert.Equal(t, "Phone number Not Registered", subcode["title"], "the title of the WhatsApp code in the subcode")
+		assert.Equal(t, "permission", subcode["class"])
+		for _, record := range all[4:] {
+			for _, name := range []string{"status", "code", "subcode", "class", "title", "message", "details", "fbtrace_id", "advice", "wait"} {
+				assert.NotContains(t, record, name, "there was no code, not even 0")
+			}
+		}
+		assert.Contains(t, all[5]["error"], "connection reset")
+	})
+}
+
+func TestMethodThatIsLeftOutIsLoggedAsGET(t *testing.T) {
+	var log bytes.Buffer
+	transport, err := graphretry.NewTransport(failing(), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+	require.NoError(t, err)
+	req := message(t, t.Context())
+	req.Method, req.Body, req.GetBody = "", nil, nil
+	resp, err := transport.RoundTrip(req)
+	require.NoError(t, err)
+	resp.Body.Close()
+	assert.Equal(t, "GET", records(t, &log)[0]["method"])
+}
+
+func TestNothingIsPutIntoWordsForALevelThatIsNotLogged(t *testing.T) {
+	failure := new(countedError)
+	next := roundTripper(func(*http.Request) (*http.Response, error) { return nil, failure })
+	for level, words := range map[slog.Level]int{slog.LevelInfo: 1, slog.LevelWarn: 0} {
+		failure.texts = 0
+		var log bytes.Buffer
+		transport, err := graphretry.NewTransport(next, graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: level}))))
+		require.NoError(t, err)
+		_, err = transport.RoundTrip(message(t, t.Context()))
+		require.Same(t, failure, err)
+		assert.Len(t, records(t, &log), words, "what is not retried is told at Info; logged is %v", level)
+		assert.Equal(t, words, failure.texts, "logged is %v", level)
+	}
+}
+
+// countedError counts how often it is put into words.
+type countedError struct{ texts int }
+
+func (e *countedError) Error() string {
+	e.texts++
+	return "broken"
+}
+
+func TestErrorIsLoggedAsAGroupOfItsFields(t *testing.T) {
+	e, ok := graphretry.ParseError(400, []byte(`{"error":{"message":"m","type":"OAuthException","code":100,"error_subcode":133010,`+
+		`"error_data":{"details":"d"},"fbtrace_id":"A1"}}`))
+	require.True(t, ok)
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Error("sending failed", "graph", e)
+	assert.Equal(t, map[string]any{
+		"status": 400.0, "code": 100.0, "subcode": 133010.0, "class": "permission", "title": "Phone number Not Registered",
+		"message": "m", "details": "d", "fbtrace_id": "A1", "advice": graphretry.Code(133010).Advice(),
+	}, records(t, &log)[0]["graph"], "and without Raw")
+
+	slog.New(slog.NewJSONHandler(&log, nil)).Error("sending failed", "graph", (*graphretry.Error)(nil))
+	assert.Nil(t, records(t, &log)[0]["graph"])
+}
+
+// An alert on a code must not be set off by a success.
+func TestLogOfASuccessAfterARetryHasTheCodeUnderAnotherName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		transport := newTransport(t, script(down, reply{err: errReset}, success),
+			graphretry.WithNetworkRetries(), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+		req := message(t, t.Context())
+		req.Method = http.MethodGet
+		_, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		_, err = newTransport(t, script(down, success), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil)))).RoundTrip(message(t, t.Context()))
+		require.NoError(t, err)
+		var recovered []map[string]any
+		for _, record := range records(t, &log) {
+			if record["msg"] == "graphretry: recovered" {
+				delete(record, "time")
+				recovered = append(recovered, record)
+			}
+		}
+		common := map[string]any{"level": "INFO", "msg": "graphretry: recovered", "host": "graph.facebook.com", "path": req.URL.Path}
+		first, second := maps.Clone(common), maps.Clone(common)
+		first["method"], first["attempt"], first["after_error"] = "GET", 3.0, errReset.Error()
+		second["method"], second["attempt"], second["after_code"] = "POST", 2.0, 2.0
+		assert.Equal(t, []map[string]any{first, second}, recovered)
+	})
+}
+
+func TestLogSaysWhatWouldRetryALimitAndABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reasonOf := func(next http.RoundTripper, req *http.Request, options ...graphretry.Option) any {
+			var log bytes.Buffer
+			resp, err := newTransport(t, next, append(options, graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))...).RoundTrip(req)
+			require.NoError(t, err)
+			resp.Body.Close()
+			all := records(t, &log)
+			return all[len(all)-1]["reason"]
+		}
+		for _, code := range []graphretry.Code{4, 130429, 131056} {
+			assert.Equal(t, "not among what is retried: WithThrottleRetries retries this code", reasonOf(script(fails(code)), message(t, t.Context())))
+		}
+		assert.Equal(t, "not among what is retried", reasonOf(script(fails(131048)), message(t, t.Context())), "no option retries it")
+		stream := messageRequest(t, io.MultiReader(strings.NewReader(messageBody)))
+		assert.Equal(t, "body cannot be sent again: set GetBody or raise WithMaxBufferedBody", reasonOf(script(down), stream, graphretry.WithMaxBufferedBody(0)))
+	})
+}

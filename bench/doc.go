@@ -4,6 +4,7 @@
 //
 //	subject.go   who is compared
 //	scenario.go  what an API in trouble goes through, and what is sent to it
+//	overload.go  an API that collapses, and many processes
 //	row.go       the scenarios, and the figures to reach
-//	picture.go   an outage, drawn
+//	picture.go   an outage and an overload, drawn
 package bench

@@ -69,7 +69,7 @@ func overloadPicture(s scenario, plain, breaker, ours result) picture {
 		return fmt.Sprintf("%s: %s lost of %s", who, count(float64(r.lost())), count(float64(r.messages)))
 	}
 	return picture{
-		title:   fmt.Sprintf("Messages served: %d a second arrive, down for a minute, then overloaded above %d", s.rate, s.capacity),
+		title:   fmt.Sprintf("Messages served: down for a minute, then %d a second at most", s.capacity),
 		unit:    "served a second",
 		minutes: s.send.Minutes(),
 		top:     1.4 * float64(s.capacity),

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "bench: "+problem)
 		os.Exit(2)
 	}
-	if *ablate {
+	if *ablate != "" {
 		_ = flag.Set("test.run", "^TestAblation$")
 		_ = flag.Set("test.timeout", "12h")
 		_ = flag.Set("test.v", "true")

@@ -17,15 +17,15 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-// TestHundredThousandCallsWaitInLittleMemory has the gate shut, 100,000 calls
-// standing in line, and then all of them leaving at once. What they hold counts
-// all: goroutine, stack, request and place in line.
+// TestHundredThousandCallsWaitInLittleMemory has the host down, 100,000 calls in
+// its queue, and then all of them leaving at once. What they hold counts all:
+// goroutine, stack, request and place in the queue.
 func TestHundredThousandCallsWaitInLittleMemory(t *testing.T) {
 	const (
-		calls   = 100_000
-		atMost  = 6 << 10
-		leaving = time.Second
-		shutsIt = 20
+		calls     = 100_000
+		atMost    = 6 << 10
+		leaving   = time.Second
+		threshold = 20
 	)
 	now := realClock(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestHundredThousandCallsWaitInLittleMemory(t *testing.T) {
 			_, err = client.RoundTrip(req)
 			assert.ErrorIs(t, err, context.Canceled)
 		}
-		for range shutsIt {
+		for range threshold {
 			group.Go(wait)
 		}
 		synctest.Wait()
@@ -53,7 +53,7 @@ func TestHundredThousandCallsWaitInLittleMemory(t *testing.T) {
 		}
 		synctest.Wait()
 		held := (memoryInUse() - before) / calls
-		require.Equal(t, shutsIt, api.Totals().Calls, "the gate is shut: nothing else may have gone out")
+		require.Equal(t, threshold, api.Totals().Calls, "the host is down: nothing else may have gone out")
 
 		left, worked := now(), cpuTimer(t)
 		cancel()

@@ -12,7 +12,7 @@
 // # The life of a message
 //
 // [Outbox.Enqueue] puts it into the queue and writes its record: [StateQueued].
-// A worker in [Outbox.Run] takes it, stands in line if the API is down, writes
+// A worker in [Outbox.Run] takes it, waits for the API if that is down, writes
 // [StateSending] into the record, and sends. The answer decides:
 //
 //   - Meta has taken it: [StateSent].

@@ -140,7 +140,7 @@ func (o *Outbox) makeTransport(next http.RoundTripper) error {
 		[]graphretry.Option{graphretry.WithHosts(o.baseURL.Host)},
 		graphretry.WithBackOff(func() backoff.BackOff { return &backoff.StopBackOff{} }),
 		// The age of the message, which the context of the call knows, is what
-		// limits the wait in line.
+		// limits the wait in the queue.
 		graphretry.WithMaxElapsedTime(0),
 		graphretry.WithObserver(o.outage.hear),
 	)...)

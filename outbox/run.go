@@ -34,7 +34,7 @@ const sweepEvery = time.Minute
 //
 // One worker more than [WithWorkers] says is for urgent messages alone.
 //
-// While the transport's outage gate is shut one worker of each Run takes
+// While the transport holds the API to be down, one worker of each Run takes
 // messages, one at a time and at the gate's pace, and the others take none.
 func (o *Outbox) Run(ctx context.Context) error {
 	ctx, done, err := o.begin(ctx, 0)

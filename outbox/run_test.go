@@ -223,14 +223,14 @@ func TestLongTextsOfAnErrorAreShortened(t *testing.T) {
 func TestMessageThatIsTooOldFails(t *testing.T) {
 	b := newHarness(t, outbox.WithMaxAge(300*time.Millisecond))
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
-	b.enqueue("retried", "stood in line")
+	b.enqueue("retried", "waited in the queue")
 	b.enqueue("idle")
 	time.Sleep(50 * time.Millisecond)
 	stop := run(t, b.Outbox)
 	status := b.becomes("retried", outbox.StateFailed)
 	assert.Contains(t, status.Reason, "maximum age")
 	assert.Equal(t, graphretry.CodeAPIService, status.Graph.Code)
-	b.becomes("stood in line", outbox.StateFailed)
+	b.becomes("waited in the queue", outbox.StateFailed)
 	b.becomes("idle", outbox.StateFailed)
 	stop()
 
@@ -243,13 +243,13 @@ func TestMessageThatIsTooOldFails(t *testing.T) {
 	b.queueIsEmpty()
 }
 
-func TestAgeRunsOutInTheLineOfAnOutage(t *testing.T) {
+func TestAgeRunsOutInTheQueueOfAnOutage(t *testing.T) {
 	b := newHarness(t, outbox.WithMaxAge(500*time.Millisecond), outbox.WithTransportOptions(
 		graphretry.WithOutageThreshold(1), graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
 	run(t, b.Outbox)
-	b.enqueue("shuts the gate")
-	b.until("shuts the gate", "failed for want of time", func(s outbox.Status) bool { return s.State == outbox.StateFailed })
+	b.enqueue("brings the API down")
+	b.until("brings the API down", "failed for want of time", func(s outbox.Status) bool { return s.State == outbox.StateFailed })
 	b.enqueue("waits")
 	status := b.becomes("waits", outbox.StateFailed)
 	assert.Contains(t, status.Reason, "maximum age")
@@ -336,14 +336,14 @@ func TestOutboxThatWaitsForTheAPIHoldsOneMessageAndLetsItGo(t *testing.T) {
 		graphretry.WithOutageThreshold(1), graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
 	stop := run(t, b.Outbox)
-	b.enqueue("shuts the gate")
-	b.until("shuts the gate", "refused", func(s outbox.Status) bool { return s.Retries == 1 })
+	b.enqueue("brings the API down")
+	b.until("brings the API down", "refused", func(s outbox.Status) bool { return s.Retries == 1 })
 	ids := []string{"a", "b", "c", "d", "e", "f"}
 	b.enqueue(ids...)
-	require.Eventually(t, func() bool { return b.delivered() > 1 }, patience, time.Millisecond, "one of them stands in line")
+	require.Eventually(t, func() bool { return b.delivered() > 1 }, patience, time.Millisecond, "one of them waits in the queue")
 	for _, id := range ids {
 		status := b.becomes(id, outbox.StateQueued)
-		assert.Zero(t, status.Retries, "standing in line is no attempt")
+		assert.Zero(t, status.Retries, "to wait in the queue is no attempt")
 	}
 	assert.Len(t, b.api.Calls(), 1)
 
@@ -352,7 +352,7 @@ func TestOutboxThatWaitsForTheAPIHoldsOneMessageAndLetsItGo(t *testing.T) {
 	require.Eventually(t, func() bool { return b.api.Totals().Accepted == len(ids)-1 }, patience, time.Millisecond)
 	began := time.Now()
 	stop()
-	assert.Less(t, time.Since(began), 5*time.Second, "who stands in line leaves at once")
+	assert.Less(t, time.Since(began), 5*time.Second, "who waits leaves at once")
 	for _, id := range ids {
 		b.becomes(id, outbox.StateSent)
 	}
@@ -383,7 +383,7 @@ func TestOutageStopsThePullingAndLosesNothing(t *testing.T) {
 	totals := b.api.Totals()
 	assert.Equal(t, n, totals.Accepted)
 	assert.Zero(t, totals.Duplicates)
-	// 4 to shut the gate, what was under way then, and a probe every 80 ms or so;
+	// 4 to bring it down, what was under way then, and a probe every 80 ms or so;
 	// without the gate it would be hundreds.
 	assert.LessOrEqual(t, totals.WhileDown, 50)
 	t.Logf("%d calls while the API was down for 2 s, with %d messages in the queue", totals.WhileDown, n)

@@ -215,7 +215,7 @@ func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence 
 	if a.ended {
 		says = a.end.lane()
 	}
-	held := o.lanes.leave(current.PhoneNumberID, time.Now(), says, a.end.reason)
+	held := o.lanes.leave(current.PhoneNumberID, time.Now(), says, a.end.words())
 	switch {
 	case a.reached && errors.Is(a.err, errConflict):
 		return verdict{kind: verdictLeave}, false, nil

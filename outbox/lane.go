@@ -35,6 +35,7 @@ type lane struct {
 	inFlight int       // attempts
 	probes   int       // since it is held
 	due      time.Time // when the next probe may go; zero: the lane is open
+	reason   string    // why it is held
 	limiter  *rate.Limiter
 	target   rate.Limit
 }
@@ -91,20 +92,31 @@ func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) 
 	case laneBad:
 		this.run++
 		if this.run >= laneThreshold && this.due.IsZero() {
-			this.due, this.probes = now.Add(l.probeWait(0)), 1
+			this.due, this.probes, this.reason = now.Add(l.probeWait(0)), 1, reason
 			l.onHeld(number, reason)
 		}
 	case laneThrottled, laneUp:
 		if !this.due.IsZero() {
 			l.onUp(number, reason)
 		}
-		this.run, this.probes, this.due = 0, 0, time.Time{}
+		this.run, this.probes, this.due, this.reason = 0, 0, time.Time{}, ""
 		this.adjust(now, end)
 	}
 	if this.due.IsZero() {
 		return 0
 	}
 	return max(this.due.Sub(now), 0)
+}
+
+// held returns when the next probe of a number may go, and why it is held; zero if it
+// is not.
+func (l *lanes) held(number string) (time.Time, string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if this, ok := l.byNumber[number]; ok {
+		return this.due, this.reason
+	}
+	return time.Time{}, ""
 }
 
 // adjust lowers the rate for an answer that says that it is too high, and lets it
@@ -173,6 +185,14 @@ func (end outcome) lane() laneEnd {
 	default:
 		return laneUp
 	}
+}
+
+// words returns why an attempt has ended so.
+func (end outcome) words() string {
+	if end.graph != nil {
+		return end.graph.Error()
+	}
+	return end.reason
 }
 
 // ofTheLane reports whether the message was refused for what is no fault of its own.

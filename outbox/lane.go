@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ type lanes struct {
 	probeWait    func(probes int) time.Duration
 	mu           sync.Mutex // guards all below, and the lanes
 	byNumber     map[string]*lane
+	paused       map[string]bool // by number, or pauseAll
 	onHeld, onUp func(number, reason string)
 }
 
@@ -59,6 +61,9 @@ const shortWait = 100 * time.Millisecond
 func (l *lanes) enter(number string, now time.Time) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.paused[number] || l.paused[pauseAll] {
+		return pausedWait, false
+	}
 	this := l.lane(number)
 	if !this.due.IsZero() {
 		if wait = this.due.Sub(now); wait > 0 {
@@ -106,6 +111,20 @@ func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) 
 		return 0
 	}
 	return max(this.due.Sub(now), 0)
+}
+
+// setPaused takes in which numbers are paused.
+func (l *lanes) setPaused(paused map[string]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused = maps.Clone(paused)
+}
+
+// isPaused reports whether a number, or pauseAll, is paused by itself.
+func (l *lanes) isPaused(number string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.paused[number]
 }
 
 // held returns when the next probe of a number may go, and why it is held; zero if it

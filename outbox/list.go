@@ -113,6 +113,9 @@ type Stats struct {
 	// OldestQueued is when the message was enqueued that has been queued or sent for the
 	// longest time; zero if there is none.
 	OldestQueued time.Time
+	// Paused reports whether all numbers are paused, as far as a Run of this process has
+	// heard: see [Outbox.Pause].
+	Paused bool
 	// APIDown reports whether this process holds the API to be down.
 	APIDown bool
 }
@@ -121,6 +124,9 @@ type Stats struct {
 type NumberStats struct {
 	// States counts the messages by their state.
 	States map[State]int
+	// Paused reports whether this number is paused by itself, as far as a Run of this
+	// process has heard.
+	Paused bool
 	// NextProbe is when the next probe may go, if this process holds the number; zero
 	// if it does not.
 	NextProbe time.Time
@@ -136,13 +142,14 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 		return Stats{}, err
 	}
 	defer done()
-	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), APIDown: o.outage.lasts() != nil}
+	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), APIDown: o.outage.lasts() != nil, Paused: o.lanes.isPaused(pauseAll)}
 	err = o.store.each(ctx, func(r *record) {
 		stats.States[r.State]++
 		number, ok := stats.Numbers[r.PhoneNumberID]
 		if !ok {
 			number.States = make(map[State]int)
 			number.NextProbe, number.HeldFor = o.lanes.held(r.PhoneNumberID)
+			number.Paused = o.lanes.isPaused(r.PhoneNumberID)
 			stats.Numbers[r.PhoneNumberID] = number
 		}
 		number.States[r.State]++

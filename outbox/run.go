@@ -45,6 +45,12 @@ func (o *Outbox) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var workers sync.WaitGroup
+	known := make(chan struct{})
+	workers.Go(func() { o.watchPauses(ctx, cancel, sync.OnceFunc(func() { close(known) })) })
+	select {
+	case <-known:
+	case <-ctx.Done():
+	}
 	for i := range o.workers {
 		workers.Go(func() { o.work(ctx, cancel, consumerName, i == 0) })
 	}

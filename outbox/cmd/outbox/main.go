@@ -5,6 +5,8 @@
 //	outbox ... show   ID
 //	outbox ... resend [-yes] ID, or the flags of list
 //	outbox ... drop   [-yes] ID, or the flags of list
+//	outbox ... pause  [NUMBER]
+//	outbox ... resume [NUMBER]
 //	outbox ... enqueue [-urgent] [-not-before T] [-expires-at T] ID NUMBER <payload.json
 //
 // It prints plain lines, or with -json an object a line. Before it touches more than
@@ -49,7 +51,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("outbox: want stats, list, show, resend, drop or enqueue; see go doc github.com/graphretry/graphretry/outbox/cmd/outbox")
+var errUsage = errors.New("outbox: want stats, list, show, resend, drop, pause, resume or enqueue; see go doc github.com/graphretry/graphretry/outbox/cmd/outbox")
 
 // command is a call of the program.
 type command struct {
@@ -71,6 +73,7 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	do, ok := map[string]func(*command, context.Context, []string) error{
 		"stats": (*command).stats, "list": (*command).list, "show": (*command).show,
 		"resend": (*command).resend, "drop": (*command).drop, "enqueue": (*command).enqueue,
+		"pause": (*command).pause, "resume": (*command).resume,
 	}[verb]
 	if !ok {
 		return errUsage
@@ -273,6 +276,25 @@ func (c *command) decide(ctx context.Context, verb string, args []string, states
 	n, err := all(ctx, meant)
 	fmt.Fprintf(c.out, "%d of %d: %s\n", n, len(found), verb)
 	return err
+}
+
+func (c *command) pause(ctx context.Context, args []string) error {
+	return c.ofNumber(ctx, args, c.Pause)
+}
+
+func (c *command) resume(ctx context.Context, args []string) error {
+	return c.ofNumber(ctx, args, c.Resume)
+}
+
+// ofNumber does something with a phone number, or without one with all.
+func (c *command) ofNumber(ctx context.Context, args []string, do func(context.Context, string) error) error {
+	switch len(args) {
+	case 0:
+		return do(ctx, "")
+	case 1:
+		return do(ctx, args[0])
+	}
+	return fmt.Errorf("%w: want one phone number ID, or none for all", errUsage)
 }
 
 func (c *command) enqueue(ctx context.Context, args []string) error {

@@ -65,6 +65,10 @@ func TestOperatorSeesAndDecides(t *testing.T) {
 
 	_, err = do(payload, "enqueue", "-urgent", "-expires-at", "2126-11-27T09:00:00Z", "d", "222")
 	require.NoError(t, err)
+	for _, args := range [][]string{{"pause"}, {"pause", "222"}, {"resume", "222"}, {"resume"}} {
+		_, err = do("", args...)
+		require.NoError(t, err)
+	}
 	out, err = do("", "stats")
 	require.NoError(t, err)
 	assert.Regexp(t, `222 +1 +0`, out)
@@ -76,7 +80,7 @@ func TestWrongCommandLineIsSaidSo(t *testing.T) {
 	do := operator(t)
 	for _, args := range [][]string{
 		{}, {"fly"}, {"-fly"}, {"show"}, {"show", "a", "b"}, {"drop"}, {"drop", "-yes"}, {"drop", "a", "b"}, {"list", "-code", "x"},
-		{"enqueue", "a"}, {"enqueue", "-not-before", "soon", "a", "1"},
+		{"pause", "1", "2"}, {"enqueue", "a"}, {"enqueue", "-not-before", "soon", "a", "1"},
 	} {
 		_, err := do("", args...)
 		assert.ErrorIs(t, err, errUsage, fmt.Sprint(args))

@@ -1,0 +1,51 @@
+package outbox_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/outbox"
+)
+
+func TestPauseHoldsANumberOnEveryMachineUntilResume(t *testing.T) {
+	b := newHarness(t)
+	require.NoError(t, b.Pause(t.Context(), "111"))
+	require.NoError(t, b.Pause(t.Context(), "111"), "repeating it is safe")
+	paused := b.enqueueMany("111", 5)
+	others := b.enqueueMany("222", 5)
+	run(t, b.open(nil)) // another machine, which comes later
+	run(t, b.Outbox)
+	assert.Equal(t, 5, b.settled(others)[outbox.StateSent])
+	assert.Equal(t, 5, b.states(paused)[outbox.StateQueued])
+	stats, err := b.Stats(t.Context())
+	require.NoError(t, err)
+	assert.True(t, stats.Numbers["111"].Paused)
+	assert.False(t, stats.Numbers["222"].Paused)
+
+	require.NoError(t, b.Resume(t.Context(), "111"))
+	assert.Equal(t, 5, b.settled(paused)[outbox.StateSent])
+}
+
+func TestPauseOfAllHoldsEveryNumber(t *testing.T) {
+	b := newHarness(t)
+	run(t, b.Outbox)
+	require.NoError(t, b.Pause(t.Context(), ""))
+	// Workers hear of it in their own time; a message that is sent tells nothing.
+	deadline := time.Now().Add(patience)
+	for i := 0; ; i++ {
+		stats, err := b.Stats(t.Context())
+		require.NoError(t, err)
+		if stats.Paused {
+			break
+		}
+		require.False(t, time.Now().After(deadline))
+		time.Sleep(time.Millisecond)
+	}
+	b.enqueue("a")
+	require.NoError(t, b.Resume(t.Context(), ""))
+	b.becomes("a", outbox.StateSent)
+	assert.ErrorContains(t, b.Pause(t.Context(), "+1 650"), "want the digits")
+}

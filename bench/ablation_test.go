@@ -47,7 +47,6 @@ var mechanisms = []mechanism{
 	{"... of whom there must be a few", "law.go", "fewestArrivals = 5", "fewestArrivals = 1"},
 	{"... and is higher where some attempts fail", "gate.go", "g.brake.normal())", "1)"},
 	{"throttling answers lower the rate", "rate.go", "if r.throttled >= throttledAnswers", "if false && r.throttled >= throttledAnswers"},
-	{"... not below that of arrival", "rate.go", "max(throttledRate*r.current, min(r.current, r.arrivals))", "throttledRate*r.current"},
 	{"the rate stays for a while once lowered", "law.go", "slowedFor = 10 * time.Second", "slowedFor = 0"},
 	{"the brake", "brake.go", "	case share+sureOfWorse*chance < bar:", "	case false:"},
 	{"... also while the host is up", "brake.go", "if !w.take(now, sequence, good) {", "if !w.take(now, sequence, good) || state == Up {"},

@@ -213,3 +213,39 @@ func TestShareHasItsStandardError(t *testing.T) {
 	assert.Equal(t, 1.0, share)
 	assert.Positive(t, chance, "nothing is without doubt")
 }
+
+func TestBestShareLeavesOutWhatMayBeChance(t *testing.T) {
+	now := time.Now()
+	var b brake
+	b.window.open(now, 0)
+	judge := func(good bool) verdict { return b.judge(now.Add(time.Second), Recovering, 0, good) }
+	for range fewestAnswers {
+		require.Equal(t, undecided, judge(true))
+	}
+	assert.InDelta(t, 0.95, b.best, 0.005, "fifty good ones can be luck")
+
+	b = brake{onTrial: true, share: 0.4, best: 0.1}
+	b.window.open(now, 0)
+	for i := range fewestAnswers - 1 {
+		require.Equal(t, undecided, judge(i%25 > 0))
+	}
+	assert.Equal(t, lessHelps, judge(true))
+	assert.InDelta(t, 0.96-2*0.037, b.best, 0.001)
+	assert.False(t, b.onTrial)
+	assert.Equal(t, now.Add(time.Second), b.tried)
+}
+
+func TestTrialIsDecidedHalfwayInDoubt(t *testing.T) {
+	now := time.Now()
+	for good, want := range map[int]verdict{119: lessDoesNotHelp, 121: lessHelps} {
+		b := brake{onTrial: true, share: 0.4} // 0.8 if load is all that is wrong
+		b.window.open(now, 0)
+		var got verdict
+		for i := range mostAnswers {
+			require.Equal(t, undecided, got)
+			// As even as can be.
+			got = b.judge(now.Add(time.Second), Recovering, 0, (i+1)*good/mostAnswers > i*good/mostAnswers)
+		}
+		assert.Equal(t, want, got, "%d of %d", good, mostAnswers)
+	}
+}

@@ -413,7 +413,7 @@ func TestLateReleaseIsMadeUpForByTenMillisecondsAtMost(t *testing.T) {
 func TestThrottlingLowersTheRateOnceASecondAndHoldsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, waiters, permit := recoveringGate(t, 3000)
-		g.rate.current, g.rate.ceiling, g.rate.arrivals = 100, 200, 20
+		g.rate.current, g.rate.ceiling = 100, 200
 
 		throttle := func() {
 			for range 3 {
@@ -441,7 +441,7 @@ func TestThrottlingLowersTheRateOnceASecondAndHoldsIt(t *testing.T) {
 			time.Sleep(time.Second)
 			throttle()
 		}
-		assert.Equal(t, 20.0, g.rate.current, "never below the rate at which calls come")
+		assert.Equal(t, 1.0, g.rate.current, "never below 1 a second")
 		for _, w := range waiters {
 			g.Leave(w)
 		}
@@ -591,7 +591,11 @@ func TestLastWaiterWhoLeavesAsItIsReleasedEndsTheOutage(t *testing.T) {
 		_, ended := g.Answered(probe.permit(), ResultUp, nil)
 		assert.Nil(t, ended, "somebody waits")
 		require.True(t, isReleased(last))
-		assert.NotNil(t, g.Leave(last))
+		require.NotNil(t, g.Leave(last))
+		assert.Same(t, g.Leave(last), last.permit().Ended())
+		assert.Equal(t, 2, last.permit().Ended().Held)
+		assert.Nil(t, probe.permit().Ended())
+		assert.Nil(t, Permit{}.Ended())
 	})
 }
 

@@ -36,7 +36,7 @@ const (
 	earlyNotice = 0.2
 
 	// firstRate and leastRate bound what recovering begins with, which is the rate at
-	// which calls come. Where this process is one of a hundred, all of them together
+	// which calls come; it never falls below leastRate. Where this process is one of a hundred, all of them together
 	// then begin with what they sent before the outage, and not with a hundred times
 	// what one may.
 	firstRate = 10
@@ -54,8 +54,6 @@ const (
 	// throttledAnswers within a short time take the rate to throttledRate of itself, at
 	// most once in throttledEvery. Each other answer makes up for throttledShare of one,
 	// since a few among many are the limit of some other account and not of the queue.
-	// The rate never falls below that of arrival, which nothing held back before the
-	// outage either.
 	throttledAnswers = 3
 	throttledShare   = 0.05
 	throttledRate    = 0.8

@@ -6,10 +6,9 @@ import "time"
 // then additive increase and multiplicative decrease where the host throttles or fails
 // of load. Rates are in calls a second.
 type rate struct {
-	current  float64
-	ceiling  float64 // what it may rise to
-	arrivals float64 // of calls at the queue, until the host was back
-	untried  float64 // the rate before a trial
+	current float64
+	ceiling float64 // what it may rise to
+	untried float64 // the rate before a trial
 
 	counted time.Time // when the ceiling was last compared with the arrivals ...
 	arrived int       // ... and how many there were then
@@ -22,7 +21,7 @@ type rate struct {
 func (r *rate) start(now time.Time, elapsed time.Duration, arrived int) {
 	arrivals := float64(arrived) / max(elapsed.Seconds(), 1)
 	first := max(leastRate, min(firstRate, arrivals))
-	*r = rate{current: first, ceiling: max(first, drain*arrivals), arrivals: arrivals, counted: now, arrived: arrived}
+	*r = rate{current: first, ceiling: max(first, drain*arrivals), counted: now, arrived: arrived}
 }
 
 // try lowers the rate on trial.
@@ -51,7 +50,7 @@ func (r *rate) adjust(now time.Time, result Result, arrived int, normal float64)
 	case result == ResultThrottled:
 		r.throttled++
 		if r.throttled >= throttledAnswers && sinceSlowed >= throttledEvery {
-			r.current = max(throttledRate*r.current, min(r.current, r.arrivals))
+			r.current = max(leastRate, throttledRate*r.current)
 			r.throttled, r.slowed = 0, now
 		}
 		return

@@ -27,26 +27,17 @@ func crowdedGate(waiters int, first time.Time, apart time.Duration) *Gate {
 func TestLockIsHeldForABatchOfWaitersAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := crowdedGate(10_000, time.Now().Add(time.Second), 0)
-		var turns int
+		time.Sleep(time.Second)
 		g.mu.Lock()
 		g.due = time.Now().Add(time.Hour)
-		g.setTimer(time.Now())
+		g.advance(time.Now())
+		assert.Equal(t, 10_000-batch, g.queue.len())
+		assert.NotNil(t, g.timer)
 		g.mu.Unlock()
-		time.Sleep(time.Second)
-		for range 1000 {
-			g.mu.Lock()
-			before := g.queue.len()
-			g.advance(time.Now())
-			assert.LessOrEqual(t, before-g.queue.len(), batch)
-			if before > 0 {
-				turns++
-			}
-			g.mu.Unlock()
-		}
 		synctest.Wait()
-		assert.Zero(t, g.queue.len(), "all have been refused")
+		time.Sleep(1)
+		assert.Zero(t, g.Status().Waiting, "the timer has gone on at once")
 		assert.Nil(t, g.timer)
-		assert.Positive(t, turns)
 	})
 }
 

@@ -194,7 +194,8 @@ func sendMany(ctx context.Context, stopSignals func(), terminal *terminal, s set
 	view := terminal.view(s)
 	defer view.close() // also if this panics: the terminal is left as it was
 
-	calling, endCalls := context.WithCancel(ctx)
+	// What is told at the end of an interrupt is looked at before the calls end.
+	calling, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer endCalls()
 	sending, stopSending := context.WithCancel(calling)
 	defer stopSending()

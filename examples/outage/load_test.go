@@ -51,11 +51,11 @@ func TestMessagesThatMeetAnOutageAreDeliveredOnceAndComparedWithPlainBackoff(t *
 	assert.InDelta(t, 140, calls(3), 1, "those who are sent while the API is down")
 }
 
-// 2 messages a second bring the host down late, and the queue is short. A loop whose
-// fifth attempt fails waits 16 s or more for its sixth.
+// 2 messages a second make a short queue. A loop whose sixth attempt fails waits 32 s or
+// more for its seventh.
 func TestPlainLoopsThatStillWaitAreToldOf(t *testing.T) {
 	t.Parallel()
-	r := inVirtualTime(t, "-outage", "22s", "-rate", "2")
+	r := inVirtualTime(t, "-outage", "40s", "-rate", "2")
 	assert.Equal(t, exitDelivered, r.exit)
 	assert.Regexp(t, `in the busiest second after\. [1-9]\d* messages still waiting\.`, flat(r.stdout))
 }
@@ -74,6 +74,5 @@ func TestInterruptedSendersSayWhatHadNoAnswer(t *testing.T) {
 	t.Parallel()
 	r := interrupted(t, " 7 s  down", "-outage", "1h")
 	assert.Equal(t, exitNotDelivered, r.exit)
-	assert.Regexp(t, `\nInterrupted: 1[34]\d messages sent, 40 delivered\. (?:9|10)\d had no answer yet, [1-9]\d+ of them in the queue\.\n$`,
-		strings.ReplaceAll(r.stdout, "\nin the queue", " in the queue"))
+	assert.Regexp(t, `Interrupted: 1[34]\d messages sent, 40 delivered\. (?:9|10)\d had no answer yet, [1-9]\d+ of them in the queue\.\s*$`, flat(r.stdout))
 }

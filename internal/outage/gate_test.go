@@ -753,3 +753,16 @@ func TestRecoveringHostHasNoNextProbe(t *testing.T) {
 		}
 	})
 }
+
+func TestJitterOnlyLengthensAnInterval(t *testing.T) {
+	config := Config{Jitter: 0.2}
+	var shortest, longest time.Duration = time.Hour, 0
+	for range 1000 {
+		interval := config.jittered(10 * time.Second)
+		shortest, longest = min(shortest, interval), max(longest, interval)
+	}
+	assert.GreaterOrEqual(t, shortest, 10*time.Second)
+	assert.Less(t, shortest, 10100*time.Millisecond)
+	assert.LessOrEqual(t, longest, 12*time.Second)
+	assert.Greater(t, longest, 11900*time.Millisecond)
+}

@@ -112,5 +112,5 @@ const (
 	earlyShare   = 0.01
 
 	// batch is how many waiters are released or refused before others have the lock.
-	batch = 100
+	batch = 50
 )

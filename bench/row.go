@@ -39,12 +39,12 @@ const (
 // none is no target.
 var none = math.NaN()
 
-// reached tells whether a value is good enough.
+// reached reports whether a value is good enough.
 func (r row) reached(value float64) bool {
 	return math.IsNaN(r.target) || float64(r.better)*value >= float64(r.better)*r.target
 }
 
-// worse gives the worse of two figures.
+// worse returns the worse of two figures.
 func (r row) worse(a, b float64) float64 {
 	if math.IsNaN(b) || float64(r.better)*b < float64(r.better)*a {
 		return b

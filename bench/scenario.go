@@ -244,7 +244,7 @@ func (s scenario) script(api *graphtest.API, start time.Time) {
 	}
 }
 
-// deliver sends message i and tells whether the call returned with success.
+// deliver sends message i and reports whether the call returned with success.
 func deliver(ctx context.Context, client http.RoundTripper, scheme string, i int) bool {
 	body := fmt.Appendf(nil, `{"messaging_product":"whatsapp","recipient_type":"individual","to":"1555%07d","type":"text",`+
 		`"text":{"body":"Your parcel will be with you today."},"biz_opaque_callback_data":"message-%d"}`, i, i)

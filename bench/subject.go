@@ -321,7 +321,7 @@ func withJitter(interval time.Duration) time.Duration {
 	return time.Duration(float64(interval) * (1 + jitter*rand.Float64()))
 }
 
-// temporary tells whether an answer's Graph error has one of the codes that a
+// temporary reports whether an answer's Graph error has one of the codes that a
 // careful user retries, and leaves the body as it was. This is the peek that
 // each of the others needs, and graphretry brings.
 func temporary(resp *http.Response, err error) bool {

@@ -109,7 +109,7 @@ func (answer Answer) status() int {
 	return answer.Status
 }
 
-// accepts tells whether a message that gets this answer has been taken.
+// accepts reports whether a message that gets this answer has been taken.
 func (answer Answer) accepts() bool {
 	if answer.Fault == FaultBreak || answer.Fault == FaultHang {
 		return answer.Accept
@@ -117,7 +117,7 @@ func (answer Answer) accepts() bool {
 	return answer.Accept || answer.succeeds()
 }
 
-// succeeds tells whether the answer says that all went well.
+// succeeds reports whether the answer says that all went well.
 func (answer Answer) succeeds() bool {
 	return answer.Code == 0 && answer.status() < 300
 }

@@ -253,7 +253,7 @@ func (a *API) Clear() {
 // isShare is false for NaN too.
 func isShare(f float64) bool { return f >= 0 && f <= 1 }
 
-// usable tells whether answer can be given, and notes what is wrong if not.
+// usable reports whether answer can be given, and notes what is wrong if not.
 func (a *API) usable(method string, answer Answer) bool {
 	if err := answer.check(); err != nil {
 		a.misused("%s: %w", method, err)
@@ -359,7 +359,7 @@ func (a *API) downAt(now time.Time) (bool, Answer) {
 	return false, Answer{}
 }
 
-// admit tells whether the limit leaves room for a call at now, and takes it.
+// admit reports whether the limit leaves room for a call at now, and takes it.
 func (a *API) admit(now time.Time) bool {
 	over := 0
 	for over < len(a.admitted) && now.Sub(a.admitted[over]) >= time.Second {

@@ -32,9 +32,9 @@ type Call struct {
 	Code graphretry.Code
 	// TraceID is the answer's fbtrace_id and X-Fb-Trace-Id.
 	TraceID string
-	// Down tells whether the call came while the API was down, whatever answered.
+	// Down reports whether the call came while the API was down, whatever answered.
 	Down bool
-	// Accepted tells whether the call brought a message, and it was accepted.
+	// Accepted reports whether the call brought a message, and it was accepted.
 	Accepted bool
 }
 

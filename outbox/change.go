@@ -10,7 +10,7 @@ import (
 
 // change alters a record, whatever else happens to it meanwhile: where somebody
 // is faster, alter is put to what they have made of it. alter reports whether
-// there is anything to change. It gives the record as it is in the end.
+// there is anything to change. It returns the record as it is in the end.
 //
 // Everything that a change brings with it happens here. A message that becomes
 // unknown is flagged before, so that Unknown finds it. One whose generation has

@@ -113,7 +113,7 @@ func (o *Outbox) keepAlive(msg jetstream.Msg) (stop func()) {
 	}
 }
 
-// handle brings a message as far as it goes, and tells whether that was to Meta.
+// handle brings a message as far as it goes, and reports whether that was to Meta.
 func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence uint64) (verdict, bool, error) {
 	var q queued
 	if err := json.Unmarshal(data, &q); err != nil || q.ID == "" || q.Generation < 0 {

@@ -166,7 +166,7 @@ var phoneNumberIDPattern = regexp.MustCompile(`^[0-9]{1,64}$`)
 
 const callbackData = "biz_opaque_callback_data"
 
-// checkMessage checks the arguments of Enqueue and gives the body of the call to
+// checkMessage checks the arguments of Enqueue and returns the body of the call to
 // Meta.
 func checkMessage(id, phoneNumberID string, payload []byte) ([]byte, error) {
 	if err := checkID(id); err != nil {

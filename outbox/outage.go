@@ -42,7 +42,7 @@ func (o *outage) end() {
 	}
 }
 
-// lasts gives what is closed when the outage is over, nil if there is none.
+// lasts returns what is closed when the outage is over, nil if there is none.
 func (o *outage) lasts() <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -73,14 +73,14 @@ type Outbox struct {
 	calls   sync.WaitGroup
 }
 
-// Open gives an Outbox in js, on one server or a cluster. It makes the queue,
+// Open returns an Outbox in js, on one server or a cluster. It makes the queue,
 // the bucket of records and the workers' consumer if they are not there; with
 // the same name on every machine, all share one queue. Workers send through next;
 // nil means [http.DefaultTransport]. next must not send a request more than once,
 // and needs no graphretry transport of its own.
 //
-// ctx bounds the opening alone; without a deadline, 10 s do. All that is wrong
-// with the options is told in one error. The connection behind js stays the
+// ctx bounds the opening alone; without a deadline, 10 s do. Invalid options are
+// reported together in one error. The connection behind js stays the
 // caller's: it must outlive the Outbox.
 func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, opts ...Option) (*Outbox, error) {
 	if js == nil {
@@ -253,7 +253,7 @@ func (o *Outbox) makeQueue(ctx context.Context) error {
 	})
 }
 
-// differs tells whether an option asks for something else than what a stream
+// differs reports whether an option asks for something else than what a stream
 // has.
 func (o *Outbox) differs(config jetstream.StreamConfig) bool {
 	return o.replicas != 0 && o.replicas != config.Replicas || o.retention != 0 && o.retention != config.MaxAge ||

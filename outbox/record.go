@@ -119,7 +119,7 @@ func (r record) clone() record {
 	return r
 }
 
-// sound tells whether a record that was read is one of ours.
+// sound reports whether a record that was read is one of ours.
 func (r *record) sound() bool {
 	switch r.State {
 	case StateQueued, StateSent, StateFailed, StateUnknown:
@@ -130,14 +130,14 @@ func (r *record) sound() bool {
 	return false
 }
 
-// ended tells whether the message in the queue has done its work for this
+// ended reports whether the message in the queue has done its work for this
 // generation. Nothing leads back from these states to queued but a new
 // generation, so even an old reading of such a state can be relied on.
 func (r *record) ended() bool {
 	return r.State == StateSent || r.State == StateFailed || r.State == StateUnknown
 }
 
-// markedBy tells whether the attempt with that token is the one the record
+// markedBy reports whether the attempt with that token is the one the record
 // waits for.
 func (r *record) markedBy(token string) bool {
 	return (r.State == StateSending || r.State == StateUnknown) && r.Mark != nil && r.Mark.Token == token

@@ -65,7 +65,7 @@ func persist(ctx context.Context, ask func(context.Context) error) error {
 	}
 }
 
-// final tells whether asking again would get the same answer.
+// final reports whether asking again would get the same answer.
 func final(err error) bool {
 	for _, is := range []error{
 		errConflict, errUnreadable, ErrNotFound, nats.ErrMaxPayload, nats.ErrConnectionClosed,
@@ -181,7 +181,7 @@ func (s *store) write(ctx context.Context, key string, value []byte, revision ui
 	return revision, err
 }
 
-// fits tells whether a new record can be written, now and after it has grown.
+// fits reports whether a new record can be written, now and after it has grown.
 func (s *store) fits(r record) error {
 	value, err := json.Marshal(r)
 	if err != nil {

@@ -105,7 +105,7 @@ func (o *Outbox) proved(ctx context.Context, proof messageStatus) error {
 	})
 }
 
-// provedSentBy tells whether it is news for the record that the message was sent
+// provedSentBy reports whether it is news for the record that the message was sent
 // under that wamid, by an attempt that it does not wait for any more.
 func (r *record) provedSentBy(messageID string) bool {
 	if slices.Contains(r.Refuted, messageID) {

@@ -26,7 +26,7 @@ type place struct {
 // and "enqueue" can be called meanwhile.
 const urlFile = "server-url"
 
-// open gives the JetStream, and what to call at the end.
+// open returns the JetStream, and what to call at the end.
 func (p place) open(ctx context.Context, listen bool) (jetstream.JetStream, func(), error) {
 	if p.url != "" {
 		return connect(p.url)

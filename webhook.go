@@ -51,8 +51,8 @@ type Failure struct {
 // groups; and in the value itself. A status with several errors has a Failure for
 // each. The message's id, its recipient and its time come from the nearest object
 // that has them. A webhook that reports no error, such as "delivered", has none.
-// Anything of another shape than Meta's is passed over, and what stands beside it
-// is read. Only a body that is not a JSON object is an error.
+// Anything of another shape than Meta's is passed over, what is nested over 32 deep
+// and names over 128 bytes included, and what stands beside it is read. Only a body that is not a JSON object is an error.
 //
 // Check the signature first, X-Hub-Signature-256, over the same bytes: anybody
 // can post to a webhook's URL. And expect repetitions: Meta delivers a webhook
@@ -83,14 +83,17 @@ type failures []Failure
 // find adds the errors in an object or an array. nearest has the place, and what
 // the objects around it say of a message.
 func (f *failures) find(value []byte, nearest Failure, depth int) {
-	// Meta nests less than 10 deep. Each level is read once more, so what nests
-	// deeper would take long.
-	const deepest = 32
+	// Meta nests less than 10 deep, and its names are short. Each level is read once
+	// more and has its Path written anew, so what is larger would take long.
+	const deepest, longestName = 32, 128
 	if depth > deepest {
 		return
 	}
 	nearest.read(value)
 	for key, inner := range members(value) {
+		if !isNested(inner) || len(key) > longestName {
+			continue
+		}
 		here := nearest
 		if here.Path != "" {
 			here.Path += "."
@@ -102,9 +105,14 @@ func (f *failures) find(value []byte, nearest Failure, depth int) {
 		f.find(inner, here, depth+1)
 	}
 	for i, inner := range elements(value) {
-		f.find(inner, nearest.at(i), depth+1)
+		if isNested(inner) {
+			f.find(inner, nearest.at(i), depth+1)
+		}
 	}
 }
+
+// isNested reports whether a value is an object or an array.
+func isNested(value []byte) bool { return len(value) > 0 && (value[0] == '{' || value[0] == '[') }
 
 // add adds the errors of an array "errors".
 func (f *failures) add(array []byte, nearest Failure) {

@@ -3,6 +3,7 @@ package graphretry_test
 import (
 	"bytes"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -312,4 +313,18 @@ func TestWebhookThatNestsTooDeepIsReadInNoTime(t *testing.T) {
 	failures, err := graphretry.ParseWebhook([]byte(body))
 	require.NoError(t, err)
 	assert.Len(t, failures, 1)
+}
+
+// Anybody can post to a webhook's URL.
+func TestWebhookThatIsNotMetasTakesNoMoreThanItsSize(t *testing.T) {
+	body := `{"entry":[{"changes":[{"value":{"` + strings.Repeat("k", 200_000) + `":{` +
+		strings.TrimSuffix(strings.Repeat(`"a":{},`, 30_000), ",") + `},"errors":[{"code":2}]}}]}]}`
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	failures, err := graphretry.ParseWebhook([]byte(body))
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.Len(t, failures, 1, "what stands beside it is read")
+	assert.Equal(t, "errors[0]", failures[0].Path)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(100*len(body)), "bytes")
 }

@@ -297,7 +297,7 @@ func FuzzNoSecretComesOut(f *testing.F) {
 	})
 }
 
-const secretPlaces = 10
+const secretPlaces = 15
 
 // plantSecret puts a secret somewhere into a request, and returns how it can come
 // back; nil if it cannot stand there.
@@ -336,6 +336,28 @@ func plantSecret(req *http.Request, place uint8, secret string) []string {
 		return []string{"access_token=" + url.QueryEscape(secret), "access_token%3D" + url.QueryEscape(secret), "/me&app_secret=" + url.QueryEscape(secret)}
 	case 9:
 		return []string{`{"access_token":` + strconv.Quote(secret) + `}`}
+	case 10:
+		plantBody(req, "to=1&client_secret="+url.QueryEscape(secret))
+	case 11:
+		quoted, _ := json.Marshal(secret)
+		plantBody(req, `{"to":"1","template":{"flow_token":`+string(quoted)+`}}`)
+	case 12:
+		plantBody(req, "--x\r\nContent-Disposition: form-data; name=\"access_token\"\r\n\r\n"+secret+"\r\n--x--\r\n")
+	case 13:
+		quoted, _ := json.Marshal("me?access_token=" + url.QueryEscape(secret))
+		plantBody(req, "batch="+url.QueryEscape(`[{"method":"GET","relative_url":`+string(quoted)+`}]`))
+	case 14:
+		if strings.ContainsAny(secret, `"'`) {
+			return nil
+		}
+		return []string{`access_token="` + secret + `"`, `'app_secret' => '` + secret + `'`}
 	}
 	return asItIs
+}
+
+// plantBody gives a request a body, as [http.NewRequest] does.
+func plantBody(req *http.Request, body string) {
+	req.Body = io.NopCloser(strings.NewReader(body))
+	req.ContentLength = int64(len(body))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil }
 }

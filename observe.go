@@ -112,6 +112,9 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 			return
 		}
 		secrets := redactorOf(event.Request)
+		if event.Err != nil {
+			secrets = redactorForError(event.Request)
+		}
 		attributes := []slog.Attr{
 			slog.String("method", cmp.Or(event.Request.Method, http.MethodGet)),
 			slog.String("host", event.Request.URL.Host),

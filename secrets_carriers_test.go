@@ -130,6 +130,48 @@ func carriers() map[string]carrier {
 		"its token":                      {header("x-gateway-token", "s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
 		"cookies":                        {header("Cookie", "a=b; session=s3cr3t-one; other=s3cr3t-two"), []string{"s3cr3t-one", "s3cr3t-two"}},
 		"secret with a quote":            {header("X-Api-Key", `s3cr3t"k3y\`), []string{`s3cr3t"k3y\`, `s3cr3t\"k3y\\`, "s3cr3t%22k3y%5C"}},
+		"form, name escaped":             body("a=b&access_%74oken=s3cr3t-t0k3n", "s3cr3t-t0k3n"),
+		"form, value escaped":            body("a=b&access_token=s3cr3t+t0k3n%7C", "s3cr3t t0k3n|", "s3cr3t+t0k3n%7C", "s3cr3t+t0k3n%7c"),
+		"JSON":                           body(`{"to":"1","access_token"  :`+"\t"+`"s3cr3t-t0k3n"}`, "s3cr3t-t0k3n"),
+		"JSON, escaped":                  body(`{"access\u005ft\u006fken":"\u00733cr3t-t0k3n"}`, "s3cr3t-t0k3n"),
+		"JSON, a list and a number":      body(`{"api_tokens":["s3cr3t-t0k3n",{"a":7654321}]}`, "s3cr3t-t0k3n", "7654321"),
+		"JSON, the PIN":                  body(`{"messaging_product":"whatsapp","pin":"765432"}`, "765432"),
+		"multipart, name without quotes": body("--x\r\nContent-Disposition: form-data; name=access_token\r\n\r\ns3cr3t-t0k3n\r\n--x--\r\n", "s3cr3t-t0k3n"),
+		"batch in a form":                body("batch="+url.QueryEscape(`[{"relative_url":"me?access_token=s3cr3t-one","body":"client_secret=s3cr3t-two"}]`), "s3cr3t-one", "s3cr3t-two"),
+		"batch in JSON":                  body(`{"batch":"[{\"access_token\":\"s3cr3t-t0k3n\"}]"}`, "s3cr3t-t0k3n"),
+		"body of another type": {
+			func(req *http.Request) {
+				req.Body = struct{ io.ReadCloser }{io.NopCloser(strings.NewReader("access_token=s3cr3t-t0k3n"))}
+				req.GetBody = func() (io.ReadCloser, error) {
+					return io.NopCloser(strings.NewReader("access_token=s3cr3t-t0k3n")), nil
+				}
+			},
+			[]string{"access_token=s3cr3t-t0k3n"},
+		},
+		"a buffer, already read": {
+			func(req *http.Request) {
+				buffered, _ := http.NewRequest(http.MethodPost, messagesURL, bytes.NewBufferString("access_token=s3cr3t-t0k3n"))
+				_, _ = io.ReadAll(buffered.Body)
+				req.Body, req.GetBody = buffered.Body, buffered.GetBody
+			},
+			[]string{"s3cr3t-t0k3n"},
+		},
+		"written out with quotes":    body("", `access_token="s3cr3t t0k3n"`, `access_token='s3cr3t t0k3n'`, `'app_secret' => 's3cr3t t0k3n'`, `app_secret = s3cr3t`, `access_token=one's3cr3t`, `access_token=one<s3cr3t`, `access_token=one\s3cr3t`),
+		"written out as a header":    body("", "EAAGm0PX4ZCps3cr3t", "X-Api-Key: s3cr3t-k3y", "Authorization: Bearer s3cr3t-t0k3n", "Cookie: a=b; session=s3cr3t", "map[Authorization:[Bearer s3cr3t] X-Api-Key:[s3cr3t-k3y]]", `Authorization: Digest username="m0re", response="s3cr3t"`),
+		"written out as JSON":        body("", "EAAGm0PX4ZCps3cr3t", "{\"access_token\"  :\n\"s3cr3t-t0k3n\"}", `{"access_token":["s3cr3t-one"],"x_token":7654321}`, `access_token\u003ds3cr3t`),
+		"token with a hyphen":        body("", "IGAA-s3cr3ts3cr3t", "THAAK_s3cr3ts3cr3t", `123456\u007cs3cr3t`, "123456&#124;s3cr3t"),
+		"private key":                body("", "privateKey=s3cr3t-k3y", "pwd=s3cr3t", "auth=s3cr3t", "client_assertion=s3cr3t"),
+		"access_token in HTML":       {query("access_token=s3cr3t%26t0k3n"), []string{"s3cr3t&amp;t0k3n"}},
+		"access_token, small escape": {query("access_token=m%7Cs3cr3t"), []string{"m%7cs3cr3t"}},
+		"access_token in brackets":   {query("a[access_token]=s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
+		"scheme in a gateway's key":  {header("X-Auth-Token", "Bearer s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
+		"several keys":               {header("X-Api-Key", "s3cr3t-one, s3cr3t-two"), []string{"s3cr3t-two"}},
+		"X-Auth":                     {header("X-Auth", "s3cr3t-one"), []string{"s3cr3t-one"}},
+		"trailer":                    {func(req *http.Request) { req.Trailer = http.Header{"X-Secret": {"s3cr3t-one"}} }, []string{"s3cr3t-one"}},
+		"fragment":                   {func(req *http.Request) { req.URL.Fragment = "access_token=s3cr3t-t0k3n" }, []string{"s3cr3t-t0k3n"}},
+		"path with a blank": {func(req *http.Request) {
+			req.URL.Path = "/v23.0/106540352242922/messages&appsecret_proof=0123 s3cr3t/m0re"
+		}, []string{"0123 s3cr3t/m0re", "0123%20s3cr3t%2Fm0re"}},
 		"in the body": {
 			func(req *http.Request) {
 				body := "access_token=EAAGm0PX4ZCpsBAKZCZBs3cr3t"

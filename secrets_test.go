@@ -233,6 +233,28 @@ func TestWhatIsNoSecretIsLeftToRead(t *testing.T) {
 	}
 }
 
+// What Meta says of tokens and parameters is what helps, and none of it is a value.
+func TestWordsThatOnlyNameASecretAreLeftToRead(t *testing.T) {
+	for _, text := range []string{
+		"Error validating access token: Session has expired on Friday, 27-Nov-26 04:00:00 PST.",
+		"Invalid appsecret_proof provided in the API argument",
+		"The access token could not be decrypted",
+		"Invalid OAuth 2.0 Access Token: it was issued for another app",
+		"(#100) The parameter access_token is required",
+		"(#132001) Template name does not exist in the translation: template name (token_reminder) does not exist in en_US",
+		"Unsupported get request. Object with ID '106540352242922' does not exist: THROUGHPUT_LIMIT, IGNORED_FIELD",
+		"Key: not found; value: 12|34; see https://developers.facebook.com/docs/graph-api?x=y",
+	} {
+		req := messageRequest(t, strings.NewReader(`{"messaging_product":"whatsapp","to":"16505551234","type":"template",`+
+			`"template":{"name":"token_reminder","language":{"code":"en_US"}}}`))
+		resp := failedResponse(400, mustJSON(t, map[string]any{"error": map[string]any{"message": text, "code": 100}}))
+		resp.Request = req
+		graph, isGraph := graphretry.ErrorFromResponse(resp)
+		require.True(t, isGraph)
+		assert.Equal(t, text, graph.Message)
+	}
+}
+
 func TestSecretInAPathIsNotLogged(t *testing.T) {
 	var said outlets
 	transport, err := graphretry.NewTransport(graphtest.New(), append(said.options(), graphretry.WithMaxElapsedTime(1))...)
@@ -255,17 +277,17 @@ func mustJSON(t testing.TB, v any) string {
 }
 
 // It is of no form of Meta's, and comes back without its name.
-func TestSecretOfTheBodyIsBlankedInAnErrorAboutATokenOrAParameter(t *testing.T) {
+func TestSecretOfTheBodyIsBlankedInAnyError(t *testing.T) {
 	for name, body := range map[string]string{
 		"form":      "a=b&client_secret=0paque+s3cr3t&c=d",
 		"JSON":      `{"client_secret":"0paque s3cr3t","a":1}`,
 		"multipart": "--x\r\nContent-Disposition: form-data; name=\"client_secret\"\r\n\r\n0paque s3cr3t\r\n--x--\r\n",
 	} {
-		for _, code := range []int{190, 100, 10} {
+		for _, code := range []int{190, 100, 10, 1, 2, 4, 131000, 999999} {
 			var said outlets
 			transport, err := graphretry.NewTransport(roundTripper(func(*http.Request) (*http.Response, error) {
 				return failedResponse(400, fmt.Sprintf(`{"error":{"message":"Bad value 0paque s3cr3t, or 0paque+s3cr3t","code":%d}}`, code)), nil
-			}), said.options()...)
+			}), append(said.options(), graphretry.WithMaxElapsedTime(1))...)
 			require.NoError(t, err)
 			resp, err := transport.RoundTrip(messageRequest(t, strings.NewReader(body)))
 			require.NoError(t, err)

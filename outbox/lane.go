@@ -171,7 +171,7 @@ func (l *lanes) lane(number string) *lane {
 
 // senderCodes are the codes of [graphretry.ClassPolicy] that are about the account
 // or the phone number that sends, and not about the message or who receives it.
-var senderCodes = []graphretry.Code{368, 131031, 131042, 131044, 131064}
+var senderCodes = []graphretry.Code{368, 131031, 131042, 131044, 131048, 131064, 133007}
 
 // ofTheSender reports whether a Graph error says nothing of the message: its token,
 // its account or its phone number is what is wrong.

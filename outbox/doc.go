@@ -35,7 +35,7 @@
 // After 3 ends in a row that say nothing of the message, ambiguous ones among them,
 // a process holds the lane: its messages stay in the queue until they are too old,
 // and one at a time goes out as a probe, after the intervals of the schedule: 5, 10,
-// 20 s and on, up to 3 minutes. Any other answer opens it. So an expired token fails
+// 20 s and on, up to 3 minutes. Any other answer releases it. So an expired token fails
 // no message, and a gateway that is down leaves in doubt only those that were under
 // way at the time, and one for each probe. Each process finds out for itself.
 //

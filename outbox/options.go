@@ -150,9 +150,9 @@ func WithAckWait(wait time.Duration) Option {
 	}}
 }
 
-// WithAttemptTimeout bounds one attempt, from the first byte sent to the last
+// WithAttemptTimeout bounds one attempt, from connecting to the last
 // byte of the answer. The default is 1 minute; it must be above 0. An attempt
-// that takes longer leaves the message unknown. It takes the place of
+// that takes longer leaves the message unknown, or queued if it got no connection. It takes the place of
 // [graphretry.WithAttemptTimeout].
 func WithAttemptTimeout(timeout time.Duration) Option {
 	return Option{func(s *settings) error {
@@ -161,7 +161,8 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 	}}
 }
 
-// WithWorkers sets how many messages one [Outbox.Run] sends at the same time.
+// WithWorkers sets how many messages one [Outbox.Run] sends at the same time, beside
+// one that is urgent.
 // The default is 8; it must be 1 to 1000.
 func WithWorkers(workers int) Option {
 	return Option{func(s *settings) error {

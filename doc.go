@@ -10,9 +10,9 @@
 //	}
 //	resp, err := client.Do(req) // req's context should have a deadline
 //
-// The caller gets the response or the error that it would get without this
-// package, byte for byte. It only comes later, and more often it is a success. A
-// call may block for 15 minutes by default; the deadline of its context bounds it.
+// The caller gets a response of the API as it came, byte for byte, or the error of
+// the next RoundTripper. A call that waits can also return a [*WaitError]. A call may
+// block for 15 minutes by default; the deadline of its context bounds it.
 // Calls to hosts other than graph.facebook.com pass through; see [WithHosts].
 //
 // # What is retried

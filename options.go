@@ -173,7 +173,7 @@ func WithoutRetryOn(codes ...Code) Option {
 // ([WithBackOff]) stays in force for it. Each of these codes is retried without
 // limit but time.
 //
-// The limits for which Meta punishes or blocks for days are not among these:
+// Not among these are 32, and the codes of a block or a refusal that lasts:
 // 131048, 131049, 131050, 131064, 130403 and 133016.
 func WithThrottleRetries() Option {
 	return Option{apply: func(s *settings) error {

@@ -148,7 +148,7 @@ func (c *call) examine(resp *http.Response, err error) {
 	if c.attempts == 1 {
 		c.body.keep()
 	}
-	c.last = newFailure(resp, err, c.sent, c.connection)
+	c.last = newFailure(resp, err, c.body.withBody(c.sent, c.req), c.connection)
 	c.report(c.last.result(c.ended()))
 }
 

@@ -8,6 +8,8 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+
+	"github.com/graphretry/graphretry/internal/jsonbody"
 )
 
 // ParseError reads the Graph error out of the body of an answer with the given
@@ -59,17 +61,11 @@ func decodeResponse(resp *http.Response, body *peekedBody) (Error, bool) {
 // again to read and most calls never ask for them, so they are left in Raw,
 // which still is a part of body, for [Error.described].
 func decode(status int, body []byte) (Error, bool) {
-	body = trimmed(body)
+	body = jsonbody.Trim(body)
 	if !json.Valid(body) {
 		return Error{}, false
 	}
 	return decodeObject(status, member(body, "error"))
-}
-
-// trimmed returns the JSON in a body without what may stand around it: a byte order
-// mark before, and blanks or NUL after.
-func trimmed(body []byte) []byte {
-	return bytes.TrimRight(bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")), " \t\r\n\v\f\x00")
 }
 
 // decodeObject is [decode] for the error object itself, which must be valid JSON.

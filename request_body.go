@@ -53,6 +53,20 @@ func (b *requestBody) keep() {
 	}
 }
 
+// withBody returns the request that was sent, or else req, with the GetBody that was
+// made for a body in memory: its secrets are to be found as well.
+func (b *requestBody) withBody(sent, req *http.Request) *http.Request {
+	if !b.present || b.getBody == nil || req.GetBody != nil {
+		return sent
+	}
+	if sent == nil {
+		sent = req
+	}
+	clone := *sent
+	clone.GetBody = b.getBody
+	return &clone
+}
+
 // repeatable reports whether the body can be sent again.
 func (b *requestBody) repeatable() bool { return !b.present || b.getBody != nil }
 

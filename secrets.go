@@ -1,6 +1,7 @@
 package graphretry
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"html"
@@ -160,7 +161,7 @@ var tokenMarks = []string{"EAA", "IG", "TH", "|", "%", `\u007`, "&#124;"}
 
 // urlWithQuery finds a URL up to the end of its query, also of one between quotes, as [url.Error] has
 // it, where a quote in the query has a backslash before it.
-var urlWithQuery = regexp.MustCompile(`"\w[\w+.-]*://[^\s?#"]*\?(?:\\.|[^"\\])*"|://[^\s?#"]*\?\S*`)
+var urlWithQuery = regexp.MustCompile(`"\w[\w+.-]*://[^\s?#"]*\?(?:\\.|[^"\\])*"?|://[^\s?#"]*\?\S*`)
 
 // err blanks secrets in the text of an error. It can be of a RoundTripper below,
 // which has put a token into the query that the request knows nothing of, so every
@@ -365,13 +366,12 @@ func headInMemory(req *http.Request, mayAsk bool) string {
 	inNopCloser := slices.Contains(nopClosers, value.Type())
 	if inNopCloser {
 		// Of these, what was read can be read again, also while net/http still reads.
-		if reader, ok := value.Field(0).Interface().(interface {
-			io.ReaderAt
-			Size() int64
-		}); ok && inMemory(body) != nil {
-			head := make([]byte, min(reader.Size(), peekLimit))
-			n, _ := reader.ReadAt(head, 0)
-			return string(head[:n])
+		// ReadAt and Size touch nothing that a Read changes.
+		switch reader := value.Field(0).Interface().(type) {
+		case *bytes.Reader:
+			return headOf(reader, reader.Size())
+		case *strings.Reader:
+			return headOf(reader, reader.Size())
 		}
 	}
 	if req.GetBody == nil || !mayAsk && !inNopCloser {
@@ -387,6 +387,12 @@ func headInMemory(req *http.Request, mayAsk bool) string {
 	}
 	head, _ := io.ReadAll(io.LimitReader(fresh, peekLimit))
 	return string(head)
+}
+
+func headOf(reader io.ReaderAt, size int64) string {
+	head := make([]byte, min(size, peekLimit))
+	n, _ := reader.ReadAt(head, 0)
+	return string(head[:n])
 }
 
 // unescaped returns a part of a query without its escapes, if they can be read.

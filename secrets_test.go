@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -296,5 +297,73 @@ func TestSecretOfTheBodyIsBlankedInAnyError(t *testing.T) {
 			assert.NotContains(t, said.String(), "s3cr3t", "%s, %d", name, code)
 			assert.Contains(t, said.String(), "Bad value [REDACTED], or [REDACTED]", "%s, %d", name, code)
 		}
+	}
+}
+
+// A proxy chooses the text. Were it read in quadratic time, this would take hours.
+func TestTextOfAnErrorIsBlankedInOnePass(t *testing.T) {
+	for _, text := range []string{"\\\"a://? ", `"a://?\" `, "://? ", `"a://`} {
+		hostile := errors.New(strings.Repeat(text, 1<<18/len(text)) + `\`)
+		next := roundTripper(func(*http.Request) (*http.Response, error) { return nil, hostile })
+		var said outlets
+		transport, err := graphretry.NewTransport(next, said.options()...)
+		require.NoError(t, err)
+		_, err = transport.RoundTrip(message(t, t.Context()))
+		require.Equal(t, hostile, err)
+	}
+}
+
+// It has no GetBody, and nobody can read a Buffer a second time.
+func TestSecretOfABufferIsBlankedFromTheFirstAttemptOn(t *testing.T) {
+	for _, code := range []int{2, 4, 190} {
+		synctest.Test(t, func(t *testing.T) {
+			var said outlets
+			transport, err := graphretry.NewTransport(roundTripper(func(req *http.Request) (*http.Response, error) {
+				_, err := io.Copy(io.Discard, req.Body)
+				require.NoError(t, err)
+				resp := failedResponse(400, fmt.Sprintf(`{"error":{"code":%d,"message":"Malformed access token 0paque-s3cr3t"}}`, code))
+				resp.Request = req
+				return resp, nil
+			}), append(said.options(), graphretry.WithMaxRetries(1))...)
+			require.NoError(t, err)
+			req := messageRequest(t, io.NopCloser(bytes.NewBufferString("access_token=0paque-s3cr3t")))
+			resp, err := transport.RoundTrip(req)
+			require.NoError(t, err)
+			graph, ok := graphretry.ErrorFromResponse(resp)
+			require.True(t, ok)
+			said.graph(graph)
+			assert.NotContains(t, said.String(), "s3cr3t", code)
+			assert.Nil(t, req.GetBody, "the request is the caller's")
+			assert.Same(t, req, resp.Request)
+		})
+	}
+}
+
+// An early answer is described while net/http still reads the body. The race detector
+// sees whoever reads it in a way that Read would notice.
+func TestBodyIsLookedIntoWhileItIsStillSent(t *testing.T) {
+	const answer = `{"error":{"code":100,"message":"m"}}`
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	described := make(chan struct{})
+	go func() {
+		connection, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer connection.Close()
+		_, _ = connection.Read(make([]byte, 1024)) // the header at least
+		fmt.Fprintf(connection, "HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer)
+		_, _ = io.CopyN(io.Discard, connection, 4<<20)
+		<-described
+	}()
+	client, err := graphretry.WrapClient(&http.Client{Transport: &http.Transport{}}, graphretry.WithHosts(listener.Addr().String()),
+		graphretry.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+	require.NoError(t, err)
+	resp, err := client.Post("http://"+listener.Addr().String()+"/v23.0/1/messages", "text/plain", bytes.NewReader(make([]byte, 8<<20)))
+	close(described)
+	if err == nil {
+		resp.Body.Close()
 	}
 }

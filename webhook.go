@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strconv"
 	"time"
+
+	"github.com/graphretry/graphretry/internal/jsonbody"
 )
 
 // Failure is an error that Meta reported by webhook: of a message that was
@@ -51,8 +53,9 @@ type Failure struct {
 // groups; and in the value itself. A status with several errors has a Failure for
 // each. The message's id, its recipient and its time come from the nearest object
 // that has them. A webhook that reports no error, such as "delivered", has none.
-// Anything of another shape than Meta's is passed over, what is nested over 32 deep
-// and names over 128 bytes included, and what stands beside it is read. Only a body that is not a JSON object is an error.
+// Anything of another shape than Meta's is passed over, and so is what is nested
+// over 32 deep or has a Path over 256 bytes; what stands beside it is read. Only a
+// body that is not a JSON object is an error.
 //
 // Check the signature first, X-Hub-Signature-256, over the same bytes: anybody
 // can post to a webhook's URL. And expect repetitions: Meta delivers a webhook
@@ -64,14 +67,14 @@ type Failure struct {
 // See https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
 // and the other pages beside it.
 func ParseWebhook(body []byte) ([]Failure, error) {
-	body = trimmed(body)
+	body = jsonbody.Trim(body)
 	if !json.Valid(body) || !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 		return nil, errors.New("graphretry: webhook body is not a JSON object: want the body of Meta's POST request, unchanged")
 	}
 	var failures failures
 	for _, entry := range elements(member(body, "entry")) {
 		for _, change := range elements(member(entry, "changes")) {
-			failures.find(member(change, "value"), Failure{Field: text(member(change, "field"))}, 0)
+			failures.find(member(change, "value"), Failure{Field: text(member(change, "field"))}, nil, 0)
 		}
 	}
 	return failures, nil
@@ -80,56 +83,56 @@ func ParseWebhook(body []byte) ([]Failure, error) {
 // failures are those that were found so far.
 type failures []Failure
 
-// find adds the errors in an object or an array. nearest has the place, and what
-// the objects around it say of a message.
-func (f *failures) find(value []byte, nearest Failure, depth int) {
+// find adds the errors in an object or an array at a path. nearest is what the
+// objects around it say of a message.
+func (f *failures) find(value []byte, nearest Failure, path []byte, depth int) {
 	// Meta nests less than 10 deep, and its names are short. Each level is read once
-	// more and has its Path written anew, so what is larger would take long.
-	const deepest, longestName = 32, 128
-	if depth > deepest {
+	// more, and each Failure has its Path, so what is larger would take much.
+	const deepest, longestPath = 32, 256
+	if depth > deepest || len(path) > longestPath {
 		return
 	}
 	nearest.read(value)
 	for key, inner := range members(value) {
-		if !isNested(inner) || len(key) > longestName {
+		if !isNested(inner) || len(path)+len(key) > longestPath {
 			continue
 		}
-		here := nearest
-		if here.Path != "" {
-			here.Path += "."
+		here := path
+		if len(here) > 0 {
+			here = append(here, '.')
 		}
-		here.Path += string(key)
+		here = append(here, key...)
 		if string(key) == "errors" {
-			f.add(inner, here)
+			f.add(inner, nearest, here)
 		}
-		f.find(inner, here, depth+1)
+		f.find(inner, nearest, here, depth+1)
 	}
 	for i, inner := range elements(value) {
 		if isNested(inner) {
-			f.find(inner, nearest.at(i), depth+1)
+			f.find(inner, nearest, element(path, i), depth+1)
 		}
 	}
 }
 
-// isNested reports whether a value is an object or an array.
-func isNested(value []byte) bool { return len(value) > 0 && (value[0] == '{' || value[0] == '[') }
-
-// add adds the errors of an array "errors".
-func (f *failures) add(array []byte, nearest Failure) {
+// add adds the errors of an array "errors" at a path.
+func (f *failures) add(array []byte, nearest Failure, path []byte) {
 	for i, object := range elements(array) {
 		if graph, ok := decodeObject(0, object); ok {
-			failure := nearest.at(i)
+			failure := nearest
+			failure.Path = string(element(path, i))
 			failure.Graph = redactorOf().graph(graph.described())
 			*f = append(*f, failure)
 		}
 	}
 }
 
-// at returns a copy for an element of an array.
-func (f Failure) at(i int) Failure {
-	f.Path += "[" + strconv.Itoa(i) + "]"
-	return f
+// element returns the path of an element of the array at a path.
+func element(path []byte, i int) []byte {
+	return append(strconv.AppendInt(append(path, '['), int64(i), 10), ']')
 }
+
+// isNested reports whether a value is an object or an array.
+func isNested(value []byte) bool { return len(value) > 0 && (value[0] == '{' || value[0] == '[') }
 
 // read reads what an object says of a message. What it does not say stays, and so
 // does what has another type than Meta's.

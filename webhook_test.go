@@ -328,3 +328,19 @@ func TestWebhookThatIsNotMetasTakesNoMoreThanItsSize(t *testing.T) {
 	assert.Equal(t, "errors[0]", failures[0].Path)
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(100*len(body)), "bytes")
 }
+
+// A Failure takes more than the error that it is made of, but not hundreds of times.
+func TestFailuresOfADeepPathTakeLittleMemory(t *testing.T) {
+	const deep, failures = 30, 20_000
+	name := strings.Repeat("n", 120)
+	body := `{"entry":[{"changes":[{"value":` + strings.Repeat(`{"`+name+`":`, deep) +
+		`{"errors":[` + strings.Repeat(`{"code":1},`, failures) + `{}]}` + strings.Repeat("}", deep) + `}]}]}`
+	found, err := graphretry.ParseWebhook([]byte(body))
+	require.NoError(t, err)
+	assert.Empty(t, found, "its path is longer than any of Meta's")
+
+	found, err = graphretry.ParseWebhook([]byte(`{"entry":[{"changes":[{"value":{"` + name + `":{"errors":[{"code":1}]}}}]}]}`))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	assert.Equal(t, name+".errors[0]", found[0].Path)
+}

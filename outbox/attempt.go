@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -149,7 +148,7 @@ func (s sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
 	resp, body, err := s.carry(a, sent)
 	if resp == nil {
 		text := redact(err, a.accessToken)
-		if neverSent(err) || a.connection.Refused() {
+		if netfail.NeverSent(err) || a.connection.Refused() {
 			return nil, outcome{kind: outcomeUnsent, reason: text, err: err}
 		}
 		return nil, outcome{reason: text, err: err}
@@ -217,14 +216,6 @@ func judge(resp *http.Response, body []byte, broken string) outcome {
 		return outcome{reason: fmt.Sprintf("the answer, HTTP %d, broke off: %s", resp.StatusCode, broken)}
 	}
 	return outcome{reason: fmt.Sprintf("the answer, HTTP %d, is none of Meta's", resp.StatusCode)}
-}
-
-// neverSent reports whether an error leaves no doubt that nothing was sent: there
-// was no connection, or the server's certificate was refused before anything was
-// written to it.
-func neverSent(err error) bool {
-	var certificate *tls.CertificateVerificationError
-	return errors.As(err, &certificate) || netfail.NeverSent(err)
 }
 
 // settle writes how the attempt ended. If the record has meanwhile been changed

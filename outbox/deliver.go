@@ -267,7 +267,8 @@ func (o *Outbox) send(ctx context.Context, a *attempt, expiry time.Time) error {
 			err = checkToken(token)
 		}
 		if err != nil {
-			return fmt.Errorf("outbox: no access token for phone number %s: %w", a.record.PhoneNumberID, err)
+			// Not wrapped: an ErrOutage or a Graph error in it is not this message's.
+			return fmt.Errorf("outbox: no access token for phone number %s: %v", a.record.PhoneNumberID, err)
 		}
 	}
 	a.accessToken = token

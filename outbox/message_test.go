@@ -2,6 +2,8 @@ package outbox_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
 )
@@ -242,4 +245,49 @@ func TestWaitsAndAgesAreToldByTheServersClock(t *testing.T) {
 	status, err := b.Status(t.Context(), "a")
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now().Add(-23*time.Hour), status.Enqueued, time.Minute)
+}
+
+// Trimmed as ParseWebhook does.
+func TestWebhookWithAByteOrderMarkOrNULSettles(t *testing.T) {
+	b := newHarness(t)
+	for id, around := range map[string]string{"a": "%s\x00", "b": "\ufeff%s"} {
+		b.enqueue(id)
+		body := `{"entry":[{"changes":[{"field":"messages","value":{"statuses":[{"id":"wamid.1","status":"sent","biz_opaque_callback_data":"` + id + `"}]}}]}]}`
+		require.NoError(t, b.HandleWebhook(t.Context(), fmt.Appendf(nil, around, body)))
+		b.becomes(id, outbox.StateSent)
+	}
+}
+
+// It may fetch its token over a graphretry client of its own.
+func TestTokenSourceThatMeetsAnOutageFailsNoMessage(t *testing.T) {
+	b := newHarness(t)
+	var asked atomic.Int32
+	o := b.open(nil, outbox.WithTokenSource(func(context.Context, string) (string, error) {
+		if asked.Add(1) == 1 {
+			return "", fmt.Errorf("cannot refresh: %w", graphretry.ErrOutage)
+		}
+		return "token", nil
+	}))
+	b.enqueue("a")
+	run(t, o)
+	b.becomes("a", outbox.StateSent)
+}
+
+// The first of two tries may have been carried out.
+func TestJoinedErrorWithACertificateIsUnknown(t *testing.T) {
+	for name, wrap := range map[string]func(error) error{
+		"joined": func(err error) error { return err }, "wrapped": func(err error) error { return fmt.Errorf("after 2 tries: %w", err) },
+	} {
+		b := newHarness(t)
+		var sent atomic.Int32
+		o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+			sent.Add(1)
+			_, _ = io.Copy(io.Discard, req.Body)
+			return nil, wrap(errors.Join(io.ErrUnexpectedEOF, &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}))
+		}))
+		b.enqueue("a")
+		run(t, o)
+		b.becomes("a", outbox.StateUnknown)
+		assert.EqualValues(t, 1, sent.Load(), name)
+	}
 }

@@ -150,6 +150,7 @@ func (o *Outbox) sweep(ctx context.Context, minAge time.Duration) error {
 	if err != nil {
 		return err
 	}
+	o.forgetParked(flags)
 	for _, flag := range flags {
 		if time.Since(flag.set) < minAge || o.isParked(flag) {
 			continue
@@ -159,6 +160,19 @@ func (o *Outbox) sweep(ctx context.Context, minAge time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// forgetParked forgets the messages that have no flag any more.
+func (o *Outbox) forgetParked(flags []flag) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	parked := make(map[string]uint64, len(o.parked))
+	for _, flag := range flags {
+		if o.parked[flag.key] == flag.revision {
+			parked[flag.key] = flag.revision
+		}
+	}
+	o.parked = parked
 }
 
 // isParked reports whether the message of a flag was found parked before. It is not

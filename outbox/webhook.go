@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/internal/jsonbody"
 )
 
 // HandleWebhook takes the body of a webhook from Meta and settles the messages
@@ -32,9 +33,12 @@ func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 		return fmt.Errorf("outbox: the webhook cannot be read: %w", err)
 	}
 	var report webhook
-	// The body is JSON, so what can go wrong is a value of another type than
-	// Meta's. It is left out, and what stands beside it is read.
-	_ = json.Unmarshal(body, &report)
+	// What can go wrong is a value of another type than Meta's. It is left out, and
+	// what stands beside it is read.
+	var odd *json.UnmarshalTypeError
+	if err := json.Unmarshal(jsonbody.Trim(body), &report); err != nil && !errors.As(err, &odd) {
+		return fmt.Errorf("outbox: the webhook cannot be read: %w", err)
+	}
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {
 		return err

@@ -18,13 +18,19 @@ import (
 )
 
 // NeverSent reports whether err proves that a request was not sent: no connection
-// could be made, directly or to a proxy. A [Connection] knows more. Where several
+// could be made, directly or to a proxy, or the server's certificate was refused
+// before anything was written to it. A [Connection] knows more. Where several
 // errors are joined, as those of a RoundTripper that tries more than once, each of
 // them must say so.
 func NeverSent(err error) bool {
 	return each(err, func(err error) bool {
-		op, ok := err.(*net.OpError)
-		return ok && op.Op == "dial"
+		switch err := err.(type) {
+		case *net.OpError:
+			return err.Op == "dial"
+		case *tls.CertificateVerificationError:
+			return true
+		}
+		return false
 	})
 }
 

@@ -123,7 +123,9 @@ func TestWhatIsCertainOfAnError(t *testing.T) {
 		{http.ErrSchemeMismatch, 0},
 		{http.ErrBodyReadAfterClose, 0},
 		{errors.New(""), 0},
-		{untrusted, 0},
+		{untrusted, neverSent},
+		{errors.Join(io.ErrUnexpectedEOF, untrusted), 0},
+		{fmt.Errorf("after 2 tries: %w", errors.Join(untrusted, io.ErrUnexpectedEOF)), 0},
 		{&net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, 0},
 		{&net.OpError{Op: "proxyconnect", Err: &net.OpError{Op: "local error", Err: errors.New("tls: no version")}}, 0},
 

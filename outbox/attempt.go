@@ -11,8 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/graphretry/graphretry"
@@ -23,8 +23,10 @@ import (
 type attempt struct {
 	outbox   *Outbox
 	record   stored // as it was when the attempt was planned, then as it is
-	sequence uint64 // of the message in the queue
+	sequence uint64 // of the entry in the queue
 	token    string
+	payload  []byte
+	header   http.Header // what travels with the payload
 
 	// lasting is the context for what must be brought to its end although Run is
 	// to stop: an attempt that is under way, and writing down how it ended.
@@ -39,15 +41,38 @@ type attempt struct {
 	err     error // why the record may not say how the attempt ended
 }
 
-type attemptKey struct{}
-
 // sender is the RoundTripper beneath the transport. It is the only thing that
 // sends, and each time it writes first that it will and then how it ended.
-type sender struct{ next http.RoundTripper }
+type sender struct {
+	next     http.RoundTripper
+	mu       sync.Mutex
+	attempts map[string]*attempt // by token: those that the transport has
+}
 
-func (s sender) RoundTrip(req *http.Request) (*http.Response, error) {
-	a, ok := req.Context().Value(attemptKey{}).(*attempt)
-	if !ok || a.reached {
+// headerAttempt tells the sender which attempt a request is. It is not sent.
+const headerAttempt = "Graphretry-Outbox-Attempt"
+
+// expect lets the sender know of an attempt, until it is over.
+func (s *sender) expect(a *attempt, header http.Header) (over func()) {
+	a.token = rand.Text()
+	header.Set(headerAttempt, a.token)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attempts[a.token] = a
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.attempts, a.token)
+	}
+}
+
+func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	token := req.Header.Get(headerAttempt)
+	a := s.attempts[token]
+	delete(s.attempts, token) // a second call with it sends nothing
+	s.mu.Unlock()
+	if a == nil {
 		if req.Body != nil {
 			req.Body.Close()
 		}
@@ -60,7 +85,7 @@ func (s sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, end := s.send(a, req)
 	a.ended, a.end = true, end
-	a.err = a.settle(end)
+	a.record, a.err = a.outbox.apply(a.lasting, a.record, event{kind: eventAnswered, token: a.token, end: end})
 	return resp, end.err
 }
 
@@ -69,18 +94,16 @@ func (s sender) RoundTrip(req *http.Request) (*http.Response, error) {
 func (a *attempt) mark() error {
 	o := a.outbox
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(a.lasting, o.ackWait)
+	ackWait := time.Duration(o.ackWait.Load())
+	ctx, cancel := context.WithTimeout(a.lasting, ackWait)
 	defer cancel()
-	a.token = rand.Text()
 	unmarked := a.record.Write
 	next := a.record
-	next.record = a.record.clone()
-	next.State, next.Changed = StateSending, o.now()
-	next.Mark = &mark{a.token, a.sequence}
+	next.record, _ = step(a.record.record, event{kind: eventMarked, token: a.token, sequence: a.sequence}, o.now(), &o.rules)
 	saved, err := o.store.save(ctx, next)
 	if err == nil {
 		a.record = saved
-		if time.Since(began) < o.ackWait/2 {
+		if time.Since(began) < ackWait/2 {
 			return nil
 		}
 		// So late that another worker may have the message by now, and somebody
@@ -97,21 +120,7 @@ func (a *attempt) mark() error {
 // unmark takes back the mark of an attempt that was not made. unmarked is the
 // write of the record before it.
 func (a *attempt) unmark(unmarked string) error {
-	changed, err := a.outbox.change(a.lasting, a.record, func(r *record) bool {
-		if r.Write == unmarked {
-			// The mark may still be on its way. A write that changes nothing but
-			// the revision keeps it from being made.
-			return true
-		}
-		if !r.markedBy(a.token) {
-			return false
-		}
-		if r.State == StateUnknown {
-			r.Generation++
-		}
-		r.State, r.Mark = StateQueued, nil
-		return true
-	})
+	changed, err := a.outbox.apply(a.lasting, a.record, event{kind: eventUnmarked, token: a.token, write: unmarked})
 	a.record = changed
 	return err
 }
@@ -139,12 +148,13 @@ const (
 const maxAnswer = 1 << 20
 
 // send sends the message and reads the whole answer.
-func (s sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
+func (s *sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
 	// Not the context of the call: that ends when Run is to stop, and who breaks
 	// off an attempt will never know how it ended.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), a.outbox.attemptTimeout)
 	defer cancel()
-	sent := req.WithContext(a.connection.Watch(ctx))
+	sent := req.Clone(a.connection.Watch(ctx))
+	sent.Header.Del(headerAttempt)
 	resp, body, err := s.carry(a, sent)
 	if resp == nil {
 		text := redact(err, a.accessToken)
@@ -168,7 +178,7 @@ func (s sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
 // carry keeps a panic of the next RoundTripper, or of the body of its response, from
 // ending the program, whose other workers may be in the middle of an attempt. It
 // returns a response whose body was read, as far as that went, or an error.
-func (s sender) carry(a *attempt, req *http.Request) (resp *http.Response, body []byte, err error) {
+func (s *sender) carry(a *attempt, req *http.Request) (resp *http.Response, body []byte, err error) {
 	defer func() {
 		if thrown := recover(); thrown != nil {
 			resp, body, err = nil, nil, fmt.Errorf("outbox: the next RoundTripper panicked: %v", thrown)
@@ -216,49 +226,6 @@ func judge(resp *http.Response, body []byte, broken string) outcome {
 		return outcome{reason: fmt.Sprintf("the answer, HTTP %d, broke off: %s", resp.StatusCode, broken)}
 	}
 	return outcome{reason: fmt.Sprintf("the answer, HTTP %d, is none of Meta's", resp.StatusCode)}
-}
-
-// settle writes how the attempt ended. If the record has meanwhile been changed
-// by somebody who could not know that, it is put right as far as it can be.
-func (a *attempt) settle(end outcome) error {
-	changed, err := a.outbox.change(a.lasting, a.record, func(r *record) bool {
-		mine := r.markedBy(a.token)
-		switch end.kind {
-		case outcomeSent:
-			switch {
-			case mine && slices.Contains(r.Refuted, end.messageID):
-				// Meta's word on its failure has overtaken the answer.
-				a.outbox.undelivered(r, r.Graph)
-			case mine || r.provedSentBy(end.messageID):
-				r.toSent(end.messageID)
-			default:
-				return false
-			}
-			return true
-		case outcomeUnknown:
-			if !mine || r.State == StateUnknown {
-				return false
-			}
-			r.toUnknown(end.reason)
-			return true
-		}
-		if !mine {
-			return false
-		}
-		switch {
-		case end.kind == outcomeUnsent:
-			a.outbox.retryUnsent(r, end.reason)
-		case end.ofTheLane():
-			a.outbox.hold(r, end)
-		case end.graph != nil:
-			a.outbox.retry(r, end.graph)
-		default:
-			r.toFailed(nil, end.reason)
-		}
-		return true
-	})
-	a.record = changed
-	return err
 }
 
 // redact puts an error into words without the access token.

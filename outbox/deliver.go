@@ -10,271 +10,342 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/graphretry/graphretry"
-)
-
-// verdict is what becomes of a message in the queue.
-type verdict struct {
-	kind   verdictKind
-	wait   time.Duration // of verdictNak
-	reason string        // of verdictTerm
-}
-
-type verdictKind int
-
-const (
-	verdictLeave verdictKind = iota // somebody else has it; JetStream delivers it again if they die
-	verdictAck                      // it has done its work
-	verdictNak                      // again, after the wait
-	verdictTerm                     // never again
 )
 
 // staleWait is how long to wait for a replica that lags behind, and for
 // JetStream when it does not answer.
 const staleWait = time.Second
 
+// newerWait is how long a message is left alone that a later version has written.
+const newerWait = time.Minute
+
 // lingering is how long Run, once it is to stop, goes on trying to write down
 // how an attempt has ended.
 const lingering = 30 * time.Second
 
-// deliver does what a message in the queue asks for, and answers the queue.
-func (o *Outbox) deliver(ctx context.Context, msg jetstream.Msg) (sent bool) {
-	stop := o.keepAlive(msg)
-	defer stop()
+// signEvery is how often JetStream gets a sign of life at least: where another machine
+// shortens the time that may pass without one, this one hears of it later.
+const signEvery = time.Second
+
+// delivery is an entry that was taken out of the queue. Until it is given back or done
+// with, JetStream is told that somebody works on it.
+type delivery struct {
+	outbox   *Outbox
+	msg      jetstream.Msg
+	number   string
+	urgent   bool
+	sequence uint64 // of the entry in the stream
+	waiting  uint64 // entries behind it
+	stop     func()
+}
+
+func (o *Outbox) newDelivery(msg jetstream.Msg, number string, urgent bool) *delivery {
+	d := &delivery{outbox: o, msg: msg, number: number, urgent: urgent, stop: o.keepAlive(msg)}
+	if meta, err := msg.Metadata(); err == nil {
+		d.sequence, d.waiting = meta.Sequence.Stream, meta.NumPending
+	}
+	return d
+}
+
+// keepAlive tells JetStream that somebody works on a message, until it is
+// stopped.
+func (o *Outbox) keepAlive(msg jetstream.Msg) (stop func()) {
+	over := make(chan struct{})
+	go func() {
+		for {
+			timer := time.NewTimer(min(time.Duration(o.ackWait.Load())/3, signEvery))
+			select {
+			case <-timer.C:
+				// If it fails the connection is down, and the mark protects the
+				// message from whoever gets it next.
+				_ = msg.InProgress()
+			case <-over:
+				timer.Stop()
+				return
+			}
+		}
+	}()
+	return func() { close(over) }
+}
+
+// giveBack puts the entry back into the queue, to be delivered again after the wait.
+func (d *delivery) giveBack(wait time.Duration) {
+	d.stop()
+	if wait <= 0 {
+		d.answer(d.msg.Nak())
+		return
+	}
+	d.answer(d.msg.NakWithDelay(wait))
+}
+
+// leave leaves the entry to somebody else; JetStream delivers it again if they die.
+func (d *delivery) leave() { d.stop() }
+
+// done takes the entry out of the queue.
+func (d *delivery) done(ctx context.Context) {
+	if err := d.outbox.store.remove(ctx, d.sequence); err != nil {
+		d.leave()
+		d.answer(err)
+		return
+	}
+	d.stop()
+	d.answer(d.msg.Ack())
+}
+
+// answer logs why the queue could not be answered. JetStream then delivers the message
+// again, and the record says what was done.
+func (d *delivery) answer(err error) {
+	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		d.outbox.logger.Error("outbox: cannot answer the queue", slog.Any("error", err))
+	}
+}
+
+// verdict is what becomes of an entry in the queue.
+type verdict struct {
+	kind verdictKind
+	wait time.Duration // of verdictAgain
+}
+
+type verdictKind int
+
+const (
+	verdictLeave verdictKind = iota // somebody else has it
+	verdictDone                     // it has done its work
+	verdictAgain                    // again, after the wait
+)
+
+// deliver does what an entry in the queue asks for, and answers the queue.
+func (r *running) deliver(ctx context.Context, d *delivery) (sent bool) {
 	// The end of Run must not break off an attempt, so what serves one lasts on,
 	// for as long as an attempt may take and its end may need to be written.
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	detach := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(o.attemptTimeout+lingering, cancel)
+		timer := time.AfterFunc(r.attemptTimeout+lingering, cancel)
 		context.AfterFunc(lasting, func() { timer.Stop() })
 	})
 	defer detach()
 
-	var end verdict
-	meta, err := msg.Metadata()
-	if err == nil {
-		end, sent, err = o.handle(ctx, lasting, msg.Data(), meta.Sequence.Stream)
+	end, attempted, err := r.handle(ctx, lasting, d.msg.Data(), d.sequence)
+	says := laneNothing
+	if attempted.made {
+		says = attempted.end.lane()
+	}
+	r.Outbox.lanes.leave(d.number, time.Now(), says, attempted.end.words())
+	if attempted.made && attempted.end.throttles() {
+		if err := r.slow(lasting, d.number); err != nil {
+			r.logger.Error("outbox: cannot lower the rate of a phone number", slog.String("phone_number_id", d.number), slog.Any("error", err))
+		}
 	}
 	switch {
 	case errors.Is(err, errUnreadable):
 		// As poisonous for the next worker as for this one.
-		o.logger.Error("outbox: a message cannot be read and is taken out of the queue", slog.Any("error", err))
-		end = verdict{kind: verdictTerm, reason: "unreadable"}
+		r.logger.Error("outbox: a message cannot be read and is taken out of the queue", slog.Any("error", err))
+		end = verdict{kind: verdictDone}
 	case err != nil && ctx.Err() == nil:
-		o.logger.Error("outbox: cannot work on a message", slog.String("error", redact(err, o.accessToken)))
+		r.logger.Error("outbox: cannot work on a message", slog.String("error", redact(err, r.accessToken)))
 	}
-	if err := end.tell(msg); err != nil {
-		// JetStream will deliver it again, and the record says what was done.
-		o.logger.Error("outbox: cannot answer the queue", slog.Any("error", err))
+	switch end.kind {
+	case verdictDone:
+		d.done(lasting)
+	case verdictAgain:
+		d.giveBack(end.wait)
+	default:
+		d.leave()
 	}
-	return sent
+	return attempted.sent
 }
 
-func (v verdict) tell(msg jetstream.Msg) error {
-	switch v.kind {
-	case verdictAck:
-		return msg.Ack()
-	case verdictTerm:
-		return msg.TermWithReason(v.reason)
-	case verdictNak:
-		if v.wait <= 0 {
-			return msg.Nak()
-		}
-		return msg.NakWithDelay(v.wait)
-	}
-	return nil
+// attempted is what there is to say of an attempt.
+type attempted struct {
+	made bool
+	end  outcome
+	sent bool // the record says so
 }
 
-// keepAlive tells JetStream that somebody works on the message, until it is
-// stopped.
-func (o *Outbox) keepAlive(msg jetstream.Msg) (stop func()) {
-	ticker := time.NewTicker(o.ackWait / 3)
-	over, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-ticker.C:
-				// If it fails the connection is down, and the mark protects the
-				// message from whoever gets it next.
-				_ = msg.InProgress()
-			case <-over:
-				return
-			}
+// handle brings a message as far as it goes.
+func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence uint64) (verdict, attempted, error) {
+	var e entry
+	if err := json.Unmarshal(data, &e); err != nil || e.ID == "" || e.Generation < 0 {
+		return verdict{}, attempted{}, fmt.Errorf("%w: entry %d in the queue", errUnreadable, sequence)
+	}
+	current, err := o.store.load(ctx, keyOf(e.ID))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return verdict{kind: verdictDone}, attempted{}, nil // it was deleted, or its record is older than the retention
+	case errors.Is(err, errNewer):
+		return verdict{kind: verdictAgain, wait: newerWait}, attempted{}, nil
+	case err != nil:
+		return retryLater(ctx), attempted{}, err
+	}
+	if current.State == StateSending && current.Generation == e.Generation && o.isAbandoned(current, sequence) {
+		// Who wrote that is dead, or so cut off that JetStream thinks so.
+		if current, err = o.apply(ctx, current, event{kind: eventAbandoned, token: current.Mark.Token}); err != nil {
+			return retryLater(ctx), attempted{}, err
 		}
-	}()
-	return func() {
-		ticker.Stop()
-		close(over)
-		<-stopped
 	}
-}
-
-// handle brings a message as far as it goes, and reports whether that was to Meta.
-func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence uint64) (verdict, bool, error) {
-	var q queued
-	if err := json.Unmarshal(data, &q); err != nil || q.ID == "" || q.Generation < 0 {
-		return verdict{}, false, fmt.Errorf("%w: message %d in the queue", errUnreadable, sequence)
+	if end, settled := current.verdict(e.Generation); settled {
+		return end, attempted{}, nil
 	}
-	current, err := o.recordOf(ctx, q)
-	for {
-		if err != nil {
-			return retryLater(ctx), false, err
-		}
-		if current.State == StateSending && current.Generation == q.Generation && current.Mark.Sequence == sequence {
-			// Who wrote that is dead, or so cut off that JetStream thinks so.
-			current, err = o.change(ctx, current, func(r *record) bool {
-				if !r.markedBy(current.Mark.Token) || r.State != StateSending {
-					return false
-				}
-				r.toUnknown("the worker that was sending it has not said how it ended")
-				return true
-			})
-			if err == nil && current.State == StateUnknown {
-				o.logParked(current)
-			}
-			continue
-		}
-		break
-	}
-	if end, settled := current.verdict(q.Generation, sequence); settled {
-		return end, false, nil
-	}
-	if wait := current.NotBefore.Sub(o.now()); wait > 0 && o.now().Before(o.expiry(&current.record)) {
-		return verdict{kind: verdictNak, wait: wait}, false, nil
-	}
-	wait, ok := o.lanes.enter(current.PhoneNumberID, time.Now())
-	if !ok {
-		return verdict{kind: verdictNak, wait: wait}, false, nil
-	}
-	if pause(ctx, wait) != nil {
-		o.lanes.leave(current.PhoneNumberID, time.Now(), laneNothing, "")
-		return verdict{kind: verdictNak}, false, nil
+	expiry := o.rules.expiry(&current.record)
+	if current.NotBefore.After(o.now()) && o.now().Before(expiry) {
+		return o.reschedule(ctx, current)
 	}
 	return o.attempt(ctx, lasting, current, sequence)
+}
+
+// isAbandoned reports whether nobody is about to say how an attempt ended: the same
+// entry is delivered again; or it is another one, which has taken its place, and the
+// attempt is older than any can be.
+func (o *Outbox) isAbandoned(r stored, sequence uint64) bool {
+	return r.Mark.Sequence == sequence || o.now().Sub(r.Changed.Time) > o.attemptTimeout+lingering
+}
+
+// reschedule has an entry that has come too early come again at its time.
+func (o *Outbox) reschedule(ctx context.Context, current stored) (verdict, attempted, error) {
+	wait, err := o.store.entryPut(&current, o.now())
+	if err == nil {
+		err = persist(ctx, func(ctx context.Context) error {
+			_, err := o.store.write(ctx, wait)
+			return err
+		})
+	}
+	if err != nil {
+		return retryLater(ctx), attempted{}, err
+	}
+	return verdict{kind: verdictDone}, attempted{}, nil
 }
 
 // retryLater gives back a message that JetStream did not let us work on.
 func retryLater(ctx context.Context) verdict {
 	if ctx.Err() != nil {
-		return verdict{kind: verdictNak}
+		return verdict{kind: verdictAgain}
 	}
-	return verdict{kind: verdictNak, wait: staleWait}
+	return verdict{kind: verdictAgain, wait: staleWait}
 }
 
-// recordOf is the record that a message in the queue is about.
-func (o *Outbox) recordOf(ctx context.Context, q queued) (stored, error) {
-	current, err := o.store.load(ctx, keyOf(q.ID))
-	if !errors.Is(err, ErrNotFound) || q.Generation > 0 {
-		return current, err
-	}
-	// Who enqueued it has died, or has not come to write the record yet.
-	if checkID(q.ID) != nil || !phoneNumberIDPattern.MatchString(q.PhoneNumberID) || len(q.Payload) == 0 {
-		return stored{}, fmt.Errorf("%w: message %q in the queue", errUnreadable, q.ID)
-	}
-	current, err = o.store.save(ctx, stored{record: q.record(), key: keyOf(q.ID)})
-	if errors.Is(err, errConflict) {
-		return o.store.reload(ctx, stored{key: keyOf(q.ID)})
-	}
-	return current, err
-}
-
-// verdict is what becomes of a message in the queue, if its record says so
+// verdict is what becomes of an entry in the queue, if its record says so
 // already.
-func (r *record) verdict(generation int, sequence uint64) (verdict, bool) {
+func (r *record) verdict(generation int) (verdict, bool) {
 	switch {
 	case generation < r.Generation:
-		return verdict{kind: verdictAck}, true
+		return verdict{kind: verdictDone}, true
 	case generation > r.Generation:
-		// The record was written before the message, so this reading is an old one.
-		return verdict{kind: verdictNak, wait: staleWait}, true
-	case r.State == StateFailed:
-		return verdict{kind: verdictTerm, reason: r.Reason}, true
-	case r.ended():
-		return verdict{kind: verdictAck}, true
-	case r.State == StateSending && r.Mark.Sequence != sequence:
-		// A copy, published again long after. The message that the attempt was
-		// made for is still in the queue and will bring it to its end.
-		return verdict{kind: verdictAck}, true
+		// The record was written with the entry, so this reading is an old one.
+		return verdict{kind: verdictAgain, wait: staleWait}, true
+	case !r.isActive():
+		return verdict{kind: verdictDone}, true
+	case r.State == StateSending:
+		return verdict{kind: verdictAgain, wait: newerWait}, true
 	}
 	return verdict{}, false
 }
 
 // attempt sends a message, unless it is too old.
-func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence uint64) (verdict, bool, error) {
-	expiry := o.expiry(&current.record)
+func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence uint64) (verdict, attempted, error) {
+	expiry := o.rules.expiry(&current.record)
 	a := &attempt{outbox: o, record: current, sequence: sequence, lasting: lasting}
 	var err error
 	if o.now().Before(expiry) {
-		err = o.send(ctx, a, expiry)
+		if err = o.loadPayload(ctx, a); errors.Is(err, ErrNotFound) {
+			return o.giveUp(ctx, current, event{kind: eventLost})
+		}
+		if err == nil {
+			err = o.send(ctx, a, expiry)
+		}
 	}
-	says := laneNothing
-	if a.ended {
-		says = a.end.lane()
-	}
-	held := o.lanes.leave(current.PhoneNumberID, time.Now(), says, a.end.words())
+	said := attempted{made: a.ended, end: a.end, sent: a.record.State == StateSent}
 	switch {
 	case a.reached && errors.Is(a.err, errConflict):
-		return verdict{kind: verdictLeave}, false, nil
+		return o.verdictOf(ctx, current, sequence), said, nil
 	case a.reached && a.err != nil && a.record.State == StateQueued:
-		return retryLater(ctx), false, a.err // it could not be marked, so it was not sent
+		return retryLater(ctx), said, a.err // it could not be marked, so it was not sent
 	case a.reached && a.err != nil:
-		return verdict{kind: verdictLeave}, false, a.err
+		return verdict{kind: verdictLeave}, said, a.err
 	case a.reached:
-		sent := a.record.State == StateSent
-		end, settled := a.record.verdict(current.Generation, sequence)
-		if !settled && a.record.State == StateQueued {
-			end = verdict{kind: verdictNak, wait: max(held, a.record.NotBefore.Sub(o.now()))}
-		}
-		o.logEnd(a.record)
-		return end, sent, nil
+		return a.verdict(), said, nil
 	case ctx.Err() != nil:
-		return verdict{kind: verdictNak}, false, nil
+		return verdict{kind: verdictAgain}, said, nil
 	case o.now().Before(expiry) && !errors.Is(err, graphretry.ErrOutage):
 		// The transport knows no other reason to refuse a call than that it cannot
 		// wait for the API to come back.
-		return verdict{kind: verdictNak, wait: staleWait}, false, err
+		return verdict{kind: verdictAgain, wait: staleWait}, said, err
 	}
 	var graph *graphretry.Error
 	errors.As(err, &graph) // what the outage began with, if it waited for its end
-	changed, err := o.change(ctx, current, func(r *record) bool {
-		if r.State != StateQueued || r.Generation != current.Generation {
-			return false
-		}
-		r.toFailed(graph, reasonExpired)
-		return true
-	})
-	if err != nil {
-		return retryLater(ctx), false, err
+	return o.giveUp(ctx, current, event{kind: eventExpired, graph: graph})
+}
+
+// verdict is what becomes of the entry after an attempt.
+func (a *attempt) verdict() verdict {
+	if a.record.State == StateQueued && a.end.ofTheLane() {
+		return verdict{kind: verdictAgain} // the same entry is its lane's next probe
 	}
-	o.logEnd(changed)
-	end, _ := changed.verdict(current.Generation, sequence)
-	return end, false, nil
+	return verdict{kind: verdictDone} // if it is queued, another one comes at its time
+}
+
+// verdictOf is what becomes of an entry whose record somebody else has changed.
+func (o *Outbox) verdictOf(ctx context.Context, old stored, sequence uint64) verdict {
+	current, err := o.store.load(ctx, old.key)
+	switch {
+	case err != nil:
+		return retryLater(ctx)
+	case current.State == StateSending && current.Mark.Sequence == sequence:
+		return verdict{kind: verdictLeave} // it is with another worker
+	case current.State == StateQueued && current.Generation == old.Generation:
+		return verdict{kind: verdictAgain, wait: conflictWait}
+	}
+	end, _ := current.verdict(old.Generation)
+	return end
+}
+
+// giveUp fails a message that cannot be sent.
+func (o *Outbox) giveUp(ctx context.Context, current stored, e event) (verdict, attempted, error) {
+	changed, err := o.apply(ctx, current, e)
+	if err != nil {
+		return retryLater(ctx), attempted{}, err
+	}
+	end, _ := changed.verdict(current.Generation)
+	return end, attempted{}, nil
+}
+
+// loadPayload reads what an attempt sends.
+func (o *Outbox) loadPayload(ctx context.Context, a *attempt) error {
+	msg, err := o.store.last(ctx, o.store.subject(kindPayload, a.record.number, a.record.key))
+	if err != nil {
+		return err
+	}
+	a.payload, a.header = msg.Data, http.Header(msg.Header)
+	return nil
 }
 
 // send hands the message to the transport. How it ended stands in the attempt;
 // the error is of use if it was not made.
 func (o *Outbox) send(ctx context.Context, a *attempt, expiry time.Time) error {
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, attemptKey{}, a), expiry.Sub(o.now()))
+	ctx, cancel := context.WithTimeout(ctx, expiry.Sub(o.now()))
 	defer cancel()
+	if o.extract != nil {
+		ctx = o.extract(ctx, a.header)
+	}
 	token := o.accessToken
 	if o.tokenSource != nil {
 		var err error
-		if token, err = o.tokenSource(ctx, a.record.PhoneNumberID); err == nil {
+		if token, err = o.tokenSource(ctx, a.record.number); err == nil {
 			err = checkToken(token)
 		}
 		if err != nil {
 			// Not wrapped: an ErrOutage or a Graph error in it is not this message's.
-			return fmt.Errorf("outbox: no access token for phone number %s: %v", a.record.PhoneNumberID, err)
+			return fmt.Errorf("outbox: no access token for phone number %s: %v", a.record.number, err)
 		}
 	}
 	a.accessToken = token
 	u := *o.baseURL
-	u.Path += "/" + a.record.PhoneNumberID + "/messages"
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(a.record.Payload))
+	u.Path += "/" + a.record.number + "/messages"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(a.payload))
 	if err != nil {
 		return err
 	}
@@ -282,28 +353,10 @@ func (o *Outbox) send(ctx context.Context, a *attempt, expiry time.Time) error {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	defer o.sender.expect(a, req.Header)()
 	resp, err := o.transport.RoundTrip(req)
 	if err != nil {
 		return err
 	}
 	return resp.Body.Close()
-}
-
-// logEnd logs the ends that somebody should know of.
-func (o *Outbox) logEnd(r stored) {
-	switch r.State {
-	case StateUnknown:
-		o.logParked(r)
-	case StateFailed:
-		attributes := []any{slog.String("id", r.ID), slog.String("phone_number_id", r.PhoneNumberID), slog.String("reason", r.Reason)}
-		if r.Graph != nil {
-			attributes = append(attributes, slog.Any("graph", r.Graph))
-		}
-		o.logger.Warn("outbox: a message has failed", attributes...)
-	}
-}
-
-func (o *Outbox) logParked(r stored) {
-	o.logger.Warn("outbox: a message is parked as unknown",
-		slog.String("id", r.ID), slog.String("phone_number_id", r.PhoneNumberID), slog.String("reason", r.Reason))
 }

@@ -5,59 +5,114 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Park does what the delivery of a message does that is marked as being sent.
 func Park(o *Outbox, id string) error {
-	return alter(o, id, func(r *record) { r.toUnknown("parked by a test") })
-}
-
-// Orphan does the first half of a Resend, as a process that dies then would.
-func Orphan(o *Outbox, id string) error {
 	ctx := context.Background()
 	current, err := o.store.load(ctx, keyOf(id))
 	if err != nil {
 		return err
 	}
-	if err := o.store.setFlag(ctx, current.key); err != nil {
-		return err
-	}
-	current.toQueued(current.Queued)
-	_, err = o.store.save(ctx, current)
-	return err
-}
-
-func alter(o *Outbox, id string, do func(*record)) error {
-	current, err := o.store.load(context.Background(), keyOf(id))
-	if err != nil {
-		return err
-	}
-	_, err = o.change(context.Background(), current, func(r *record) bool {
-		do(r)
-		return true
-	})
+	_, err = o.apply(ctx, current, event{kind: eventAbandoned, token: current.Mark.Token})
 	return err
 }
 
 // Touch writes the record anew, so that whoever has read it before must not
 // write what he has made of it.
-func Touch(o *Outbox, id string) error { return alter(o, id, func(*record) {}) }
-
-// Flags counts the flags.
-func Flags(o *Outbox) (int, error) {
-	flags, err := o.store.flags(context.Background())
-	return len(flags), err
+func Touch(o *Outbox, id string) error {
+	current, err := o.store.load(context.Background(), keyOf(id))
+	if err != nil {
+		return err
+	}
+	_, err = o.store.save(context.Background(), current)
+	return err
 }
 
-// Sweep is one sweep over flags of any age.
-func Sweep(o *Outbox) error { return o.sweep(context.Background(), 0) }
+// WriteRecord writes any text in place of a record.
+func WriteRecord(o *Outbox, id, text string) error {
+	current, err := o.store.load(context.Background(), keyOf(id))
+	if err != nil {
+		return err
+	}
+	_, err = o.store.write(context.Background(), put{subject: o.store.subject(kindRecord, current.number, current.key), data: []byte(text)})
+	return err
+}
 
-// Handle does what the delivery of a message from the queue does, without the
+// WriteEntry writes any text in place of the entry of a message.
+func WriteEntry(o *Outbox, id, number, text string) error {
+	_, err := o.store.write(context.Background(), put{subject: o.store.subject(kindQueue, number, keyOf(id)), data: []byte(text)})
+	return err
+}
+
+// ClearEntry takes the entry of a message out of the queue.
+func ClearEntry(o *Outbox, id, number string) error {
+	return o.store.clear(context.Background(), o.store.subject(kindQueue, number, keyOf(id)))
+}
+
+// Subjects counts the messages of the stream by the kind of their subject.
+func Subjects(o *Outbox) (map[string]int, error) {
+	counts := make(map[string]int)
+	for _, kind := range []string{
+		kindRecord, kindPayload, kindQueue, kindUrgent, kindWait, kindAfter, kindFailed, kindUnknown, kindDeleted, kindTurn,
+	} {
+		n, _, err := o.store.count(context.Background(), o.store.subject(kind, ">"))
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			counts[kind] = n
+		}
+	}
+	return counts, nil
+}
+
+// Text returns all that the stream holds of a message.
+func Text(o *Outbox, id string) (string, error) {
+	text := ""
+	err := o.store.each(context.Background(), o.store.name+".*.*."+keyOf(id), 0, page, func(msg *jetstream.RawStreamMsg) bool {
+		text += fmt.Sprintln(msg.Subject, msg.Header, string(msg.Data))
+		return true
+	})
+	return text, err
+}
+
+// DieAt has the process end at its n-th write from now on, from 1, before the write is
+// made, or with after when it was made. It returns a function that reports whether it has.
+func DieAt(o *Outbox, n int) (dead func() bool) {
+	died := make(chan struct{})
+	o.store.before = func(string) error {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if n--; n > 0 {
+			return nil
+		}
+		if n == 0 {
+			close(died)
+		}
+		return fmt.Errorf("%w: the process has died", nats.ErrConnectionClosed)
+	}
+	return func() bool {
+		select {
+		case <-died:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+var verdicts = [...]string{"leave", "done", "again"}
+
+// Handle does what the delivery of an entry from the queue does, without the
 // queue, and tells what the queue would be told.
 func Handle(o *Outbox, id string, generation int, sequence uint64) (string, error) {
-	data := []byte(`{"id":"` + id + `","generation":` + string(rune('0'+generation)) + `}`)
+	data := fmt.Appendf(nil, `{"id":%q,"generation":%d}`, id, generation)
 	end, _, err := o.handle(context.Background(), context.Background(), data, sequence)
-	return [...]string{"leave", "ack", "nak", "term"}[end.kind], err
+	return verdicts[end.kind], err
 }
 
 // HandleAfter hands a message that was read as queued to the sender, after do.
@@ -69,7 +124,7 @@ func HandleAfter(o *Outbox, id string, do func()) (string, error) {
 	}
 	do()
 	end, _, err := o.attempt(ctx, ctx, current, 1)
-	return [...]string{"leave", "ack", "nak", "term"}[end.kind], err
+	return verdicts[end.kind], err
 }
 
 // LateMark announces an attempt, gives it up, and only then, unless it was made
@@ -95,22 +150,6 @@ func LateMark(o *Outbox, id string, made bool) error {
 		return fmt.Errorf("want a conflict, got %v", err)
 	}
 	return nil
-}
-
-// RemoveOldFlag sets a flag twice and removes the first.
-func RemoveOldFlag(o *Outbox, id string) error {
-	ctx := context.Background()
-	if err := o.store.setFlag(ctx, keyOf(id)); err != nil {
-		return err
-	}
-	flags, err := o.store.flags(ctx)
-	if err != nil {
-		return err
-	}
-	if err := o.store.setFlag(ctx, keyOf(id)); err != nil {
-		return err
-	}
-	return o.store.removeFlag(ctx, flags[0])
 }
 
 // SetSkew has the outbox believe that the server's clock is so far ahead of its own.

@@ -158,14 +158,10 @@ func TestLaterOpenTakesWhatItFinds(t *testing.T) {
 	}
 	has := func(retention, ackWait time.Duration) {
 		t.Helper()
-		for _, name := range []string{"graphretry-outbox", "KV_graphretry-outbox-records"} {
-			stream, err := js.Stream(t.Context(), name)
-			require.NoError(t, err)
-			assert.Equal(t, retention, stream.CachedInfo().Config.MaxAge, name)
-		}
-		consumer, err := js.Consumer(t.Context(), "graphretry-outbox", "workers")
+		stream, err := js.Stream(t.Context(), "graphretry-outbox")
 		require.NoError(t, err)
-		assert.Equal(t, ackWait, consumer.CachedInfo().Config.AckWait)
+		assert.Equal(t, retention, stream.CachedInfo().Config.MaxAge)
+		assert.Equal(t, ackWait.String(), stream.CachedInfo().Config.Metadata["graphretry-ack-wait"])
 	}
 	const day = 24 * time.Hour
 	open()

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/graphretry/graphretry"
 )
 
@@ -16,16 +14,20 @@ import (
 // of the message but something of its lane: its token has expired, or a gateway
 // stands before the API. After laneThreshold of them in a row the lane is held: its
 // messages stay in the queue, and one at a time goes out as a probe, after intervals
-// that grow. Any other answer opens the lane. Without it such a fault would use up
+// that grow. Any other answer releases it. Without that such a fault would use up
 // every message in the queue.
+//
+// Where every lane is held for an ambiguous reason it is the host that is at fault, and
+// one probe serves all.
 type lanes struct {
-	perSecond    float64            // for a number that has no rate of its own
-	rates        map[string]float64 // of those that have
 	probeWait    func(probes int) time.Duration
-	mu           sync.Mutex // guards all below, and the lanes
-	byNumber     map[string]*lane
-	paused       map[string]bool // by number, or pauseAll
 	onHeld, onUp func(number, reason string)
+
+	mu       sync.Mutex // guards all below, and the lanes
+	byNumber map[string]*lane
+	paused   map[string]bool // by number, or pauseAll
+	host     hold
+	changed  chan struct{} // closed when somebody may go who could not before
 }
 
 // laneThreshold is how many ends in a row hold a lane.
@@ -33,14 +35,21 @@ const laneThreshold = 3
 
 // lane is one phone number.
 type lane struct {
-	run      int       // ends in a row that say nothing of their message
-	inFlight int       // attempts
-	probes   int       // since it is held
-	due      time.Time // when the next probe may go; zero: the lane is open
-	reason   string    // why it is held
-	limiter  *rate.Limiter
-	target   rate.Limit
+	hold
+	run       int  // ends in a row that say nothing of their message
+	ambiguous bool // ... and leave open whether it was sent, all of them
+	inFlight  int  // attempts
+	pace      pace
 }
+
+// hold is what holds a lane or the host.
+type hold struct {
+	due    time.Time // when the next probe may go; zero: nothing is held
+	probes int       // since it is held
+	reason string
+}
+
+func (h *hold) isHeld() bool { return !h.due.IsZero() }
 
 // laneEnd is what the end of an attempt says of its lane.
 type laneEnd int
@@ -48,69 +57,117 @@ type laneEnd int
 const (
 	laneNothing laneEnd = iota // no attempt was made, or no connection
 	laneUp
-	laneThrottled
 	laneBad
+	laneAmbiguous // bad, and the message may have been sent
 )
 
-// shortWait is how long a worker waits for its lane's rate with the message in its
-// hands. A longer wait is spent in the queue.
-const shortWait = 100 * time.Millisecond
-
-// enter asks whether an attempt may be made from a number. It returns how long to
-// wait if not. Whoever may go calls leave at the end.
-func (l *lanes) enter(number string, now time.Time) (wait time.Duration, ok bool) {
+// isOpen reports whether an attempt may be made from a number. If not, it returns how
+// long to wait at most, and what is closed when that may have changed.
+func (l *lanes) isOpen(number string, now time.Time) (wait time.Duration, changed <-chan struct{}, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	wait, ok = l.waitOf(number, now)
+	return wait, l.changed, ok
+}
+
+// enter takes the way that isOpen shows. Whoever may go calls leave at the end.
+func (l *lanes) enter(number string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.waitOf(number, now); !ok {
+		return false
+	}
+	this := l.lane(number)
+	for _, h := range []*hold{&this.hold, &l.host} {
+		if h.isHeld() {
+			h.due = now.Add(l.probeWait(h.probes))
+			h.probes++
+		}
+	}
+	this.inFlight++
+	return true
+}
+
+// pausedWait is how long to wait for what is told of at once.
+const pausedWait = time.Minute
+
+// waitOf returns how long to wait before an attempt, and whether there is no need to.
+func (l *lanes) waitOf(number string, now time.Time) (time.Duration, bool) {
 	if l.paused[number] || l.paused[pauseAll] {
 		return pausedWait, false
 	}
 	this := l.lane(number)
-	if !this.due.IsZero() {
-		if wait = this.due.Sub(now); wait > 0 {
-			return wait, false
-		}
-		this.due = now.Add(l.probeWait(this.probes))
-		this.probes++
-		this.inFlight++
-		return 0, true
+	due := this.due
+	if l.host.isHeld() {
+		due = l.host.due
 	}
-	if this.run > 0 && this.inFlight >= laneThreshold-this.run {
-		return shortWait, false // what is under way may hold the lane
+	switch {
+	case due.After(now):
+		return due.Sub(now), false
+	case !due.IsZero():
+		return 0, this.inFlight == 0
+	case this.run > 0 && this.inFlight >= laneThreshold-this.run:
+		return pausedWait, false // what is under way may hold the lane
 	}
-	reservation := this.limiter.ReserveN(now, 1)
-	if wait = reservation.DelayFrom(now); wait > shortWait {
-		reservation.CancelAt(now)
-		return wait, false
-	}
-	this.inFlight++
-	return wait, true
+	return 0, true
 }
 
-// leave takes in how an attempt has ended. It returns how long the lane is held, 0
-// if it is open.
-func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) time.Duration {
+// leave takes in how an attempt has ended.
+func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	this := l.lane(number)
 	this.inFlight--
 	switch end {
-	case laneBad:
-		this.run++
-		if this.run >= laneThreshold && this.due.IsZero() {
-			this.due, this.probes, this.reason = now.Add(l.probeWait(0)), 1, reason
-			l.onHeld(number, reason)
+	case laneNothing:
+		if this.isHeld() && this.probes > 0 {
+			this.due = now.Add(l.probeWait(0)) // the probe was none
 		}
-	case laneThrottled, laneUp:
-		if !this.due.IsZero() {
+	case laneUp:
+		if this.isHeld() {
 			l.onUp(number, reason)
 		}
-		this.run, this.probes, this.due, this.reason = 0, 0, time.Time{}, ""
-		this.adjust(now, end)
+		this.hold, this.run, this.ambiguous, l.host = hold{}, 0, false, hold{}
+	case laneBad, laneAmbiguous:
+		ambiguous := end == laneAmbiguous
+		this.ambiguous = ambiguous && (this.ambiguous || this.run == 0)
+		if !ambiguous {
+			l.host = hold{} // it has answered, or its proxy has
+		}
+		this.run++
+		if this.run >= laneThreshold && !this.isHeld() {
+			this.hold = hold{due: now.Add(l.probeWait(0)), probes: 1, reason: reason}
+			l.onHeld(number, reason)
+		}
+		if !l.host.isHeld() && l.allAreHeld() {
+			l.host = hold{due: now.Add(l.probeWait(0)), probes: 1, reason: reason}
+		}
 	}
-	if this.due.IsZero() {
-		return 0
+	l.tell()
+}
+
+// allAreHeld reports whether there are several lanes, and each is held for an ambiguous
+// reason.
+func (l *lanes) allAreHeld() bool {
+	for _, this := range l.byNumber {
+		if !this.isHeld() || !this.ambiguous {
+			return false
+		}
 	}
-	return max(this.due.Sub(now), 0)
+	return len(l.byNumber) > 1
+}
+
+// wake is tell for others than the lanes themselves.
+func (l *lanes) wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tell()
+}
+
+// tell wakes all who wait for a change.
+func (l *lanes) tell() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
 // setPaused takes in which numbers are paused.
@@ -118,6 +175,7 @@ func (l *lanes) setPaused(paused map[string]bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.paused = maps.Clone(paused)
+	l.tell()
 }
 
 // isPaused reports whether a number, or pauseAll, is paused by itself.
@@ -132,38 +190,28 @@ func (l *lanes) isPaused(number string) bool {
 func (l *lanes) held(number string) (time.Time, string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if this, ok := l.byNumber[number]; ok {
-		return this.due, this.reason
+	this, ok := l.byNumber[number]
+	switch {
+	case !ok || !this.isHeld():
+		return time.Time{}, ""
+	case l.host.isHeld():
+		return l.host.due, this.reason
 	}
-	return time.Time{}, ""
+	return this.due, this.reason
 }
 
-// adjust lowers the rate for an answer that says that it is too high, and lets it
-// climb again with each other one.
-func (l *lane) adjust(now time.Time, end laneEnd) {
-	const lower, climb, least = 0.8, 0.005, 1
-	limit := l.limiter.Limit()
-	if end == laneThrottled {
-		limit = max(limit*lower, min(least, l.target))
-	} else {
-		limit = min(limit+l.target*climb, l.target)
-	}
-	if limit != l.limiter.Limit() {
-		l.limiter.SetLimitAt(now, limit)
-	}
+// of returns the lane of a number.
+func (l *lanes) of(number string) *lane {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lane(number)
 }
 
 // lane returns the lane of a number, which is made when it is first asked for.
 func (l *lanes) lane(number string) *lane {
 	this, ok := l.byNumber[number]
 	if !ok {
-		perSecond, own := l.rates[number]
-		if !own {
-			perSecond = l.perSecond
-		}
-		// Few at once, so that no second has more than the rate and a tenth.
-		burst := max(1, int(perSecond/10))
-		this = &lane{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), target: rate.Limit(perSecond)}
+		this = &lane{}
 		l.byNumber[number] = this
 	}
 	return this
@@ -197,13 +245,18 @@ func (end outcome) lane() laneEnd {
 	switch {
 	case end.kind == outcomeUnsent:
 		return laneNothing
-	case end.kind == outcomeUnknown || end.ofTheLane():
+	case end.kind == outcomeUnknown:
+		return laneAmbiguous
+	case end.ofTheLane():
 		return laneBad
-	case end.graph != nil && end.graph.Class() == graphretry.ClassThrottle && end.graph.Code != graphretry.CodePairRateLimitHit:
-		return laneThrottled
 	default:
 		return laneUp
 	}
+}
+
+// throttles reports whether the API asks for fewer messages from the number.
+func (end outcome) throttles() bool {
+	return end.graph != nil && end.graph.Class() == graphretry.ClassThrottle && end.graph.Code != graphretry.CodePairRateLimitHit
 }
 
 // words returns why an attempt has ended so.

@@ -1,16 +1,17 @@
 package outbox
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/graphretry/graphretry"
 )
@@ -26,43 +27,94 @@ type Filter struct {
 	Code graphretry.Code
 	// OlderThan fits messages that were enqueued at least so long ago.
 	OlderThan time.Duration
-	// After fits messages whose id comes after it, in the order of List: for the next
-	// page, give the last id of this one.
-	After string
+	// After fits messages whose [Status.Revision] is above it: for the next page, give
+	// that of the last message of this one. A message that changes meanwhile comes once
+	// more, at the end; none is left out.
+	After uint64
 	// Limit is how many messages [Outbox.List] returns at most; 0 means all.
 	Limit int
 }
 
 // fits reports whether a record is meant.
-func (f *Filter) fits(r *record, now time.Time) bool {
+func (f *Filter) fits(r *stored, now time.Time) bool {
 	return (len(f.States) == 0 || slices.Contains(f.States, r.State)) &&
-		(f.PhoneNumberID == "" || f.PhoneNumberID == r.PhoneNumberID) &&
+		(f.PhoneNumberID == "" || f.PhoneNumberID == r.number) &&
 		(f.Code == 0 || r.Graph != nil && (r.Graph.Code == f.Code || r.Graph.Subcode == int(f.Code))) &&
-		now.Sub(r.Enqueued) >= f.OlderThan &&
-		r.ID > f.After
+		now.Sub(r.Enqueued.Time) >= f.OlderThan &&
+		r.revision > f.After
 }
 
-// List returns the messages that a filter means, by their ids. It reads every record,
-// so the time that it takes grows with their number. On a cluster it may lag a moment
-// behind. It tries for as long as ctx lasts, or 5 minutes.
+// parkedOnly returns the kinds of subjects by which all messages of the filter's states
+// are found, if there are some.
+func (f *Filter) parkedOnly() []string {
+	var kinds []string
+	for _, state := range f.States {
+		kind := parkedKind(state)
+		if kind == "" {
+			return nil
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds
+}
+
+// List returns the messages that a filter means, the longest unchanged first. Where the
+// filter has no other states than StateFailed and StateUnknown, or a Limit, the time that
+// it takes does not grow with the number of all messages. On a cluster it may lag a
+// moment behind. It tries for as long as ctx lasts, or 5 minutes.
 func (o *Outbox) List(ctx context.Context, filter Filter) ([]Status, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	var found []Status
-	err = o.store.each(ctx, func(r *record) {
-		if filter.fits(r, o.now()) {
-			found = append(found, r.status())
-		}
-	})
+	found, err := o.list(ctx, filter)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: cannot list the messages: %w", err)
 	}
-	slices.SortFunc(found, func(a, b Status) int { return cmp.Compare(a.ID, b.ID) })
-	if filter.Limit > 0 && len(found) > filter.Limit {
-		found = found[:filter.Limit]
+	return found, nil
+}
+
+func (o *Outbox) list(ctx context.Context, filter Filter) ([]Status, error) {
+	number := filter.PhoneNumberID
+	if number == "" {
+		number = "*"
+	} else if !phoneNumberIDPattern.MatchString(number) {
+		return nil, fmt.Errorf("Filter.PhoneNumberID is %q: want the digits of the id", number)
+	}
+	var found []Status
+	see := func(r stored, err error) (more bool) {
+		if err == nil && filter.fits(&r, o.now()) {
+			found = append(found, r.status())
+		}
+		return filter.Limit == 0 || len(found) < filter.Limit
+	}
+	kinds := filter.parkedOnly()
+	if kinds == nil {
+		err := o.store.each(ctx, o.store.subject(kindRecord, number, "*"), filter.After, pageOf(filter.Limit), func(msg *jetstream.RawStreamMsg) bool {
+			return see(o.store.parse(msg))
+		})
+		return found, err
+	}
+	limit := filter.Limit
+	filter.Limit = 0 // they come in another order
+	for _, kind := range kinds {
+		var failed error
+		err := o.store.each(ctx, o.store.subject(kind, number, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
+			r, err := o.store.load(ctx, msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:])
+			if err != nil && !final(err) {
+				failed = err
+				return false
+			}
+			return see(r, err)
+		})
+		if err = errors.Join(err, failed); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(found, func(a, b Status) int { return int(int64(a.Revision) - int64(b.Revision)) })
+	if limit > 0 && len(found) > limit {
+		found = found[:limit]
 	}
 	return found, nil
 }
@@ -106,15 +158,15 @@ func (o *Outbox) decreeAll(ctx context.Context, filter Filter, states []State, d
 
 // Stats is what is in an outbox.
 type Stats struct {
-	// States counts the messages by their state.
+	// States counts the messages by their state. StateQueued has those with it that are
+	// being sent.
 	States map[State]int
 	// Numbers has the same for each phone number.
 	Numbers map[string]NumberStats
-	// OldestQueued is when the message was enqueued that has been queued or sent for the
-	// longest time; zero if there is none.
+	// OldestQueued is when the message was enqueued that stands first in the queue, of
+	// those of all phone numbers; zero if there is none.
 	OldestQueued time.Time
-	// Paused reports whether all numbers are paused, as far as a Run of this process has
-	// heard: see [Outbox.Pause].
+	// Paused reports whether all numbers are paused: see [Outbox.Pause].
 	Paused bool
 	// APIDown reports whether this process holds the API to be down.
 	APIDown bool
@@ -122,10 +174,9 @@ type Stats struct {
 
 // NumberStats is what is in an outbox for one phone number.
 type NumberStats struct {
-	// States counts the messages by their state.
+	// States counts the messages by their state, as those of [Stats].
 	States map[State]int
-	// Paused reports whether this number is paused by itself, as far as a Run of this
-	// process has heard.
+	// Paused reports whether this number is paused by itself.
 	Paused bool
 	// NextProbe is when the next probe may go, if this process holds the number; zero
 	// if it does not.
@@ -134,57 +185,143 @@ type NumberStats struct {
 	HeldFor string
 }
 
-// Stats counts the messages. It reads every record, as [Outbox.List] does. What it says
-// of held numbers and of the API is what this process has found out.
+// Stats counts the messages; the server does that, without reading them. What it says of
+// held numbers and of the API is what this process has found out.
 func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {
 		return Stats{}, err
 	}
 	defer done()
-	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), APIDown: o.outage.lasts() != nil, Paused: o.lanes.isPaused(pauseAll)}
-	err = o.store.each(ctx, func(r *record) {
-		stats.States[r.State]++
-		number, ok := stats.Numbers[r.PhoneNumberID]
-		if !ok {
-			number.States = make(map[State]int)
-			number.NextProbe, number.HeldFor = o.lanes.held(r.PhoneNumberID)
-			number.Paused = o.lanes.isPaused(r.PhoneNumberID)
-			stats.Numbers[r.PhoneNumberID] = number
-		}
-		number.States[r.State]++
-		if (r.State == StateQueued || r.State == StateSending) && (stats.OldestQueued.IsZero() || r.Enqueued.Before(stats.OldestQueued)) {
-			stats.OldestQueued = r.Enqueued
-		}
-	})
+	stats, err := o.stats(ctx)
 	if err != nil {
 		return Stats{}, fmt.Errorf("outbox: cannot count the messages: %w", err)
 	}
 	return stats, nil
 }
 
-// each reads every record. One that cannot be read is passed over.
-func (s *store) each(ctx context.Context, see func(*record)) error {
-	watcher, err := s.bucket.Watch(ctx, recordPrefix+"*", jetstream.IgnoreDeletes())
+func (o *Outbox) stats(ctx context.Context) (Stats, error) {
+	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), APIDown: o.outage.down.Load()}
+	paused := make(map[string]bool)
+	err := o.store.each(ctx, o.store.subject(kindPause, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
+		paused[msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]] = string(msg.Data) == "true"
+		return true
+	})
 	if err != nil {
-		return err
+		return Stats{}, err
 	}
-	defer watcher.Stop()
+	stats.Paused = paused[pauseAll]
+	var numbers []string
+	err = o.store.each(ctx, o.store.subject(kindLane, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
+		numbers = append(numbers, msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:])
+		return true
+	})
+	if err != nil {
+		return Stats{}, err
+	}
+	for _, number := range numbers {
+		s := NumberStats{States: make(map[State]int), Paused: paused[number]}
+		s.NextProbe, s.HeldFor = o.lanes.held(number)
+		count := func(state State, kinds ...string) {
+			for _, kind := range kinds {
+				n, first := 0, (*jetstream.RawStreamMsg)(nil)
+				if n, first, err = o.store.count(ctx, o.store.subject(kind, number, "*")); err != nil {
+					return
+				}
+				if n > 0 {
+					s.States[state] += n
+				}
+				if state == StateQueued && n > 0 {
+					o.seeOldest(ctx, &stats, first)
+				}
+			}
+		}
+		count(StateFailed, kindFailed)
+		count(StateUnknown, kindUnknown)
+		count(StateQueued, kindQueue, kindUrgent, kindWait, kindAfter)
+		count(stateDeleted, kindDeleted)
+		others := s.States[StateFailed] + s.States[StateUnknown] + s.States[StateQueued] + s.States[stateDeleted]
+		delete(s.States, stateDeleted)
+		count(StateSent, kindRecord)
+		if err != nil {
+			return Stats{}, err
+		}
+		if s.States[StateSent] -= others; s.States[StateSent] <= 0 {
+			delete(s.States, StateSent)
+		}
+		for state, n := range s.States {
+			stats.States[state] += n
+		}
+		stats.Numbers[number] = s
+	}
+	return stats, nil
+}
+
+// seeOldest takes in the first entry of a queue.
+func (o *Outbox) seeOldest(ctx context.Context, stats *Stats, first *jetstream.RawStreamMsg) {
+	var e entry
+	if json.Unmarshal(first.Data, &e) != nil {
+		return
+	}
+	r, err := o.store.load(ctx, keyOf(e.ID))
+	if err == nil && (stats.OldestQueued.IsZero() || r.Enqueued.Before(stats.OldestQueued)) {
+		stats.OldestQueued = r.Enqueued.Time
+	}
+}
+
+// page is how many messages are asked for at once where nothing is known of how many are
+// wanted.
+const page = 1000
+
+func pageOf(limit int) int {
+	if limit <= 0 || limit > page {
+		return page
+	}
+	return limit
+}
+
+// each shows the last message of each subject that fits, after a sequence, until see
+// reports false.
+func (s *store) each(ctx context.Context, subject string, after uint64, page int, see func(*jetstream.RawStreamMsg) bool) error {
 	for {
-		select {
-		case entry, ok := <-watcher.Updates():
-			switch {
-			case !ok:
-				return errors.New("outbox: the listing broke off")
-			case entry == nil:
-				return nil
+		n := 0
+		err := persist(ctx, func(ctx context.Context) error {
+			messages, err := jetstreamext.GetBatch(ctx, s.js, s.name, page, jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchSeq(after+1))
+			if err != nil {
+				return err
 			}
-			var r record
-			if json.Unmarshal(entry.Value(), &r) == nil && keyOf(r.ID) == strings.TrimPrefix(entry.Key(), recordPrefix) && r.sound() {
-				see(&r)
+			for msg, err := range messages {
+				if errors.Is(err, jetstreamext.ErrNoMessages) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				after = msg.Sequence
+				n++
+				if !see(msg) {
+					n = 0
+					return nil
+				}
 			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil
+		})
+		if err != nil || n < page {
+			return err
 		}
 	}
+}
+
+// count returns how many messages there are on a subject, and the first.
+func (s *store) count(ctx context.Context, subject string) (int, *jetstream.RawStreamMsg, error) {
+	var first *jetstream.RawStreamMsg
+	err := s.each(ctx, subject, 0, 1, func(msg *jetstream.RawStreamMsg) bool {
+		first = msg
+		return false
+	})
+	if err != nil || first == nil {
+		return 0, nil, err
+	}
+	pending, err := strconv.Atoi(first.Header.Get(headerPending))
+	return pending + 1, first, err
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
@@ -114,7 +115,7 @@ func TestEachNumberHasATokenOfItsOwn(t *testing.T) {
 	assert.NotContains(t, b.log.String(), "token-of")
 }
 
-// JetStream knows the id of a message for two minutes, also of one it holds no more.
+// Somebody may purge the stream.
 func TestMessageThatWasPurgedIsSentWhenItIsEnqueuedAgain(t *testing.T) {
 	for name, again := range map[string]func(*bench) error{
 		"Enqueue": func(b *bench) error { return b.Enqueue(b.t.Context(), "a", phoneNumberID, payload("a")) },
@@ -122,9 +123,7 @@ func TestMessageThatWasPurgedIsSentWhenItIsEnqueuedAgain(t *testing.T) {
 	} {
 		b := newHarness(t)
 		b.enqueue("a")
-		queue, err := b.server.JetStream().Stream(t.Context(), "graphretry-outbox")
-		require.NoError(t, err)
-		require.NoError(t, queue.Purge(t.Context()))
+		require.NoError(t, outbox.ClearEntry(b.Outbox, "a", phoneNumberID))
 		require.NoError(t, again(b), name)
 		run(t, b.Outbox)
 		b.becomes("a", outbox.StateSent)
@@ -134,8 +133,10 @@ func TestMessageThatWasPurgedIsSentWhenItIsEnqueuedAgain(t *testing.T) {
 
 func TestConsumerThatWasDeletedIsMadeAgain(t *testing.T) {
 	b := newHarness(t)
+	b.enqueue("before")
 	run(t, b.Outbox)
-	for _, name := range []string{"workers", "urgent-workers"} {
+	b.becomes("before", outbox.StateSent)
+	for _, name := range []string{phoneNumberID, phoneNumberID + "-urgent"} {
 		require.NoError(t, b.server.JetStream().DeleteConsumer(t.Context(), "graphretry-outbox", name))
 	}
 	b.enqueue("a")
@@ -167,18 +168,41 @@ func TestPayloadThatIsTooLongIsNotSaidToBeInTheQueue(t *testing.T) {
 	assert.NotContains(t, err.Error(), "nevertheless")
 }
 
-func TestStreamThatIsFullIsToldAtOnce(t *testing.T) {
-	b := newHarness(t)
-	queue, err := b.server.JetStream().Stream(t.Context(), "graphretry-outbox")
+func TestFullServerIsToldAtOnce(t *testing.T) {
+	full, err := server.NewServer(&server.Options{JetStream: true, JetStreamMaxStore: 1 << 16, StoreDir: t.TempDir(), DontListen: true, NoLog: true, NoSigs: true})
 	require.NoError(t, err)
-	config := queue.CachedInfo().Config
-	config.MaxMsgs, config.Discard = 1, jetstream.DiscardNew
-	_, err = b.server.JetStream().UpdateStream(t.Context(), config)
+	full.Start()
+	defer full.Shutdown()
+	connection, err := nats.Connect("", nats.InProcessServer(full))
 	require.NoError(t, err)
-	b.enqueue("a")
+	defer connection.Close()
+	js, err := jetstream.New(connection)
+	require.NoError(t, err)
+	o, err := outbox.Open(t.Context(), js, nil)
+	require.NoError(t, err)
+	defer o.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
-	assert.ErrorContains(t, b.Enqueue(ctx, "b", phoneNumberID, payload("b")), "maximum messages")
+	for i := 0; err == nil; i++ {
+		require.Less(t, i, 100)
+		err = o.Enqueue(ctx, fmt.Sprint(i), phoneNumberID, payload(strings.Repeat("x", 10_000)))
+	}
+	assert.ErrorContains(t, err, "resource")
+}
+
+func TestOutboxThatIsFullTakesNoMoreAndSendsWhatItHas(t *testing.T) {
+	b := newHarness(t, outbox.WithMaxBytes(1<<20))
+	ids, err := []string{}, error(nil)
+	for i := 0; err == nil; i++ {
+		require.Less(t, i, 100)
+		id := fmt.Sprint(i)
+		if err = b.Enqueue(t.Context(), id, phoneNumberID, payload(strings.Repeat("x", 300_000))); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	assert.ErrorIs(t, err, outbox.ErrFull)
+	run(t, b.Outbox)
+	assert.Equal(t, len(ids), b.settled(ids)[outbox.StateSent])
 }
 
 func TestPanicInTheBodyOfAnAnswerParksTheMessage(t *testing.T) {
@@ -198,28 +222,9 @@ func (panicking) Read([]byte) (int, error) { panic("not today") }
 func TestWebhookOfARecordThatCannotBeReadIsTaken(t *testing.T) {
 	b := newHarness(t)
 	b.enqueue("a")
-	bucket, err := b.server.JetStream().KeyValue(t.Context(), "graphretry-outbox-records")
-	require.NoError(t, err)
-	keys, err := bucket.Keys(t.Context())
-	require.NoError(t, err)
-	for _, key := range keys {
-		_, err = bucket.Put(t.Context(), key, []byte("no JSON"))
-		require.NoError(t, err)
-	}
+	require.NoError(t, outbox.WriteRecord(b.Outbox, "a", "no JSON"))
 	assert.NoError(t, b.HandleWebhook(t.Context(), graphtest.StatusWebhook(graphtest.Message{ID: "wamid.1", CallbackData: "a"}, "delivered")))
 	assert.Contains(t, b.log.String(), "cannot be read")
-}
-
-func TestBucketWithoutARetentionIsTaken(t *testing.T) {
-	server, err := outbox.Embedded(t.TempDir())
-	require.NoError(t, err)
-	defer server.Close()
-	_, err = server.JetStream().CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "graphretry-outbox-records", History: 1})
-	require.NoError(t, err)
-	o, err := outbox.Open(t.Context(), server.JetStream(), nil)
-	require.NoError(t, err)
-	assert.NoError(t, o.Enqueue(t.Context(), "a", phoneNumberID, payload("a")))
-	assert.NoError(t, o.Close())
 }
 
 func TestManyWorkersMayWaitForMessages(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -53,6 +54,12 @@ type settings struct {
 	baseURL        *url.URL
 	accessToken    string
 	tokenSource    func(context.Context, string) (string, error)
+	recipientOrder bool
+	keepPayload    bool
+	maxBytes       int64
+	onOutcome      func(context.Context, Outcome)
+	inject         func(context.Context, http.Header)
+	extract        func(context.Context, http.Header) context.Context
 	transport      []graphretry.Option
 	logger         *slog.Logger
 }
@@ -83,8 +90,8 @@ func newSettings(opts []Option) (settings, error) {
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // WithName sets the name of the outbox in JetStream, where one account can hold
-// several. The default is "graphretry-outbox". The queue is the stream of that
-// name, the bucket of records has the name with "-records" after it. It must
+// several. The default is "graphretry-outbox". It is the stream of that
+// name, with the subjects that begin with it. It must
 // have 1 to 64 letters, digits, dashes or underscores.
 func WithName(name string) Option {
 	return Option{func(s *settings) error {
@@ -137,9 +144,11 @@ func WithMaxAge(age time.Duration) Option {
 
 // WithAckWait sets after what time without a sign of life from its worker a
 // message is given to another. The default is 30 s. Workers give a sign three
-// times as often, so it bounds neither an attempt nor the wait for an outage to
-// end; it is how long the messages of a worker that was killed lie idle. It must
-// be at least 100 ms.
+// times as often, and every second at least, so it bounds neither an attempt nor the
+// wait for an outage to end; it is how long the messages of a worker that was killed lie
+// idle. Other machines hear of a change within a minute; until then one that has fewer
+// than 3 s may take a healthy attempt of theirs for abandoned. It must be at least 100
+// ms.
 func WithAckWait(wait time.Duration) Option {
 	return Option{func(s *settings) error {
 		s.ackWait = wait
@@ -174,11 +183,11 @@ func WithWorkers(workers int) Option {
 	}}
 }
 
-// WithRate sets how many messages a second this process sends from one phone number
-// at most. The default is 80, which is what Meta lets a number send if it has not
-// raised its throughput; where several processes send from the same number, give
-// each its share. It must be finite and above 0. An answer that says that it is too
-// much (130429, 4, 80007) lowers the rate for a while. See
+// WithRate sets how many messages a second are sent from one phone number
+// at most, by all machines together. The default is 80, which is what Meta lets a number
+// send if it has not raised its throughput. Give it on every machine. It must be finite
+// and above 0. An answer that says that it is too much (130429, 4, 80007) lowers the rate
+// for a while. See
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput.
 func WithRate(perSecond float64) Option {
 	return Option{func(s *settings) error {
@@ -251,6 +260,78 @@ func WithTokenSource(source func(ctx context.Context, phoneNumberID string) (str
 		s.tokenSource = source
 		if source == nil {
 			return errors.New("outbox: WithTokenSource(nil): want a function")
+		}
+		return nil
+	}}
+}
+
+// WithRecipientOrder has the messages that this Outbox enqueues reach a recipient in the
+// order in which they were enqueued: of each phone number and recipient (the "to" of the
+// payload) one message is in the queue at a time, and the next comes after it was sent,
+// has failed, or is unknown. Give it on every machine that enqueues. An urgent message
+// waits for its turn, too.
+func WithRecipientOrder() Option {
+	return Option{func(s *settings) error {
+		s.recipientOrder = true
+		return nil
+	}}
+}
+
+// WithKeepPayload keeps the payload of a message for as long as its record. By default it
+// goes once a webhook says that the message was delivered.
+func WithKeepPayload() Option {
+	return Option{func(s *settings) error {
+		s.keepPayload = true
+		return nil
+	}}
+}
+
+// WithMaxBytes sets how many bytes the outbox may have in JetStream, on each replica.
+// While it has as many, Enqueue fails with [ErrFull]; what is in the queue is sent. It
+// may get a little larger, by what is enqueued within a second. By default there is no
+// limit but those of the server. It must be at least 1 MiB.
+func WithMaxBytes(bytes int64) Option {
+	return Option{func(s *settings) error {
+		s.maxBytes = bytes
+		if bytes < 1<<20 {
+			return fmt.Errorf("outbox: WithMaxBytes(%d): want at least 1048576, 1 MiB", bytes)
+		}
+		return nil
+	}}
+}
+
+// WithOutcome has a function called when a message was sent, was delivered or read as a
+// webhook says, has failed, or is unknown. It is called in the process in which that
+// became known, after it was written down, and must be safe for concurrent use; the
+// message's worker waits for it. If the process dies just then it is not called:
+// [Outbox.Status] always knows. A panic in it is logged.
+func WithOutcome(tell func(context.Context, Outcome)) Option {
+	return Option{func(s *settings) error {
+		s.onOutcome = tell
+		if tell == nil {
+			return errors.New("outbox: WithOutcome(nil): want a function")
+		}
+		return nil
+	}}
+}
+
+// WithPropagation has the trace of a caller travel with a message: inject writes it into
+// headers when the message is enqueued, and extract reads it into the context of each
+// attempt. With OpenTelemetry they are the methods of a
+// go.opentelemetry.io/otel/propagation.TraceContext, whose headers are those of
+// https://www.w3.org/TR/trace-context/:
+//
+//	trace := propagation.TraceContext{}
+//	outbox.WithPropagation(
+//		func(ctx context.Context, h http.Header) { trace.Inject(ctx, propagation.HeaderCarrier(h)) },
+//		func(ctx context.Context, h http.Header) context.Context {
+//			return trace.Extract(ctx, propagation.HeaderCarrier(h))
+//		})
+func WithPropagation(inject func(context.Context, http.Header), extract func(context.Context, http.Header) context.Context) Option {
+	return Option{func(s *settings) error {
+		s.inject, s.extract = inject, extract
+		if inject == nil || extract == nil {
+			return errors.New("outbox: WithPropagation: want two functions, one of them is nil")
 		}
 		return nil
 	}}

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
-	"slices"
+	"reflect"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,30 +25,22 @@ var (
 	// ErrClosed is in the chain of the error of every call after Close.
 	ErrClosed = errors.New("outbox: the outbox is closed")
 	// ErrNotFound is in the chain of the error of a call about a message that was
-	// never enqueued, or whose record is older than the retention.
+	// never enqueued, was deleted, or whose record is older than the retention.
 	ErrNotFound = errors.New("outbox: there is no such message")
+
+	errDeleted = fmt.Errorf("%w: it was deleted", ErrNotFound)
+	// errNewer: what a later version of this package wrote, it alone may change.
+	errNewer = errors.New("outbox: it was written by a later version of this package, which alone can change it")
 )
 
 const (
-	// maxAckPending, no limit, is how many messages may be with the workers of all
-	// machines at once. Those that wait for a retry are among them, since JetStream
-	// keeps a message that was given back with a delay as one that is delivered: with
-	// a limit, the waits of one phone number would keep out the messages of another.
-	maxAckPending = -1
-	// duplicateWindow is for how long JetStream itself knows what was published.
-	duplicateWindow = 2 * time.Minute
-
 	// callTimeout bounds the calls of an Outbox whose context has no deadline.
 	callTimeout = 10 * time.Second
 	// listTimeout is the same for a call whose work grows with what it finds.
 	listTimeout = 5 * time.Minute
 
-	// maxWaiting is how many workers of all machines may wait for a message.
+	// maxWaiting is how many pulls of all machines may wait for a message of one lane.
 	maxWaiting = 1 << 16
-
-	consumerName       = "workers"
-	urgentConsumerName = "urgent-workers"
-	recordsSuffix      = "-records"
 )
 
 // Outbox is a queue of messages to WhatsApp that outlives the process. [Open]
@@ -54,23 +48,25 @@ const (
 type Outbox struct {
 	settings
 	store     store
+	sender    *sender
 	transport *graphretry.Transport
-	policy    *graphretry.Policy
-	// schedule decides for failures of every kind together: whether any retries
-	// are left, and how long to wait.
-	schedule *graphretry.Policy
+	rules     rules
 	// probing decides when the next probe of a lane goes.
 	probing *graphretry.Policy
 	lanes   lanes
 	outage  outage
+	ackWait atomic.Int64 // how long a message may be without a sign of life
+	skew    atomic.Int64 // what the server's clock is ahead of ours
 
 	closing context.Context // ends with Close, with the cause ErrClosed
 	close   context.CancelCauseFunc
-	mu      sync.Mutex // guards closed and parked, and calls.Add against calls.Wait
-	closed  bool
-	parked  map[string]uint64 // by key: the revision of the flag of a message that is parked
-	skew    atomic.Int64      // what the server's clock is ahead of ours
 	calls   sync.WaitGroup
+
+	mu        sync.Mutex // guards all below, and calls.Add against calls.Wait
+	closed    bool
+	announced map[string]time.Time // the phone numbers of which every Run was told, and when
+	sizeAsked time.Time            // when the size of the stream was asked for last ...
+	size      uint64               // ... and what it was
 }
 
 // Open returns an Outbox in js, on one server or a cluster. It makes the queue,
@@ -81,7 +77,8 @@ type Outbox struct {
 //
 // ctx bounds the opening alone; without a deadline, 10 s do. Invalid options are
 // reported together in one error. The connection behind js stays the
-// caller's: it must outlive the Outbox.
+// caller's: it must outlive the Outbox. The servers must be of NATS 2.12 or later, and the
+// account must be allowed to make streams.
 func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, opts ...Option) (*Outbox, error) {
 	if js == nil {
 		return nil, errors.New("outbox: Open without a JetStream: want one from jetstream.New, or that of Embedded")
@@ -93,24 +90,27 @@ func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, o
 	if next == nil {
 		next = http.DefaultTransport
 	}
-	o := &Outbox{settings: s, store: store{js: js, name: s.name}, parked: make(map[string]uint64)}
+	o := &Outbox{settings: s, store: store{js: js, name: s.name}, announced: make(map[string]time.Time)}
 	o.closing, o.close = context.WithCancelCause(context.Background())
 	if err := o.makeTransport(next); err != nil {
 		return nil, fmt.Errorf("outbox: WithTransportOptions: %w", err)
 	}
-	o.lanes = lanes{
-		perSecond: s.perSecond, rates: s.rates, probeWait: o.laneWait, byNumber: make(map[string]*lane),
-		onHeld: func(number, reason string) {
-			o.logger.Warn("outbox: a phone number is held", slog.String("phone_number_id", number), slog.String("reason", reason))
-		},
-		onUp: func(number, _ string) {
-			o.logger.Warn("outbox: a phone number is no longer held", slog.String("phone_number_id", number))
-		},
+	o.outage.ended = o.lanes.wake
+	o.lanes.probeWait = o.laneWait
+	o.lanes.byNumber, o.lanes.changed = make(map[string]*lane), make(chan struct{})
+	o.lanes.onHeld = func(number, reason string) {
+		o.logger.Warn("outbox: a phone number is held", slog.String("phone_number_id", number), slog.String("reason", reason))
+	}
+	o.lanes.onUp = func(number, _ string) {
+		o.logger.Warn("outbox: a phone number is no longer held", slog.String("phone_number_id", number))
 	}
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := o.makeStreams(ctx); err != nil {
-		return nil, err
+	if err := o.makeStream(ctx); err != nil {
+		return nil, fmt.Errorf("outbox: cannot open the stream: %w", err)
+	}
+	if o.retention > 0 && o.maxAge > o.retention {
+		return nil, fmt.Errorf("outbox: WithMaxAge(%v) is above the retention of %v: a record must outlive its message", o.maxAge, o.retention)
 	}
 	return o, nil
 }
@@ -127,16 +127,18 @@ func (o *Outbox) makeTransport(next http.RoundTripper) error {
 	}
 	// A limit that soon passes is waited for in the queue, where that costs nothing.
 	throttled := []graphretry.Option{graphretry.WithThrottleRetries()}
-	if o.policy, err = graphretry.NewPolicy(with(throttled)...); err != nil {
+	if o.rules.policy, err = graphretry.NewPolicy(with(throttled)...); err != nil {
 		return err
 	}
-	if o.schedule, err = graphretry.NewPolicy(with(nil, graphretry.WithRetryOn(anyCode, math.MaxInt))...); err != nil {
+	if o.rules.schedule, err = graphretry.NewPolicy(with(nil, graphretry.WithRetryOn(anyCode, math.MaxInt))...); err != nil {
 		return err
 	}
 	if o.probing, err = graphretry.NewPolicy(with(nil, graphretry.WithRetryOn(anyCode, math.MaxInt), graphretry.WithMaxRetries(math.MaxInt))...); err != nil {
 		return err
 	}
-	o.transport, err = graphretry.NewTransport(sender{next}, with(
+	o.rules.maxAge, o.rules.keepPayload = o.maxAge, o.keepPayload
+	o.sender = &sender{next: next, attempts: make(map[string]*attempt)}
+	o.transport, err = graphretry.NewTransport(o.sender, with(
 		[]graphretry.Option{graphretry.WithHosts(o.baseURL.Host)},
 		graphretry.WithBackOff(func() backoff.BackOff { return &backoff.StopBackOff{} }),
 		// The age of the message, which the context of the call knows, is what
@@ -147,41 +149,116 @@ func (o *Outbox) makeTransport(next http.RoundTripper) error {
 	return err
 }
 
-// anyCode stands for any failure that is retried: one that has the schedule's
-// waits and can be retried without a limit of its own.
-const anyCode = graphretry.CodeServiceUnavailable
-
-// makeStreams finds or makes the queue, the bucket and the consumer.
-func (o *Outbox) makeStreams(ctx context.Context) error {
-	if err := o.makeBucket(ctx); err != nil {
-		return fmt.Errorf("outbox: cannot open the bucket of records: %w", err)
-	}
-	if o.retention > 0 && o.maxAge > o.retention {
-		return fmt.Errorf("outbox: WithMaxAge(%v) is above the retention of %v: a record must outlive its message", o.maxAge, o.retention)
-	}
-	if err := o.makeQueue(ctx); err != nil {
-		return fmt.Errorf("outbox: cannot open the queue: %w", err)
-	}
-	for _, name := range []string{consumerName, urgentConsumerName} {
-		if err := o.makeConsumer(ctx, name); err != nil {
-			return fmt.Errorf("outbox: cannot open the workers' consumer: %w", err)
-		}
-	}
-	return o.readClock(ctx)
+// laneWait returns the time to a lane's next probe, after so many: the schedule's.
+func (o *Outbox) laneWait(probes int) time.Duration {
+	return o.probing.Decide(&graphretry.Error{Code: anyCode}, probes).Wait
 }
 
-// readClock learns how far the server's clock is from ours. All machines tell waits
-// and ages by it, so that one whose clock is wrong expires nothing.
-func (o *Outbox) readClock(ctx context.Context) error {
+// metadataAckWait is where the stream's metadata has [WithAckWait], and metadataVersion
+// where it has the version of what is in it.
+const (
+	metadataAckWait = "graphretry-ack-wait"
+	metadataVersion = "graphretry-version"
+)
+
+// makeStream finds or makes the stream.
+func (o *Outbox) makeStream(ctx context.Context) error {
+	js := o.store.js
+	err := persist(ctx, func(ctx context.Context) error {
+		stream, err := js.Stream(ctx, o.name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			config := jetstream.StreamConfig{
+				Name:               o.name,
+				Description:        "graphretry outbox: messages to WhatsApp",
+				Subjects:           []string{o.name + ".>"},
+				Storage:            jetstream.FileStorage,
+				Replicas:           defaultReplicas,
+				MaxAge:             defaultRetention,
+				MaxMsgsPerSubject:  1,
+				Duplicates:         duplicateWindow,
+				AllowDirect:        true,
+				AllowAtomicPublish: true,
+				AllowMsgSchedules:  true,
+				Metadata:           map[string]string{metadataVersion: strconv.Itoa(schemaVersion)},
+			}
+			stream, err = js.CreateStream(ctx, o.wanted(config))
+		}
+		if err != nil {
+			return again(err)
+		}
+		config := stream.CachedInfo().Config
+		if err := o.checkStream(config); err != nil {
+			return err
+		}
+		if wanted := o.wanted(config); !reflect.DeepEqual(wanted, config) {
+			if stream, err = js.UpdateStream(ctx, wanted); err != nil {
+				return again(err)
+			}
+		}
+		o.store.stream = stream
+		o.retention = stream.CachedInfo().Config.MaxAge
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return o.readStream(ctx)
+}
+
+// checkStream reports why a stream is not one that this version can use.
+func (o *Outbox) checkStream(config jetstream.StreamConfig) error {
+	text, ours := config.Metadata[metadataVersion]
+	if !ours || config.MaxMsgsPerSubject != 1 {
+		return fmt.Errorf("stream %q is not an outbox: %w", o.name, errUnreadable)
+	}
+	if version, err := strconv.Atoi(text); err != nil || version > schemaVersion {
+		return fmt.Errorf("stream %q has version %s: %w", o.name, text, errNewer)
+	}
+	if !config.AllowAtomicPublish || !config.AllowMsgSchedules || !config.AllowDirect {
+		return fmt.Errorf("stream %q: want allow_atomic, allow_msg_schedules and allow_direct, which somebody has taken from it: %w", o.name, errUnreadable)
+	}
+	return nil
+}
+
+// wanted is a stream with what the options ask for.
+func (o *Outbox) wanted(config jetstream.StreamConfig) jetstream.StreamConfig {
+	config.Replicas = cmp.Or(o.replicas, config.Replicas)
+	config.MaxAge = cmp.Or(o.retention, config.MaxAge)
+	if config.MaxAge > 0 {
+		config.Duplicates = min(config.Duplicates, config.MaxAge)
+	}
+	config.Metadata = maps.Clone(config.Metadata)
+	switch {
+	case o.settings.ackWait != 0:
+		config.Metadata[metadataAckWait] = o.settings.ackWait.String()
+	case config.Metadata[metadataAckWait] == "":
+		config.Metadata[metadataAckWait] = defaultAckWait.String()
+	}
+	return config
+}
+
+// duplicateWindow is for how long JetStream itself knows the ids of what was published.
+// None is given to it.
+const duplicateWindow = 2 * time.Minute
+
+// readStream learns how far the server's clock is from ours, and how long a message may
+// be without a sign of life. All machines tell waits and ages by that clock, so that one
+// whose own is wrong expires nothing.
+func (o *Outbox) readStream(ctx context.Context) error {
 	return persist(ctx, func(ctx context.Context) error {
 		began := time.Now()
-		info, err := o.store.backing.Info(ctx)
+		info, err := o.store.stream.Info(ctx)
 		if err != nil {
 			return err
 		}
 		if middle := began.Add(time.Since(began) / 2); !info.TimeStamp.IsZero() {
 			o.skew.Store(int64(info.TimeStamp.Sub(middle)))
 		}
+		wait, err := time.ParseDuration(info.Config.Metadata[metadataAckWait])
+		if err != nil || wait <= 0 {
+			wait = defaultAckWait
+		}
+		o.ackWait.Store(int64(wait))
 		return nil
 	})
 }
@@ -189,139 +266,33 @@ func (o *Outbox) readClock(ctx context.Context) error {
 // now returns the time by the server's clock.
 func (o *Outbox) now() time.Time { return time.Now().Add(time.Duration(o.skew.Load())).UTC() }
 
-func (o *Outbox) makeBucket(ctx context.Context) error {
-	js := o.store.js
-	return persist(ctx, func(ctx context.Context) error {
-		name := o.name + recordsSuffix
-		bucket, err := js.KeyValue(ctx, name)
-		if errors.Is(err, jetstream.ErrBucketNotFound) {
-			bucket, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-				Bucket:      name,
-				Description: "graphretry outbox: one record for each message",
-				History:     1,
-				TTL:         cmp.Or(o.retention, defaultRetention),
-				Storage:     jetstream.FileStorage,
-				Replicas:    cmp.Or(o.replicas, defaultReplicas),
-			})
-		}
-		if err != nil {
-			return again(err)
-		}
-		if o.store.backing, err = js.Stream(ctx, "KV_"+name); err != nil {
-			return again(err)
-		}
-		o.store.bucket = bucket
-		config := o.store.backing.CachedInfo().Config
-		if o.differs(config) {
-			config = o.wanted(config)
-			if _, err := js.UpdateStream(ctx, config); err != nil {
-				return err
-			}
-		}
-		o.retention = config.MaxAge
-		return nil
-	})
-}
-
-func (o *Outbox) makeQueue(ctx context.Context) error {
-	js := o.store.js
-	return persist(ctx, func(ctx context.Context) error {
-		stream, err := js.Stream(ctx, o.name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			stream, err = js.CreateStream(ctx, jetstream.StreamConfig{
-				Name:        o.name,
-				Description: "graphretry outbox: the messages to send",
-				Subjects:    o.subjects(),
-				Retention:   jetstream.WorkQueuePolicy,
-				Storage:     jetstream.FileStorage,
-				Replicas:    cmp.Or(o.replicas, defaultReplicas),
-				MaxAge:      o.retention,
-				Duplicates:  windowWithin(o.retention),
-			})
-		}
-		if err != nil {
-			return again(err)
-		}
-		config := stream.CachedInfo().Config
-		if config.Retention != jetstream.WorkQueuePolicy {
-			return fmt.Errorf("stream %q is not an outbox: %w", o.name, errUnreadable)
-		}
-		if o.differs(config) {
-			_, err = js.UpdateStream(ctx, o.wanted(config))
-		}
-		return err
-	})
-}
-
-// differs reports whether an option asks for something else than what a stream
-// has.
-func (o *Outbox) differs(config jetstream.StreamConfig) bool {
-	return o.replicas != 0 && o.replicas != config.Replicas || o.retention != 0 && o.retention != config.MaxAge ||
-		config.Retention == jetstream.WorkQueuePolicy && !slices.Equal(config.Subjects, o.subjects())
-}
-
-func (o *Outbox) subjects() []string {
-	return []string{o.store.subject(false), o.store.subject(true)}
-}
-
-// windowWithin returns the window for duplicates of a stream that keeps messages for
-// that long, 0 for ever.
-func windowWithin(age time.Duration) time.Duration {
-	if age == 0 {
-		return duplicateWindow
+// makeConsumer finds or makes what gives out the messages of a lane.
+func (o *Outbox) makeConsumer(ctx context.Context, number string, urgent bool) (jetstream.Consumer, error) {
+	name := number
+	if urgent {
+		name += "-urgent"
 	}
-	return min(duplicateWindow, age)
-}
-
-func (o *Outbox) wanted(config jetstream.StreamConfig) jetstream.StreamConfig {
-	config.Replicas = cmp.Or(o.replicas, config.Replicas)
-	config.MaxAge = cmp.Or(o.retention, config.MaxAge)
-	if config.MaxAge > 0 {
-		config.Duplicates = min(config.Duplicates, config.MaxAge)
-	}
-	if config.Retention == jetstream.WorkQueuePolicy {
-		config.Subjects = o.subjects()
-	}
-	return config
-}
-
-func (o *Outbox) makeConsumer(ctx context.Context, name string) error {
-	subject := o.store.subject(name == urgentConsumerName)
-	js := o.store.js
-	return persist(ctx, func(ctx context.Context) error {
-		consumer, err := js.Consumer(ctx, o.name, name)
-		switch {
-		case err == nil:
-			config := consumer.CachedInfo().Config
-			if o.ackWait != 0 && o.ackWait != config.AckWait || config.MaxAckPending != maxAckPending || config.FilterSubject != subject {
-				config.AckWait = cmp.Or(o.ackWait, config.AckWait)
-				config.MaxAckPending, config.FilterSubject = maxAckPending, subject
-				consumer, err = js.UpdateConsumer(ctx, o.name, config)
-			}
-		case errors.Is(err, jetstream.ErrConsumerNotFound):
-			consumer, err = js.CreateConsumer(ctx, o.name, jetstream.ConsumerConfig{
-				Durable:       name,
-				Description:   "graphretry outbox: the workers of all machines",
-				FilterSubject: subject,
-				MaxWaiting:    maxWaiting,
-				AckPolicy:     jetstream.AckExplicitPolicy,
-				AckWait:       cmp.Or(o.ackWait, defaultAckWait),
-				MaxDeliver:    -1, // the records count, and the policy decides
-				MaxAckPending: maxAckPending,
-			})
-		}
-		if err != nil {
-			return again(err)
-		}
-		o.ackWait = consumer.CachedInfo().Config.AckWait
-		return nil
+	var consumer jetstream.Consumer
+	err := persist(ctx, func(ctx context.Context) (err error) {
+		consumer, err = o.store.js.CreateOrUpdateConsumer(ctx, o.name, jetstream.ConsumerConfig{
+			Durable:       name,
+			Description:   "graphretry outbox: the messages of a phone number",
+			FilterSubject: o.store.subject(queueKind(urgent), number, "*"),
+			MaxWaiting:    maxWaiting,
+			AckPolicy:     jetstream.AckExplicitPolicy,
+			AckWait:       time.Duration(o.ackWait.Load()),
+			MaxDeliver:    -1, // the records count, and the policy decides
+			MaxAckPending: -1, // a message that waits for long is not with a worker
+		})
+		return again(err)
 	})
+	return consumer, err
 }
 
 // again lets a failure be tried again that is final elsewhere: two machines that
 // open the same outbox at the same moment may each find it half made.
 func again(err error) error {
-	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return errors.New(err.Error())
 	}
 	return err

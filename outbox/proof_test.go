@@ -397,10 +397,10 @@ func (c cluster) urls() string {
 	return strings.Join(urls, ",")
 }
 
-// leader is the server that leads the bucket of records.
+// leader is the server that leads the stream.
 func (p *proof) leader() string {
 	p.t.Helper()
-	stream, err := p.js.Stream(p.t.Context(), "KV_graphretry-outbox-records")
+	stream, err := p.js.Stream(p.t.Context(), "graphretry-outbox")
 	require.NoError(p.t, err)
 	info, err := stream.Info(p.t.Context())
 	require.NoError(p.t, err)

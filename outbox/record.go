@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
@@ -29,35 +30,45 @@ const (
 	// StateUnknown: the message may or may not have been sent, and is not sent
 	// again until a webhook or a person settles it.
 	StateUnknown State = "unknown"
+
+	// stateDeleted is what a deleted message leaves behind, so that its id is not
+	// taken for a new one.
+	stateDeleted State = "deleted"
 )
 
-// record is all that is known of one message. There is one for each id, in the
-// bucket, and it is the truth: the queue only says when to look at it.
-type record struct {
-	ID            string          `json:"id"`
-	PhoneNumberID string          `json:"phone_number_id"`
-	Payload       json.RawMessage `json:"payload"`
-	Enqueued      time.Time       `json:"enqueued"`
-	// Queued is when the message's age began: when it was enqueued, or put back
-	// by Resend.
-	Queued time.Time `json:"queued"`
+// schemaVersion is the version of all that is written. A version that this program does
+// not know is left alone.
+const schemaVersion = 1
 
-	State   State     `json:"state"`
-	Changed time.Time `json:"changed"`
-	// Generation counts how often the message was put into the queue anew. A
-	// message in the queue is for one generation; one for an earlier generation
-	// is left over, and worth nothing.
-	Generation int `json:"generation"`
+// record is what is known of one message but its payload. There is one for each id, and
+// it is the truth: the queue only says when to look at it. Its phone number stands in
+// its subject.
+type record struct {
+	Version  int    `json:"v"`
+	ID       string `json:"id,omitempty"`
+	Enqueued moment `json:"enqueued,omitzero"`
+	// Queued is when the message's age began, if not when it was enqueued: when
+	// Resend put it back.
+	Queued moment `json:"queued,omitzero"`
+
+	State   State  `json:"state"`
+	Changed moment `json:"changed,omitzero"`
+	// Generation counts how often the message was put into the queue anew. An entry
+	// in the queue is for one generation; one for an earlier generation is left over,
+	// and worth nothing.
+	Generation int `json:"generation,omitempty"`
 	// Write is a nonce of the write itself. It lets a writer whose answer was
 	// lost find out whether the write was made.
 	Write string `json:"write"`
 
-	// Urgent puts its messages into the queue of the urgent ones.
+	// Urgent puts its entries into the queue of the urgent ones.
 	Urgent bool `json:"urgent,omitempty"`
+	// Recipient is the hash of who receives it, if its turn has to come.
+	Recipient string `json:"recipient,omitempty"`
 	// ExpiresAt is when it is worth nothing any more; zero: only its age counts.
-	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	ExpiresAt moment `json:"expires_at,omitzero"`
 	// NotBefore is when the next attempt may be made.
-	NotBefore time.Time `json:"not_before,omitzero"`
+	NotBefore moment `json:"not_before,omitzero"`
 	// Retries is how often the message was retried, by the code of the failure;
 	// code 0 stands for a connection that could not be made.
 	Retries map[graphretry.Code]int `json:"retries,omitempty"`
@@ -65,6 +76,9 @@ type record struct {
 	Mark *mark `json:"mark,omitempty"`
 
 	MessageID string `json:"message_id,omitempty"`
+	// Delivered and Read are when Meta says that it was.
+	Delivered moment `json:"delivered,omitzero"`
+	Read      moment `json:"read,omitzero"`
 	// Refuted are the wamids whose failure was dealt with. What else Meta says of
 	// them proves nothing of a later attempt.
 	Refuted []string `json:"refuted,omitempty"`
@@ -79,37 +93,32 @@ type record struct {
 type mark struct {
 	// Token tells this attempt from every other.
 	Token string `json:"token"`
-	// Sequence is the number in the queue of the message that the attempt was
-	// made for. Another message for the same generation is a mere copy.
+	// Sequence is that of the entry in the queue that the attempt was made for.
 	Sequence uint64 `json:"sequence"`
 }
 
-// queued is a message in the queue. It holds all that the record begins with,
-// so that it is enough by itself if who enqueued it died before the record was
-// written.
-type queued struct {
-	ID            string          `json:"id"`
-	Generation    int             `json:"generation,omitempty"`
-	PhoneNumberID string          `json:"phone_number_id,omitempty"`
-	Payload       json.RawMessage `json:"payload,omitempty"`
-	Enqueued      time.Time       `json:"enqueued,omitzero"`
-	Urgent        bool            `json:"urgent,omitempty"`
-	NotBefore     time.Time       `json:"not_before,omitzero"`
-	ExpiresAt     time.Time       `json:"expires_at,omitzero"`
+// entry is what stands in the queue: which message to look at.
+type entry struct {
+	ID         string `json:"id"`
+	Generation int    `json:"generation,omitempty"`
+	Urgent     bool   `json:"urgent,omitempty"`
 }
 
-// record is the record that a message of generation 0 begins with.
-func (q queued) record() record {
-	return record{
-		ID: q.ID, PhoneNumberID: q.PhoneNumberID, Payload: q.Payload,
-		Enqueued: q.Enqueued, Queued: q.Enqueued, State: StateQueued, Changed: q.Enqueued,
-		Urgent: q.Urgent, NotBefore: q.NotBefore, ExpiresAt: q.ExpiresAt,
-	}
+// moment is a time in a record: microseconds, in a third of the bytes of a text.
+type moment struct{ time.Time }
+
+func (m moment) MarshalJSON() ([]byte, error) { return json.Marshal(m.UnixMicro()) }
+
+func (m *moment) UnmarshalJSON(data []byte) error {
+	var micro int64
+	err := json.Unmarshal(data, &micro)
+	m.Time = time.UnixMicro(micro).UTC()
+	return err
 }
 
-// entry returns the message in the queue for the record's generation.
-func (r *record) entry() queued {
-	return queued{ID: r.ID, Generation: r.Generation, Urgent: r.Urgent}
+// entry returns the entry in the queue for the record's generation.
+func (r *record) entry() entry {
+	return entry{ID: r.ID, Generation: r.Generation, Urgent: r.Urgent}
 }
 
 // clone shares no map, slice or pointer that a change would write to.
@@ -130,11 +139,11 @@ func (r *record) sound() bool {
 	return false
 }
 
-// ended reports whether the message in the queue has done its work for this
-// generation. Nothing leads back from these states to queued but a new
-// generation, so even an old reading of such a state can be relied on.
-func (r *record) ended() bool {
-	return r.State == StateSent || r.State == StateFailed || r.State == StateUnknown
+// isActive reports whether the message is in the queue or with a worker. Nothing leads
+// back to that but a new generation, so even an old reading that it is over can be
+// relied on.
+func (r *record) isActive() bool {
+	return r.State == StateQueued || r.State == StateSending
 }
 
 // markedBy reports whether the attempt with that token is the one the record
@@ -152,63 +161,7 @@ func (r *record) retries() int {
 	return total
 }
 
-func (r *record) toSent(messageID string) {
-	r.State, r.Mark, r.NotBefore = StateSent, nil, time.Time{}
-	r.Graph, r.Reason = nil, ""
-	if messageID != "" {
-		r.MessageID = messageID
-	}
-}
-
-func (r *record) toFailed(e *graphretry.Error, reason string) {
-	r.State, r.Mark, r.NotBefore = StateFailed, nil, time.Time{}
-	if e != nil {
-		r.Graph = kept(e)
-	}
-	r.Reason = reason
-}
-
-// toUnknown keeps the mark, so that the attempt that made it, should its answer
-// come late, can still say what happened.
-func (r *record) toUnknown(reason string) {
-	r.State, r.Reason = StateUnknown, reason
-}
-
-// toRetry is for a message that was not sent and will be, after the wait.
-func (r *record) toRetry(code graphretry.Code, e *graphretry.Error, reason string, notBefore time.Time) {
-	if r.State != StateSending {
-		r.Generation++ // its message has left the queue
-	}
-	r.State, r.Mark, r.NotBefore = StateQueued, nil, notBefore
-	r.MessageID = ""
-	if e != nil {
-		r.Graph = kept(e)
-	}
-	r.Reason = reason
-	if r.Retries == nil {
-		r.Retries = map[graphretry.Code]int{}
-	}
-	r.Retries[code]++
-}
-
-// toHeld is for a message that was not sent through no fault of its own.
-func (r *record) toHeld(e *graphretry.Error, reason string, notBefore time.Time) {
-	r.State, r.Mark, r.NotBefore = StateQueued, nil, notBefore
-	r.Graph, r.Reason = kept(e), reason
-}
-
-// toQueued puts the message back as if it were new, at a person's word.
-func (r *record) toQueued(now time.Time) {
-	if r.State == StateUnknown {
-		r.Doubts++
-	}
-	r.Generation++
-	r.State, r.Mark, r.NotBefore = StateQueued, nil, time.Time{}
-	r.Queued, r.Retries, r.Reason, r.Graph, r.MessageID = now, nil, "", nil, ""
-}
-
-// maxText bounds each text of a Graph error in a record, in bytes, so that a
-// record that could be written once can be written again.
+// maxText bounds each text of a Graph error in a record, in bytes.
 const maxText = 1 << 10
 
 // kept is what a record keeps of a Graph error: not Raw, where Meta may have
@@ -238,6 +191,11 @@ func shorten(text string) string {
 	return text[:end] + "..."
 }
 
-// keyOf is the id as it may stand in a key and a subject, where JetStream allows
-// few characters and splits at dots.
-func keyOf(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
+// keyOf is what stands for an id in a subject, where JetStream allows few characters
+// and splits at dots, and is all that Delete leaves of it.
+func keyOf(id string) string { return hashOf(id) }
+
+func hashOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(sum[:18])
+}

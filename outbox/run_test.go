@@ -391,26 +391,21 @@ func TestOutageStopsThePullingAndLosesNothing(t *testing.T) {
 
 func TestMessagesThatCannotBeReadAreTakenOut(t *testing.T) {
 	b := newHarness(t)
-	js := b.server.JetStream()
-	for _, poison := range []string{"", "[]", `{"id":""}`, `{"id":"x","generation":-1}`, `{"id":"y"}`, "\xff"} {
-		_, err := js.Publish(t.Context(), "graphretry-outbox.messages", []byte(poison))
-		require.NoError(t, err)
+	for i, poison := range []string{"", "[]", `{"id":""}`, `{"id":"x","generation":-1}`, "\xff"} {
+		require.NoError(t, outbox.WriteEntry(b.Outbox, fmt.Sprint(i), phoneNumberID, poison))
 	}
 	b.enqueue("a")
 	run(t, b.Outbox)
 	b.becomes("a", outbox.StateSent)
 	b.queueIsEmpty()
-	assert.Equal(t, 6, strings.Count(b.log.String(), "cannot be read"))
+	assert.Equal(t, 5, strings.Count(b.log.String(), "cannot be read"))
 }
 
 func TestRecordThatCannotBeReadIsNotSent(t *testing.T) {
 	b := newHarness(t)
 	b.enqueue("a", "b")
-	bucket, err := b.server.JetStream().KeyValue(t.Context(), "graphretry-outbox-records")
-	require.NoError(t, err)
-	_, err = bucket.Put(t.Context(), "message.YQ", []byte(`{"id":"a","state":"sending"}`))
-	require.NoError(t, err)
-	_, err = b.Status(t.Context(), "a")
+	require.NoError(t, outbox.WriteRecord(b.Outbox, "a", `{"id":"a","state":"sending"}`))
+	_, err := b.Status(t.Context(), "a")
 	assert.ErrorContains(t, err, "not in a form that this version reads")
 	run(t, b.Outbox)
 	b.becomes("b", outbox.StateSent)
@@ -418,40 +413,19 @@ func TestRecordThatCannotBeReadIsNotSent(t *testing.T) {
 	assert.Equal(t, []string{"b"}, b.api.AcceptedKeys())
 }
 
-// The duplicate window of JetStream is over after two minutes; what is published
-// again then is a copy that only the record can tell.
+// An entry takes the place of an earlier one of the same message.
 func TestCopiesInTheQueueAreOneMessage(t *testing.T) {
 	b := newHarness(t)
 	b.api.SetLatency(50 * time.Millisecond)
 	b.enqueue("a")
-	js := b.server.JetStream()
-	queue, err := js.Stream(t.Context(), "graphretry-outbox")
-	require.NoError(t, err)
-	original, err := queue.GetMsg(t.Context(), 1)
-	require.NoError(t, err)
-	for range 5 {
-		_, err := js.Publish(t.Context(), original.Subject, original.Data)
-		require.NoError(t, err)
-	}
 	run(t, b.Outbox)
+	for range 5 {
+		require.NoError(t, outbox.WriteEntry(b.Outbox, "a", phoneNumberID, `{"id":"a"}`))
+	}
 	b.becomes("a", outbox.StateSent)
 	b.queueIsEmpty()
 	assert.Equal(t, []string{"a"}, b.api.AcceptedKeys())
 	assert.Equal(t, outbox.StateSent, b.becomes("a", outbox.StateSent).State)
-}
-
-func TestMessageWithoutARecordIsSent(t *testing.T) {
-	b := newHarness(t)
-	message := fmt.Sprintf(`{"id":"a","phone_number_id":%q,"payload":%s,"enqueued":%q}`,
-		phoneNumberID, payload("hello"), time.Now().Format(time.RFC3339Nano))
-	_, err := b.server.JetStream().Publish(t.Context(), "graphretry-outbox.messages", []byte(message))
-	require.NoError(t, err)
-	run(t, b.Outbox)
-	require.Eventually(t, func() bool { return b.api.Totals().Accepted == 1 }, patience, time.Millisecond)
-	b.becomes("a", outbox.StateSent)
-	b.enqueue("a")
-	b.queueIsEmpty()
-	assert.Equal(t, 1, b.api.Totals().Accepted, "the record that the worker made stands for the id")
 }
 
 func TestSeveralOutboxesShareTheWork(t *testing.T) {
@@ -528,7 +502,7 @@ func TestCloseEndsRunAndRefusesEveryCall(t *testing.T) {
 // delivered is how many messages the queue has delivered for the first time.
 func (b *bench) delivered() uint64 {
 	b.t.Helper()
-	consumer, err := b.server.JetStream().Consumer(b.t.Context(), "graphretry-outbox", "workers")
+	consumer, err := b.server.JetStream().Consumer(b.t.Context(), "graphretry-outbox", phoneNumberID)
 	require.NoError(b.t, err)
 	return consumer.CachedInfo().Delivered.Stream
 }
@@ -538,9 +512,9 @@ func (b *bench) queueIsEmpty() {
 	b.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		queue, err := b.server.JetStream().Stream(b.t.Context(), "graphretry-outbox")
+		counts, err := outbox.Subjects(b.Outbox)
 		require.NoError(b.t, err)
-		left := queue.CachedInfo().State.Msgs
+		left := counts["queue"] + counts["urgent"] + counts["wait"]
 		if left == 0 {
 			return
 		}

@@ -34,16 +34,22 @@ type Status struct {
 	// NotBefore is when the next attempt may be made, the zero Time if nothing is
 	// to be waited for.
 	NotBefore time.Time
-	// Enqueued is when it was first enqueued, Changed when the state last
-	// changed, both by the clock of the machine that did it.
+	// Delivered and Read are when a webhook says that it was, by Meta's clock; the
+	// zero Time if none has.
+	Delivered, Read time.Time
+	// Enqueued is when it was first enqueued, Changed when its record last
+	// changed, both by the clock of the NATS server.
 	Enqueued, Changed time.Time
+	// Revision grows with each change of any message: [Outbox.List] goes by it.
+	Revision uint64
 }
 
-func (r *record) status() Status {
+func (r *stored) status() Status {
 	return Status{
-		ID: r.ID, PhoneNumberID: r.PhoneNumberID, State: r.State, MessageID: r.MessageID,
-		Graph: r.Graph, Reason: r.Reason, Retries: r.retries(), NotBefore: r.NotBefore,
-		Enqueued: r.Enqueued, Changed: r.Changed,
+		ID: r.ID, PhoneNumberID: r.number, State: r.State, MessageID: r.MessageID,
+		Graph: r.Graph, Reason: r.Reason, Retries: r.retries(), NotBefore: r.NotBefore.Time,
+		Delivered: r.Delivered.Time, Read: r.Read.Time,
+		Enqueued: r.Enqueued.Time, Changed: r.Changed.Time, Revision: r.revision,
 	}
 }
 
@@ -76,20 +82,9 @@ func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 		return nil, err
 	}
 	defer done()
-	flags, err := o.store.flags(ctx)
+	parked, err := o.list(ctx, Filter{States: []State{StateUnknown}})
 	if err != nil {
 		return nil, fmt.Errorf("outbox: cannot list the unknown messages: %w", err)
-	}
-	var parked []Status
-	for _, flag := range flags {
-		current, err := o.store.load(ctx, flag.key)
-		switch {
-		case errors.Is(err, ErrNotFound):
-		case err != nil:
-			return nil, fmt.Errorf("outbox: cannot list the unknown messages: %w", err)
-		case current.State == StateUnknown:
-			parked = append(parked, current.status())
-		}
 	}
 	slices.SortFunc(parked, func(a, b Status) int {
 		return cmp.Or(a.Changed.Compare(b.Changed), cmp.Compare(a.ID, b.ID))
@@ -108,22 +103,7 @@ func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 // [ErrNotFound] if there is none, and [ErrClosed] after Close. After any other
 // error Resend may be called again.
 func (o *Outbox) Resend(ctx context.Context, id string) error {
-	again := false // it is queued already, and is put there once more in case its message is gone
-	err := o.decree(ctx, id, "resend", func(r *record) (bool, error) {
-		switch r.State {
-		case StateQueued:
-			again = true
-			return false, nil
-		case StateUnknown, StateFailed:
-			r.toQueued(o.now())
-			return true, nil
-		}
-		return false, fmt.Errorf("it is %s: only an unknown or a failed message can be sent again", r.State)
-	})
-	if err != nil || !again {
-		return err
-	}
-	return o.requeue(ctx, id)
+	return o.decree(ctx, id, "resend", eventResent)
 }
 
 // Drop gives up a message that is unknown or queued: it becomes failed, with the
@@ -133,22 +113,11 @@ func (o *Outbox) Resend(ctx context.Context, id string) error {
 // The error says so if the message is being sent, was sent or has failed, wraps
 // [ErrNotFound] if there is none, and [ErrClosed] after Close.
 func (o *Outbox) Drop(ctx context.Context, id string) error {
-	return o.decree(ctx, id, "drop", func(r *record) (bool, error) {
-		switch {
-		case r.State == StateFailed && r.Reason == reasonDropped:
-			return false, nil
-		case r.State == StateUnknown || r.State == StateQueued:
-			r.toFailed(nil, reasonDropped)
-			return true, nil
-		}
-		return false, fmt.Errorf("it is %s: only an unknown or a queued message can be dropped", r.State)
-	})
+	return o.decree(ctx, id, "drop", eventDropped)
 }
 
-const reasonDropped = "dropped"
-
 // decree carries out a person's decision.
-func (o *Outbox) decree(ctx context.Context, id, verb string, alter func(*record) (bool, error)) error {
+func (o *Outbox) decree(ctx context.Context, id, verb string, kind eventKind) error {
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {
 		return err
@@ -158,14 +127,74 @@ func (o *Outbox) decree(ctx context.Context, id, verb string, alter func(*record
 	if err != nil {
 		return err
 	}
-	var refusal error
-	_, err = o.change(ctx, current, func(r *record) bool {
-		var changed bool
-		changed, refusal = alter(r)
-		return changed
-	})
-	if err = cmp.Or(refusal, err); err != nil {
+	if _, err = o.apply(ctx, current, event{kind: kind}); err != nil {
 		return fmt.Errorf("outbox: cannot %s message %q: %w", verb, id, err)
+	}
+	return nil
+}
+
+// Delete takes a message out of the outbox with all that is known of it, and its payload.
+// What stays, until the retention is over, is a hash of its id, so that Enqueue takes a
+// message of the same id for the same message and does not send it. The disk keeps the
+// bytes until the server uses them again. A message in the queue is not sent any more.
+// Repeating Delete is safe.
+//
+// The error says so if the message is being sent, wraps [ErrNotFound] if there is none,
+// and [ErrClosed] after Close.
+func (o *Outbox) Delete(ctx context.Context, id string) error {
+	ctx, done, err := o.begin(ctx, callTimeout)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for {
+		current, err := o.find(ctx, id)
+		if errors.Is(err, errDeleted) {
+			current, err = o.store.load(ctx, keyOf(id))
+			if errors.Is(err, errDeleted) {
+				err = o.clearAll(ctx, current)
+			}
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if current.State == StateSending {
+			return fmt.Errorf("outbox: cannot delete message %q: it is being sent", id)
+		}
+		next := current
+		next.record = record{State: stateDeleted}
+		gone := current
+		gone.State = stateDeleted
+		puts, worthless, _, err := o.takeTurn(ctx, gone)
+		if err == nil {
+			puts = append(puts, put{subject: o.store.subject(kindDeleted, current.number, current.key)})
+			_, err = o.store.save(ctx, next, puts...)
+		}
+		if err == nil {
+			o.tidy(ctx, worthless)
+		}
+		if err == nil {
+			err = o.clearAll(ctx, current)
+		}
+		if !errors.Is(err, errConflict) {
+			if err != nil {
+				err = fmt.Errorf("outbox: cannot delete message %q: %w", id, err)
+			}
+			return err
+		}
+		if err := pause(ctx, conflictWait); err != nil {
+			return err
+		}
+	}
+}
+
+// clearAll takes out of the stream all of a message but its record.
+func (o *Outbox) clearAll(ctx context.Context, r stored) error {
+	for _, kind := range []string{kindPayload, kindWait, kindQueue, kindUrgent, kindAfter, kindFailed, kindUnknown} {
+		if err := o.store.clear(ctx, o.store.subject(kind, r.number, r.key)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -178,7 +207,7 @@ func (o *Outbox) find(ctx context.Context, id string) (stored, error) {
 	current, err := o.store.load(ctx, keyOf(id))
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return stored{}, fmt.Errorf("outbox: message %q: %w", id, ErrNotFound)
+		return stored{}, fmt.Errorf("outbox: message %q: %w", id, err)
 	case err != nil:
 		return stored{}, fmt.Errorf("outbox: cannot look up message %q: %w", id, err)
 	}

@@ -13,36 +13,101 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 var (
 	// errConflict: somebody else has changed the record meanwhile.
 	errConflict = errors.New("outbox: the record was changed by somebody else")
-	// errUnreadable: a record or a message in the queue is not one of ours.
+	// errUnreadable: a record or an entry in the queue is not one of ours.
 	errUnreadable = errors.New("outbox: not in a form that this version reads")
 )
 
-// store is the outbox's part of JetStream: the queue, and the bucket of records.
+// store is the outbox's part of JetStream: one stream, so that what belongs together is
+// written together or not at all. It keeps the last message of each subject.
+//
+//	NAME.record.NUMBER.KEY    what is known of a message
+//	NAME.payload.NUMBER.KEY   its payload, written once
+//	NAME.queue.NUMBER.KEY     its entry in the queue
+//	NAME.urgent.NUMBER.KEY    ... in that of the urgent ones
+//	NAME.wait.NUMBER.KEY      ... which the server moves there at its time
+//	NAME.failed.NUMBER.KEY    there while it has failed, so that it can be found and counted
+//	NAME.unknown.NUMBER.KEY   ... while it is unknown
+//	NAME.after.NUMBER.KEY     ... while it waits for its turn with a recipient
+//	NAME.deleted.NUMBER.KEY   ... after it was deleted
+//	NAME.turn.NUMBER.HASH     who waits for their turn with a recipient
+//	NAME.rate.NUMBER          what was leased of the number's rate
+//	NAME.lane.NUMBER          there if messages were enqueued for the number
+//	NAME.pause.NUMBER         whether the number is paused; NUMBER "all": whether all are
 type store struct {
-	js      jetstream.JetStream
-	name    string
-	bucket  jetstream.KeyValue
-	backing jetstream.Stream // the bucket's stream
+	js     jetstream.JetStream
+	name   string
+	stream jetstream.Stream
+	// before is asked before each write; a test ends a process there. nil: nobody is.
+	before func(op string) error
 }
+
+// The kinds of subjects.
+const (
+	kindRecord  = "record"
+	kindPayload = "payload"
+	kindQueue   = "queue"
+	kindUrgent  = "urgent"
+	kindWait    = "wait"
+	kindFailed  = "failed"
+	kindUnknown = "unknown"
+	kindAfter   = "after"
+	kindDeleted = "deleted"
+	kindTurn    = "turn"
+	kindRate    = "rate"
+	kindLane    = "lane"
+	kindPause   = "pause"
+)
+
+// subject joins the tokens of a subject.
+func (s *store) subject(tokens ...string) string { return s.name + "." + strings.Join(tokens, ".") }
 
 // stored is a record as it was read or written.
 type stored struct {
 	record
+	number   string
 	key      string
-	revision uint64
+	revision uint64 // the sequence of its message
 }
 
-// Records and flags share the bucket. A flag is set before a message is parked
-// or put back into the queue, so that those messages, and what was begun and
-// not ended, can be found without reading every record.
+// put is one message of a write.
+type put struct {
+	subject string
+	header  nats.Header
+	data    []byte
+	// expected is the sequence of the last message of expectedOn, or else nothing is
+	// written; with expectedOn "" it does not matter.
+	expected   uint64
+	expectedOn string
+}
+
+// message returns the put as it is published.
+func (p put) message() *nats.Msg {
+	msg := &nats.Msg{Subject: p.subject, Header: nats.Header{}, Data: p.data}
+	for name, values := range p.header {
+		msg.Header[name] = values
+	}
+	if p.expectedOn != "" {
+		msg.Header.Set(headerExpected, strconv.FormatUint(p.expected, 10))
+		if p.expectedOn != p.subject {
+			msg.Header.Set(headerExpectedOn, p.expectedOn)
+		}
+	}
+	return msg
+}
+
+// Headers of JetStream's.
 const (
-	recordPrefix = "message."
-	flagPrefix   = "flag."
+	headerExpected       = "Nats-Expected-Last-Subject-Sequence"
+	headerExpectedOn     = "Nats-Expected-Last-Subject-Sequence-Subject"
+	headerSchedule       = "Nats-Schedule"
+	headerScheduleTarget = "Nats-Schedule-Target"
+	headerPending        = "Nats-Num-Pending"
 )
 
 // tryTimeout bounds one question to JetStream. A server that has just lost its
@@ -68,9 +133,8 @@ func persist(ctx context.Context, ask func(context.Context) error) error {
 // final reports whether asking again would get the same answer.
 func final(err error) bool {
 	for _, is := range []error{
-		errConflict, errUnreadable, ErrNotFound, nats.ErrMaxPayload, nats.ErrConnectionClosed,
-		jetstream.ErrStreamNotFound, jetstream.ErrBucketNotFound, jetstream.ErrJetStreamNotEnabled,
-		jetstream.ErrJetStreamNotEnabledForAccount,
+		errConflict, errUnreadable, errNewer, ErrNotFound, nats.ErrMaxPayload, nats.ErrConnectionClosed,
+		jetstream.ErrStreamNotFound, jetstream.ErrJetStreamNotEnabled, jetstream.ErrJetStreamNotEnabledForAccount,
 	} {
 		if errors.Is(err, is) {
 			return true
@@ -83,6 +147,9 @@ func final(err error) bool {
 // fullErrors are JetStream's codes for a stream, an account or a disk that is full:
 // messages, bytes, storage of the server, memory, and a message that is too large.
 var fullErrors = []jetstream.ErrorCode{10077, 10076, 10047, 10028, 10023, 10054}
+
+// conflictErrors are its codes for a last message that is not the expected one.
+var conflictErrors = []jetstream.ErrorCode{10071, 10164}
 
 // pause waits. It returns an error if ctx ends first.
 func pause(ctx context.Context, wait time.Duration) error {
@@ -99,179 +166,198 @@ func pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// load reads a record, [ErrNotFound] if there is none. On a cluster a replica
-// may answer that lags behind; whoever acts on what it says writes it with the
-// revision, which fails if it was old.
-func (s *store) load(ctx context.Context, key string) (stored, error) {
-	var found stored
-	err := persist(ctx, func(ctx context.Context) error {
-		entry, err := s.bucket.Get(ctx, recordPrefix+key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
+// last reads the last message of a subject, [ErrNotFound] if there is none. On a cluster
+// a replica may answer that lags behind; whoever acts on what it says writes with the
+// sequence, which fails if it was old.
+func (s *store) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	var found *jetstream.RawStreamMsg
+	err := persist(ctx, func(ctx context.Context) (err error) {
+		found, err = s.stream.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return ErrNotFound
 		}
-		if err != nil {
-			return err
-		}
-		found = stored{key: key, revision: entry.Revision()}
-		if err := json.Unmarshal(entry.Value(), &found.record); err != nil || keyOf(found.ID) != key || !found.sound() {
-			return fmt.Errorf("%w: record %s", errUnreadable, key)
-		}
-		return nil
+		return err
 	})
 	return found, err
 }
 
-// reload reads a record again after a conflict, until it is another one.
-func (s *store) reload(ctx context.Context, old stored) (stored, error) {
-	for {
-		current, err := s.load(ctx, old.key)
-		// Not found: a replica that has not even heard of its creation.
-		if err == nil && current.revision > old.revision || err != nil && !errors.Is(err, ErrNotFound) {
-			return current, err
-		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return stored{}, err
-		}
+// load reads a record.
+func (s *store) load(ctx context.Context, key string) (stored, error) {
+	msg, err := s.last(ctx, s.subject(kindRecord, "*", key))
+	if err != nil {
+		return stored{}, err
 	}
+	return s.parse(msg)
+}
+
+// parse reads a record out of its message. That of a message that was deleted comes with
+// an error.
+func (s *store) parse(msg *jetstream.RawStreamMsg) (stored, error) {
+	tokens := strings.Split(msg.Subject, ".")
+	found := stored{revision: msg.Sequence}
+	if len(tokens) != 4 {
+		return found, fmt.Errorf("%w: subject %s", errUnreadable, msg.Subject)
+	}
+	found.number, found.key = tokens[2], tokens[3]
+	var version struct {
+		Version int `json:"v"`
+	}
+	if err := json.Unmarshal(msg.Data, &version); err != nil {
+		return found, fmt.Errorf("%w: record %s", errUnreadable, found.key)
+	}
+	if version.Version > schemaVersion {
+		return found, fmt.Errorf("%w: record %s of version %d", errNewer, found.key, version.Version)
+	}
+	err := json.Unmarshal(msg.Data, &found.record)
+	switch {
+	case err == nil && found.State == stateDeleted:
+		return found, errDeleted
+	case err != nil || keyOf(found.ID) != found.key || !found.sound():
+		return found, fmt.Errorf("%w: record %s", errUnreadable, found.key)
+	}
+	return found, nil
 }
 
 // save writes a record over the one that it was made from; with the revision 0
-// over none. If somebody else was faster it fails with errConflict. An answer
-// that is lost is no failure: the write is found, or made again.
-func (s *store) save(ctx context.Context, next stored) (stored, error) {
-	next.Write = rand.Text()
-	value, err := json.Marshal(next.record)
+// over none. What else there is to put is written with it, or nothing is. If somebody
+// else was faster it fails with errConflict. An answer that is lost is no failure: the
+// write is found, or made again.
+func (s *store) save(ctx context.Context, next stored, others ...put) (stored, error) {
+	p, err := s.recordPut(&next)
 	if err != nil {
-		return stored{}, fmt.Errorf("outbox: cannot encode the record: %w", err)
+		return stored{}, err
 	}
-	before := next.revision
+	puts := append(others, p)
 	err = persist(ctx, func(ctx context.Context) error {
-		revision, err := s.write(ctx, recordPrefix+next.key, value, before)
+		last, err := s.write(ctx, puts...)
 		if errors.Is(err, errConflict) {
-			current, err := s.reload(ctx, stored{key: next.key, revision: before})
-			if err != nil {
-				return err
+			current, loading := s.load(ctx, next.key)
+			switch {
+			case loading == nil && current.Write == next.Write:
+				next.revision = current.revision
+				return nil
+			case loading != nil && !final(loading):
+				return loading
 			}
-			if current.Write != next.Write {
-				return errConflict
-			}
-			revision = current.revision
-		} else if err != nil {
-			return err
 		}
-		next.revision = revision
-		return nil
+		if err == nil {
+			next.revision = last
+		}
+		return err
 	})
 	return next, err
 }
 
-// write is one compare-and-set.
-func (s *store) write(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
-	if revision == 0 {
-		revision, err := s.bucket.Create(ctx, key, value)
-		if errors.Is(err, jetstream.ErrKeyExists) {
-			return 0, errConflict
-		}
-		return revision, err
+// recordPut returns what writes a record over the one that it was made from, with a
+// nonce of its own.
+func (s *store) recordPut(next *stored) (put, error) {
+	next.Version, next.Write = schemaVersion, rand.Text()[:13]
+	value, err := json.Marshal(next.record)
+	if err != nil {
+		return put{}, fmt.Errorf("outbox: cannot encode the record: %w", err)
 	}
-	revision, err := s.bucket.Update(ctx, key, value, revision)
-	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+	p := put{subject: s.subject(kindRecord, next.number, next.key), data: value, expected: next.revision}
+	if p.expectedOn = p.subject; next.revision == 0 {
+		p.expectedOn = s.subject(kindRecord, "*", next.key)
+	}
+	return p, nil
+}
+
+// write puts messages into the stream, all or none, and returns the sequence of the last.
+func (s *store) write(ctx context.Context, puts ...put) (uint64, error) {
+	if err := s.ask("write"); err != nil {
+		return 0, err
+	}
+	var sequence uint64
+	var err error
+	if len(puts) == 1 {
+		var ack *jetstream.PubAck
+		if ack, err = s.js.PublishMsg(ctx, puts[0].message()); err == nil {
+			sequence = ack.Sequence
+		}
+	} else {
+		messages := make([]*nats.Msg, len(puts))
+		for i, p := range puts {
+			messages[i] = p.message()
+		}
+		var ack *jetstreamext.BatchAck
+		if ack, err = jetstreamext.PublishMsgBatch(ctx, s.js, messages); err == nil {
+			sequence = ack.Sequence
+		}
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && slices.Contains(conflictErrors, api.ErrorCode) {
 		return 0, errConflict
 	}
-	return revision, err
+	return sequence, err
 }
 
-// fits reports whether a new record can be written, now and after it has grown.
-func (s *store) fits(r record) error {
-	value, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("outbox: cannot encode the record: %w", err)
+// remove takes one message out of the stream, if it is there.
+func (s *store) remove(ctx context.Context, sequence uint64) error {
+	if err := s.ask("remove"); err != nil {
+		return err
 	}
-	if most := s.js.Conn().MaxPayload(); most > 0 && int64(len(value)) > most-headroom {
-		return fmt.Errorf("the payload makes a record of %d bytes, and the server takes %d: want a shorter payload or a higher max_payload there", len(value), most-headroom)
-	}
-	return nil
-}
-
-// publish puts a message into the queue. The same generation of the same message
-// is put there once, within JetStream's duplicate window; beyond it, workers
-// tell the copies apart.
-func (s *store) publish(ctx context.Context, q queued) error {
-	value, err := json.Marshal(q)
-	if err != nil {
-		return fmt.Errorf("outbox: cannot encode the message: %w", err)
-	}
-	id := keyOf(q.ID) + "." + strconv.Itoa(q.Generation)
 	return persist(ctx, func(ctx context.Context) error {
-		ack, err := s.js.Publish(ctx, s.subject(q.Urgent), value, jetstream.WithMsgID(id))
-		if err != nil || !ack.Duplicate {
-			return err
-		}
-		// JetStream knows the id of a message that it may hold no more: the stream
-		// was purged, or has discarded it.
-		queue, err := s.js.Stream(ctx, s.name)
-		if err != nil {
-			return err
-		}
-		if _, err = queue.GetMsg(ctx, ack.Sequence); errors.Is(err, jetstream.ErrMsgNotFound) {
-			id += "." + rand.Text()
-			_, err = s.js.Publish(ctx, s.subject(q.Urgent), value, jetstream.WithMsgID(id))
+		err := s.stream.DeleteMsg(ctx, sequence)
+		var api *jetstream.APIError
+		if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) || errors.Is(err, jetstream.ErrMsgNotFound) || errors.As(err, &api) && api.Code == 404 {
+			return nil
 		}
 		return err
 	})
 }
 
-// flag is a message that is parked, or was being put back into the queue.
-type flag struct {
-	key      string
-	revision uint64
-	set      time.Time
-}
-
-func (s *store) setFlag(ctx context.Context, key string) error {
-	return persist(ctx, func(ctx context.Context) error {
-		_, err := s.bucket.Put(ctx, flagPrefix+key, nil)
+// clear takes the message of a subject out of the stream, if there is one.
+func (s *store) clear(ctx context.Context, subject string) error {
+	if err := s.ask("clear"); err != nil {
 		return err
-	})
-}
-
-// removeFlag removes this flag, and not one that was set after it.
-func (s *store) removeFlag(ctx context.Context, f flag) error {
+	}
 	return persist(ctx, func(ctx context.Context) error {
-		// Not through the bucket, which would leave a marker behind.
-		subject := "$KV." + s.bucket.Bucket() + "." + flagPrefix + f.key
-		return s.backing.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(f.revision+1))
+		return s.stream.Purge(ctx, jetstream.WithPurgeSubject(subject))
 	})
 }
 
-func (s *store) flags(ctx context.Context) ([]flag, error) {
-	watcher, err := s.bucket.Watch(ctx, flagPrefix+"*", jetstream.IgnoreDeletes(), jetstream.MetaOnly())
-	if err != nil {
-		return nil, err
+func (s *store) ask(op string) error {
+	if s.before == nil {
+		return nil
 	}
-	defer watcher.Stop()
-	var flags []flag
-	for {
-		select {
-		case entry, ok := <-watcher.Updates():
-			switch {
-			case !ok:
-				return nil, errors.New("outbox: the listing broke off")
-			case entry == nil:
-				return flags, nil
-			}
-			flags = append(flags, flag{strings.TrimPrefix(entry.Key(), flagPrefix), entry.Revision(), entry.Created()})
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+	return s.before(op)
 }
 
-// subject returns the subject of the queue's messages: urgent ones have their own,
-// and workers of their own.
-func (s *store) subject(urgent bool) string {
+// entryPut returns what puts a message's entry into the queue, at its time.
+func (s *store) entryPut(r *stored, now time.Time) (put, error) {
+	value, err := json.Marshal(r.entry())
+	if err != nil {
+		return put{}, fmt.Errorf("outbox: cannot encode the entry: %w", err)
+	}
+	queue := s.subject(queueKind(r.Urgent), r.number, r.key)
+	if !r.NotBefore.After(now) {
+		return put{subject: queue, data: value}, nil
+	}
+	return put{
+		subject: s.subject(kindWait, r.number, r.key), data: value,
+		header: nats.Header{
+			headerSchedule:       {"@at " + r.NotBefore.UTC().Format(time.RFC3339Nano)},
+			headerScheduleTarget: {queue},
+		},
+	}, nil
+}
+
+func queueKind(urgent bool) string {
 	if urgent {
-		return s.name + ".urgent"
+		return kindUrgent
 	}
-	return s.name + ".messages"
+	return kindQueue
+}
+
+// parkedKind is the kind of the subject by which messages of a state are found, "" for
+// none.
+func parkedKind(state State) string {
+	switch state {
+	case StateFailed:
+		return kindFailed
+	case StateUnknown:
+		return kindUnknown
+	}
+	return ""
 }

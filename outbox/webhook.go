@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"strconv"
+	"time"
 
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/internal/jsonbody"
@@ -46,18 +47,25 @@ func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	defer done()
 	var errs []error
 	for _, status := range report.statuses() {
+		e := event{wamid: status.ID, at: status.at(o.now())}
 		switch status.Status {
-		case "sent", "delivered", "read":
-			errs = append(errs, o.proved(ctx, status))
+		case "sent":
+			e.kind = eventAccepted
+		case "delivered":
+			e.kind = eventDelivered
+		case "read":
+			e.kind = eventRead
 		case "failed":
-			var graph *graphretry.Error
+			e.kind = eventUndelivered
 			for _, failure := range failures {
-				if graph == nil && failure.MessageID == status.ID {
-					graph = failure.Graph
+				if e.graph == nil && failure.MessageID == status.ID {
+					e.graph = failure.Graph
 				}
 			}
-			errs = append(errs, o.refuted(ctx, status, graph))
+		default:
+			continue
 		}
+		errs = append(errs, o.settle(ctx, status.CallbackData, e))
 	}
 	return errors.Join(errs...)
 }
@@ -76,6 +84,7 @@ type webhook struct {
 type messageStatus struct {
 	ID           string `json:"id"`
 	Status       string `json:"status"`
+	Timestamp    string `json:"timestamp"`
 	CallbackData string `json:"biz_opaque_callback_data"`
 }
 
@@ -94,67 +103,17 @@ func (w *webhook) statuses() []messageStatus {
 	return ours
 }
 
-// proved takes in that a message was sent.
-func (o *Outbox) proved(ctx context.Context, proof messageStatus) error {
-	return o.report(ctx, proof.CallbackData, func(r *record) bool {
-		if !r.provedSentBy(proof.ID) && r.State != StateSending {
-			return false
-		}
-		// Also while it is being sent: the webhook can overtake the answer.
-		if slices.Contains(r.Refuted, proof.ID) {
-			return false
-		}
-		r.toSent(proof.ID)
-		return true
-	})
-}
-
-// provedSentBy reports whether it is news for the record that the message was sent
-// under that wamid, by an attempt that it does not wait for any more.
-func (r *record) provedSentBy(messageID string) bool {
-	if slices.Contains(r.Refuted, messageID) {
-		return false
+// at is when Meta says that it was, or else now.
+func (s *messageStatus) at(now time.Time) time.Time {
+	seconds, err := strconv.ParseInt(s.Timestamp, 10, 64)
+	if err != nil || seconds <= 0 {
+		return now
 	}
-	switch r.State {
-	case StateQueued, StateFailed, StateUnknown:
-		return true
-	case StateSent:
-		return r.MessageID == "" && messageID != ""
-	}
-	return false
+	return time.Unix(seconds, 0).UTC()
 }
 
-// refuted takes in that a message was sent and not delivered. graph is why, nil
-// if Meta did not say.
-func (o *Outbox) refuted(ctx context.Context, failure messageStatus, graph *graphretry.Error) error {
-	return o.report(ctx, failure.CallbackData, func(r *record) bool {
-		if slices.Contains(r.Refuted, failure.ID) {
-			return false
-		}
-		earlier := r.State == StateSent && r.MessageID != "" && r.MessageID != failure.ID
-		r.Refuted = append(r.Refuted, failure.ID)
-		switch {
-		case earlier || r.State == StateQueued || r.State == StateFailed:
-			// An earlier attempt's, on which nothing hangs any more.
-		case r.State != StateSent && r.Doubts > 0:
-			// It may be that of an attempt which a person has taken for not sent,
-			// and then says nothing of the one since.
-			r.Doubts--
-			r.Graph = kept(graph)
-		default:
-			if r.State == StateSending {
-				// The message in the queue belongs to the attempt that is under way;
-				// the retry gets one of its own.
-				r.State = StateUnknown
-			}
-			o.undelivered(r, graph)
-		}
-		return true
-	})
-}
-
-// report changes the record of a message that a webhook speaks of.
-func (o *Outbox) report(ctx context.Context, id string, alter func(*record) bool) error {
+// settle has happen to a message what a webhook says of it.
+func (o *Outbox) settle(ctx context.Context, id string, e event) error {
 	current, err := o.store.load(ctx, keyOf(id))
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -164,7 +123,7 @@ func (o *Outbox) report(ctx context.Context, id string, alter func(*record) bool
 		o.logger.Error("outbox: a webhook is about a record that cannot be read", slog.String("id", id), slog.Any("error", err))
 		return nil
 	case err == nil:
-		_, err = o.change(ctx, current, alter)
+		_, err = o.apply(ctx, current, e)
 	}
 	if err != nil {
 		return fmt.Errorf("outbox: cannot settle message %q by webhook: %w", id, err)

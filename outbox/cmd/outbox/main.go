@@ -1,7 +1,7 @@
 // Command outbox shows what is in an outbox, and carries out what a person decides.
 //
 //	outbox [-nats URL] [-name NAME] [-json] stats
-//	outbox ... list   [-state S,S] [-number N] [-code C] [-older D] [-after ID] [-limit N]
+//	outbox ... list   [-state S,S] [-number N] [-code C] [-older D] [-after REVISION] [-limit N]
 //	outbox ... show   ID
 //	outbox ... resend [-yes] ID, or the flags of list
 //	outbox ... drop   [-yes] ID, or the flags of list
@@ -122,7 +122,7 @@ func filterFlags(flags *flag.FlagSet) func() outbox.Filter {
 	number := flags.String("number", "", "phone number `ID`")
 	code := flags.Int("code", 0, "code or subcode of what Meta said last")
 	older := flags.Duration("older", 0, "enqueued at least so long ago")
-	after := flags.String("after", "", "`ID` that the last page ended with")
+	after := flags.Uint64("after", 0, "`revision` that the last page ended with")
 	limit := flags.Int("limit", 0, "how many at most; 0: all")
 	return func() outbox.Filter {
 		filter := outbox.Filter{PhoneNumberID: *number, Code: graphretry.Code(*code), OlderThan: *older, After: *after, Limit: *limit}

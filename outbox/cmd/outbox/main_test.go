@@ -42,11 +42,13 @@ func TestOperatorSeesAndDecides(t *testing.T) {
 	assert.Equal(t, 4, strings.Count(out, "\n"), out)
 	assert.Contains(t, out, "106540352242922")
 
-	out, err = do("", "-json", "list", "-limit", "1", "-after", "a")
-	require.NoError(t, err)
 	var status outbox.Status
-	require.NoError(t, json.Unmarshal([]byte(out), &status))
-	assert.Equal(t, "b", status.ID)
+	for _, id := range []string{"a", "b"} {
+		out, err = do("", "-json", "list", "-limit", "1", "-after", fmt.Sprint(status.Revision))
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal([]byte(out), &status))
+		assert.Equal(t, id, status.ID)
+	}
 
 	out, err = do("", "show", "a")
 	require.NoError(t, err)

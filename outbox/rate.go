@@ -1,0 +1,134 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+)
+
+// A phone number's rate holds for all machines together. So each leases turns of it, up
+// to a quarter of a second's at once: from the moment on to which others have leased
+// already, one message at a time. What is leased stands in one message of the stream,
+// and costs a write for each lease and not for each message.
+
+// leased is how far the rate of a number was leased.
+type leased struct {
+	Version int `json:"v"`
+	// Until is when the next lease begins.
+	Until moment `json:"until"`
+	// Share is what is left of the rate since the API has asked for less, 1 for all.
+	Share float64 `json:"share"`
+	// Slowed is when the rate was last lowered.
+	Slowed moment `json:"slowed,omitzero"`
+}
+
+const (
+	// leaseTime is how much of a number's time is leased at once.
+	leaseTime = 250 * time.Millisecond
+	// leaseLate is how long after its time a turn may be taken. Later, others have the
+	// number, and together they would be too fast.
+	leaseLate = 100 * time.Millisecond
+	// slowDown is what the share is multiplied by if the API asks for less, once in
+	// slowEvery at most, and speedUp is by how much it grows with each turn.
+	slowDown  = 0.8
+	slowEvery = time.Second
+	speedUp   = 0.005
+)
+
+// pace is what this process has leased of a number.
+type pace struct {
+	mu       sync.Mutex
+	next     time.Time // when the next turn is, by the server's clock
+	interval time.Duration
+	left     int // turns
+}
+
+// perSecondOf returns the rate of a number, as the options have it.
+func (o *Outbox) perSecondOf(number string) float64 {
+	if perSecond, ok := o.rates[number]; ok {
+		return perSecond
+	}
+	return o.perSecond
+}
+
+// takeTurnOf returns how long to wait for a number's next turn. waiting is how many
+// messages are in the queue behind this one.
+func (o *Outbox) turnOf(ctx context.Context, number string, waiting uint64) (time.Duration, error) {
+	p := &o.lanes.of(number).pace
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left == 0 || o.now().Sub(p.next) > leaseLate {
+		if err := o.lease(ctx, number, p, waiting+1); err != nil {
+			return 0, err
+		}
+	}
+	at := p.next
+	p.next = p.next.Add(p.interval)
+	p.left--
+	return max(0, at.Sub(o.now())), nil
+}
+
+// lease leases turns of a number.
+func (o *Outbox) lease(ctx context.Context, number string, p *pace, wanted uint64) error {
+	perSecond := o.perSecondOf(number)
+	return o.changeLease(ctx, number, func(l *leased) bool {
+		rate := max(perSecond*l.Share, min(1, perSecond))
+		turns := min(float64(wanted), max(1, float64(int(rate*leaseTime.Seconds()))))
+		p.next, p.left = o.now(), int(turns)
+		if l.Until.After(p.next) {
+			p.next = l.Until.Time
+		}
+		p.interval = time.Duration(float64(time.Second) / rate)
+		l.Until = moment{p.next.Add(time.Duration(turns * float64(p.interval)))}
+		l.Share = min(1, l.Share+speedUp*turns)
+		return true
+	})
+}
+
+// slow lowers the rate of a number, for all machines.
+func (o *Outbox) slow(ctx context.Context, number string) error {
+	return o.changeLease(ctx, number, func(l *leased) bool {
+		if o.now().Sub(l.Slowed.Time) < slowEvery {
+			return false
+		}
+		l.Share, l.Slowed = l.Share*slowDown, moment{o.now()}
+		return true
+	})
+}
+
+func (o *Outbox) changeLease(ctx context.Context, number string, alter func(*leased) bool) error {
+	subject := o.store.subject(kindRate, number)
+	for {
+		l := leased{Share: 1}
+		msg, err := o.store.last(ctx, subject)
+		var revision uint64
+		switch {
+		case err == nil:
+			revision = msg.Sequence
+			if json.Unmarshal(msg.Data, &l) != nil || l.Version > schemaVersion || !(l.Share > 0) {
+				l = leased{Share: 1}
+			}
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+		if !alter(&l) {
+			return nil
+		}
+		l.Version = schemaVersion
+		data, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		err = persist(ctx, func(ctx context.Context) error {
+			_, err := o.store.write(ctx, put{subject: subject, data: data, expected: revision, expectedOn: subject})
+			return err
+		})
+		if !errors.Is(err, errConflict) {
+			return err
+		}
+		// Another machine was faster; or the answer to this write was lost, and its turns
+		// are lost with it.
+	}
+}

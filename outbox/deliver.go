@@ -75,11 +75,15 @@ func (o *Outbox) keepAlive(msg jetstream.Msg) (stop func()) {
 // giveBack puts the entry back into the queue, to be delivered again after the wait.
 func (d *delivery) giveBack(wait time.Duration) {
 	d.stop()
-	if wait <= 0 {
-		d.answer(d.msg.Nak())
-		return
+	err := d.outbox.store.ask("answer")
+	switch {
+	case err != nil:
+	case wait <= 0:
+		err = d.msg.Nak()
+	default:
+		err = d.msg.NakWithDelay(wait)
 	}
-	d.answer(d.msg.NakWithDelay(wait))
+	d.answer(err)
 }
 
 // leave leaves the entry to somebody else; JetStream delivers it again if they die.
@@ -87,13 +91,15 @@ func (d *delivery) leave() { d.stop() }
 
 // done takes the entry out of the queue.
 func (d *delivery) done(ctx context.Context) {
-	if err := d.outbox.store.remove(ctx, d.sequence); err != nil {
-		d.leave()
-		d.answer(err)
-		return
+	defer d.stop()
+	err := d.outbox.store.remove(ctx, d.sequence)
+	if err == nil {
+		err = d.outbox.store.ask("answer")
 	}
-	d.stop()
-	d.answer(d.msg.Ack())
+	if err == nil {
+		err = d.msg.Ack()
+	}
+	d.answer(err)
 }
 
 // answer logs why the queue could not be answered. JetStream then delivers the message

@@ -61,6 +61,21 @@ func WithListen(address string) EmbeddedOption {
 	}}
 }
 
+// WithEncryptionKey encrypts the files of the directory at rest, with ChaCha20-Poly1305 as
+// JetStream does it:
+// https://docs.nats.io/running-a-nats-service/nats_admin/jetstream_admin/encryption_at_rest.
+// The same key must be given at each start. It must have at least 32 bytes; 32 random ones
+// are best. By default nothing is encrypted.
+func WithEncryptionKey(key []byte) EmbeddedOption {
+	return EmbeddedOption{func(options *server.Options) error {
+		if len(key) < 32 {
+			return fmt.Errorf("outbox: WithEncryptionKey: the key has %d bytes: want at least 32", len(key))
+		}
+		options.JetStreamKey, options.JetStreamCipher = string(key), server.ChaCha
+		return nil
+	}}
+}
+
 // Embedded starts a NATS server inside this process, whose JetStream keeps its
 // files in dir. The directory is made if it is not there, for this user alone.
 // Each write is on the disk before it is confirmed, so SIGKILL does not take

@@ -32,6 +32,7 @@ var roles = map[string]func() error{
 	"worker":   workerRole,
 	"node":     nodeRole,
 	"enqueuer": enqueuerRole,
+	"server":   serverRole,
 }
 
 func TestMain(m *testing.M) {
@@ -147,6 +148,28 @@ func enqueuerRole() error {
 		}
 		fmt.Println(id)
 	}
+}
+
+// serverRole is a server for others. It prints its URL.
+func serverRole() error {
+	server, err := outbox.Embedded(os.Getenv("OUTBOX_TEST_DIR"), outbox.WithListen("127.0.0.1:0"))
+	if err != nil {
+		return err
+	}
+	fmt.Println(server.URL())
+	select {}
+}
+
+// url waits for the URL that a server prints.
+func (p *process) url(t *testing.T) string {
+	t.Helper()
+	var line string
+	require.Eventually(t, func() bool {
+		text, _, ok := strings.Cut(p.output.String(), "\n")
+		line = text
+		return ok
+	}, patience, time.Millisecond)
+	return line
 }
 
 // process is this binary in one of its roles.

@@ -54,8 +54,9 @@ func (o *Outbox) newDelivery(msg jetstream.Msg, number string, urgent bool) *del
 // keepAlive tells JetStream that somebody works on a message, until it is
 // stopped.
 func (o *Outbox) keepAlive(msg jetstream.Msg) (stop func()) {
-	over := make(chan struct{})
+	over, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(stopped)
 		for {
 			timer := time.NewTimer(min(time.Duration(o.ackWait.Load())/3, signEvery))
 			select {
@@ -69,7 +70,10 @@ func (o *Outbox) keepAlive(msg jetstream.Msg) (stop func()) {
 			}
 		}
 	}()
-	return func() { close(over) }
+	return func() {
+		close(over)
+		<-stopped
+	}
 }
 
 // giveBack puts the entry back into the queue, to be delivered again after the wait.

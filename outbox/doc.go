@@ -11,8 +11,9 @@
 //
 // # The life of a message
 //
-// [Outbox.Enqueue] puts it into the queue and writes its record: [StateQueued].
-// A worker in [Outbox.Run] takes it, waits for the API if that is down, writes
+// [Outbox.Enqueue] writes the message's record, its payload and its entry in the queue,
+// all three or none: [StateQueued].
+// A worker in [Outbox.Run] takes the entry, waits for the API if that is down, writes
 // [StateSending] into the record, and sends. The answer decides:
 //
 //   - Meta has taken it: [StateSent].
@@ -26,24 +27,28 @@
 //     502: [StateUnknown]. It is not sent again.
 //
 // A worker that dies, or is cut off from JetStream, leaves StateSending behind.
-// JetStream then delivers the message to another one, which finds that, and makes
-// it StateUnknown.
+// JetStream then delivers the entry to another one, which finds that, and makes
+// the message StateUnknown.
 //
 // # Lanes
 //
-// The messages of one phone number are a lane, with a rate of its own: [WithRate].
+// The messages of one phone number are a lane, with a rate of its own that all machines
+// share: [WithRate]. Lanes take turns with the workers.
 // After 3 ends in a row that say nothing of the message, ambiguous ones among them,
-// a process holds the lane: its messages stay in the queue until they are too old,
-// and one at a time goes out as a probe, after the intervals of the schedule: 5, 10,
-// 20 s and on, up to 3 minutes. Any other answer releases it. So an expired token fails
+// a process holds the lane: its messages stay in the queue, and one at a time goes out
+// as a probe, after the intervals of the schedule: 5, 10, 20 s and on, up to 3 minutes.
+// Any other answer releases the lane. So an expired token fails
 // no message, and a gateway that is down leaves in doubt only those that were under
-// way at the time, and one for each probe. Each process finds out for itself.
+// way at the time, and one for each probe. Where every lane is held for an ambiguous
+// reason, one probe serves all. Each process finds out for itself.
 //
-// A message that waits is not with a worker: it is given back to JetStream with a
-// delay, and JetStream delivers it again. The waits of one phone number keep nothing
-// of another out. If the server restarts, or its leader changes, a delay is forgotten:
-// the message comes at once, its record says that it is too early, and it is given
-// back again. JetStream holds some 100 bytes of memory for each message that waits.
+// # Waits
+//
+// A message that is not due is not with a worker: its entry is a message schedule of the
+// server, which puts it into the queue at its time, also after a restart. If that is
+// lost, or comes too early, the record decides: an entry that comes too early is
+// scheduled again. What waits needs no memory of the workers, and keeps nothing of
+// another lane out.
 //
 // # Nothing is sent twice
 //
@@ -53,8 +58,8 @@
 // process that dies while waiting for the API to come back leaves nothing in
 // doubt.
 //
-// What this rests on is Meta's word: a Graph error of a retried code is taken for
-// "not sent". Meta's texts say so, but nobody guarantees it. If a message that
+// This relies on Meta: a Graph error of a retried code is taken for
+// "not sent". Meta's documentation says so, but does not guarantee it. If a message that
 // arrives twice is worse than one that never does, have such codes not retried:
 // [graphretry.WithoutRetryOn] in [WithTransportOptions].
 //
@@ -65,13 +70,22 @@
 // these most were never taken. [Outbox.Resend] and [Outbox.Drop] are a person's
 // decision.
 //
+// # Urgent messages, and order
+//
+// [Urgent] messages have a queue of their own in their lane, which goes first, and one
+// worker of each Run for themselves. So they overtake the others, whatever their number.
+// With [WithRecipientOrder] a recipient gets messages in the order in which they were
+// enqueued.
+//
 // # Clocks
 //
 // Waits and ages are told by the clock of the NATS server, which each machine asks for
 // when it opens the outbox and once a minute.
 //
-// # Urgent messages
+// # What is kept
 //
-// [Urgent] messages have a subject and a consumer of their own, and one worker of each
-// Run for themselves. So they overtake the others, whatever their number.
+// The payload goes once a webhook says that the message was delivered, the record
+// [WithRetention] after its last change. [Outbox.Delete] takes out both at once. No
+// token is ever written. What a later version of this package has written, an older one
+// leaves alone.
 package outbox

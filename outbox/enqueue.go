@@ -66,7 +66,7 @@ func (o *Outbox) Enqueue(ctx context.Context, id, phoneNumberID string, payload 
 // EnqueueAll is [Outbox.Enqueue] for many messages, in a fraction of the time: up to 240
 // are put into the queue at once. All are checked first, and if one is wrong none is put
 // there; the error names each. After any other error some may be in the queue, and it
-// can be repeated with all.
+// can be repeated with all. Without a deadline it tries for 10 s with each 240.
 func (o *Outbox) EnqueueAll(ctx context.Context, messages []Message) error {
 	fresh := make([]newMessage, 0, len(messages))
 	seen := make(map[string]bool, len(messages))
@@ -84,14 +84,17 @@ func (o *Outbox) EnqueueAll(ctx context.Context, messages []Message) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	ctx, done, err := o.begin(ctx, callTimeout)
+	ctx, done, err := o.begin(ctx, 0)
 	if err != nil {
 		return err
 	}
 	defer done()
 	for len(fresh) > 0 {
 		batch := fresh[:min(batchSize, len(fresh))]
-		if err := o.enqueue(ctx, batch); err != nil {
+		bounded, cancel := withTimeout(ctx, callTimeout)
+		err := o.enqueue(bounded, batch)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("outbox: cannot enqueue message %q: %w; it may be in the queue nevertheless: enqueueing it again is safe", batch[0].ID, err)
 		}
 		fresh = fresh[len(batch):]
@@ -183,32 +186,39 @@ func (o *Outbox) enqueue(ctx context.Context, batch []newMessage) error {
 	if err := o.checkRoom(ctx); err != nil {
 		return err
 	}
-	for {
-		known, err := o.known(ctx, batch)
-		if err != nil {
-			return err
-		}
-		fresh := make([]newMessage, 0, len(batch))
-		for _, m := range batch {
-			current, ok := known[m.key]
-			if !ok {
-				fresh = append(fresh, m)
-			} else if current.State == StateQueued {
-				if err := o.putBack(ctx, current); err != nil {
-					return err
-				}
-			}
-		}
-		if len(fresh) == 0 {
-			return nil
-		}
-		if err = o.putAll(ctx, fresh); !errors.Is(err, errConflict) {
-			return err
-		}
-		if err := pause(ctx, conflictWait); err != nil {
-			return err
+	// Most often none is known, and then JetStream's own look is enough.
+	err := o.putAll(ctx, batch)
+	for errors.Is(err, errConflict) {
+		if batch, err = o.unknown(ctx, batch); err == nil && len(batch) > 0 {
+			err = o.putAll(ctx, batch)
 		}
 	}
+	return err
+}
+
+// unknown returns the messages of a batch that have no record. It sees to it that those
+// which are queued have their entry.
+func (o *Outbox) unknown(ctx context.Context, batch []newMessage) ([]newMessage, error) {
+	if err := pause(ctx, conflictWait); err != nil {
+		return nil, err
+	}
+	known, err := o.known(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make([]newMessage, 0, len(batch))
+	for _, m := range batch {
+		current, ok := known[m.key]
+		switch {
+		case !ok:
+			fresh = append(fresh, m)
+		case current.State == StateQueued:
+			if err := o.putBack(ctx, current); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return fresh, nil
 }
 
 // known returns which messages have a record. One that was deleted has an empty one.

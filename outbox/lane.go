@@ -27,7 +27,6 @@ type lanes struct {
 	byNumber map[string]*lane
 	paused   map[string]bool // by number, or pauseAll
 	host     hold
-	changed  chan struct{} // closed when somebody may go who could not before
 }
 
 // laneThreshold is how many ends in a row hold a lane.
@@ -40,6 +39,7 @@ type lane struct {
 	ambiguous bool // ... and leave open whether it was sent, all of them
 	inFlight  int  // attempts
 	pace      pace
+	changed   chan struct{} // closed when a message may go that could not before
 }
 
 // hold is what holds a lane or the host.
@@ -67,7 +67,7 @@ func (l *lanes) isOpen(number string, now time.Time) (wait time.Duration, change
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wait, ok = l.waitOf(number, now)
-	return wait, l.changed, ok
+	return wait, l.lane(number).changed, ok
 }
 
 // enter takes the way that isOpen shows. Whoever may go calls leave at the end.
@@ -127,12 +127,13 @@ func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) 
 		if this.isHeld() {
 			l.onUp(number, reason)
 		}
-		this.hold, this.run, this.ambiguous, l.host = hold{}, 0, false, hold{}
+		this.hold, this.run, this.ambiguous = hold{}, 0, false
+		l.releaseHost()
 	case laneBad, laneAmbiguous:
 		ambiguous := end == laneAmbiguous
 		this.ambiguous = ambiguous && (this.ambiguous || this.run == 0)
 		if !ambiguous {
-			l.host = hold{} // it has answered, or its proxy has
+			l.releaseHost() // it has answered, or its proxy has
 		}
 		this.run++
 		if this.run >= laneThreshold && !this.isHeld() {
@@ -143,7 +144,15 @@ func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) 
 			l.host = hold{due: now.Add(l.probeWait(0)), probes: 1, reason: reason}
 		}
 	}
-	l.tell()
+	this.tell()
+}
+
+// releaseHost holds the host no longer, but each lane that is held.
+func (l *lanes) releaseHost() {
+	if l.host.isHeld() {
+		l.host = hold{}
+		l.tell()
+	}
 }
 
 // allAreHeld reports whether there are several lanes, and each is held for an ambiguous
@@ -166,6 +175,13 @@ func (l *lanes) wake() {
 
 // tell wakes all who wait for a change.
 func (l *lanes) tell() {
+	for _, this := range l.byNumber {
+		this.tell()
+	}
+}
+
+// tell wakes those of the lane.
+func (l *lane) tell() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -211,7 +227,7 @@ func (l *lanes) of(number string) *lane {
 func (l *lanes) lane(number string) *lane {
 	this, ok := l.byNumber[number]
 	if !ok {
-		this = &lane{}
+		this = &lane{changed: make(chan struct{})}
 		l.byNumber[number] = this
 	}
 	return this

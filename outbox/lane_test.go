@@ -50,7 +50,7 @@ func (b *bench) settled(ids []string) map[outbox.State]int {
 }
 
 func TestFaultThatSaysNothingOfAMessageStopsItsLaneAndNotItsMessages(t *testing.T) {
-	const messages, workers = 200, 8
+	const messages, workers, probes = 1000, 8, 9 // so many go out in 10 minutes of 5, 10, 20 ... 180 s
 	for name, test := range map[string]struct {
 		answer    graphtest.Answer
 		ambiguous bool
@@ -66,9 +66,15 @@ func TestFaultThatSaysNothingOfAMessageStopsItsLaneAndNotItsMessages(t *testing.
 			t.Parallel()
 			b := newHarness(t, outbox.WithWorkers(workers), outbox.WithRate(1e6))
 			b.api.DownAfter(0, time.Hour, test.answer)
-			ids := b.enqueueMany(phoneNumberID, messages)
+			ids := make([]string, messages)
+			batch := make([]outbox.Message, messages)
+			for i := range ids {
+				ids[i] = fmt.Sprint(i)
+				batch[i] = outbox.Message{ID: ids[i], PhoneNumberID: phoneNumberID, Payload: payload(ids[i])}
+			}
+			require.NoError(t, b.EnqueueAll(t.Context(), batch))
 			run(t, b.Outbox)
-			b.calls(workers + 5) // some probes are among them
+			b.calls(workers + probes)
 			counts := b.states(ids)
 			assert.Zero(t, counts[outbox.StateFailed], "%v", counts)
 			b.api.Clear()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/graphretry/graphretry"
@@ -77,7 +78,7 @@ type Outbox struct {
 //
 // ctx bounds the opening alone; without a deadline, 10 s do. Invalid options are
 // reported together in one error. The connection behind js stays the
-// caller's: it must outlive the Outbox. The servers must be of NATS 2.12 or later, and the
+// caller's: it must outlive the Outbox. The servers must be of NATS 2.14 or later, and the
 // account must be allowed to make streams.
 func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, opts ...Option) (*Outbox, error) {
 	if js == nil {
@@ -95,9 +96,12 @@ func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, o
 	if err := o.makeTransport(next); err != nil {
 		return nil, fmt.Errorf("outbox: WithTransportOptions: %w", err)
 	}
+	if o.store.leader, err = managerOf(js); err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
 	o.outage.ended = o.lanes.wake
 	o.lanes.probeWait = o.laneWait
-	o.lanes.byNumber, o.lanes.changed = make(map[string]*lane), make(chan struct{})
+	o.lanes.byNumber = make(map[string]*lane)
 	o.lanes.onHeld = func(number, reason string) {
 		o.logger.Warn("outbox: a phone number is held", slog.String("phone_number_id", number), slog.String("reason", reason))
 	}
@@ -113,6 +117,18 @@ func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, o
 		return nil, fmt.Errorf("outbox: WithMaxAge(%v) is above the retention of %v: a record must outlive its message", o.maxAge, o.retention)
 	}
 	return o, nil
+}
+
+// managerOf is js as far as it asks the leaders of streams.
+func managerOf(js jetstream.JetStream) (nats.JetStreamManager, error) {
+	options := js.Options()
+	switch {
+	case options.Domain != "":
+		return js.Conn().JetStream(nats.Domain(options.Domain))
+	case options.APIPrefix != "":
+		return js.Conn().JetStream(nats.APIPrefix(options.APIPrefix))
+	}
+	return js.Conn().JetStream()
 }
 
 // makeTransport makes what decides and what sends. The transport is there for
@@ -215,7 +231,7 @@ func (o *Outbox) checkStream(config jetstream.StreamConfig) error {
 		return fmt.Errorf("stream %q has version %s: %w", o.name, text, errNewer)
 	}
 	if !config.AllowAtomicPublish || !config.AllowMsgSchedules || !config.AllowDirect {
-		return fmt.Errorf("stream %q: want allow_atomic, allow_msg_schedules and allow_direct, which somebody has taken from it: %w", o.name, errUnreadable)
+		return fmt.Errorf("stream %q: want allow_atomic, allow_msg_schedules and allow_direct, and so a server of NATS 2.14 or later: %w", o.name, errUnreadable)
 	}
 	return nil
 }

@@ -86,102 +86,129 @@ func (r *running) addLane(ctx context.Context, number string) {
 	r.loops.Go(func() { r.lane(ctx, number) })
 }
 
-// lane hands the messages of one phone number to workers.
-func (r *running) lane(ctx context.Context, number string) {
-	urgent, normal := make(chan *delivery), make(chan *delivery)
-	var pulling sync.WaitGroup
-	defer pulling.Wait()
-	pulling.Go(func() { r.pull(ctx, number, true, urgent) })
-	pulling.Go(func() { r.pull(ctx, number, false, normal) })
-	for {
-		var d *delivery
-		select {
-		case d = <-urgent:
-		default:
-			select {
-			case d = <-urgent:
-			case d = <-normal:
-			case <-ctx.Done():
-				return
-			}
-		}
-		r.dispatch(ctx, d, urgent)
-	}
+// laneLoop is the loop of one phone number: it hands its messages to workers.
+type laneLoop struct {
+	*running
+	number           string
+	urgents, normals chan *delivery
+	urgent, normal   *delivery // the next of each
+	turn             time.Time // when the next message may go; zero: that was not leased
 }
 
-// dispatch gives a message to a worker, once it is the turn of its lane and a worker is
-// free. Urgent ones that come meanwhile go before it.
-func (r *running) dispatch(ctx context.Context, d *delivery, urgent <-chan *delivery) {
-	wait, err := r.turnOf(ctx, d.number, d.waiting)
-	if err != nil {
-		if ctx.Err() == nil {
-			r.logger.Error("outbox: cannot lease the rate of a phone number", slog.String("phone_number_id", d.number), slog.Any("error", err))
+func (r *running) lane(ctx context.Context, number string) {
+	l := &laneLoop{running: r, number: number, urgents: make(chan *delivery), normals: make(chan *delivery)}
+	var pulling sync.WaitGroup
+	pulling.Go(func() { r.pull(ctx, number, true, l.urgents) })
+	pulling.Go(func() { r.pull(ctx, number, false, l.normals) })
+	for ctx.Err() == nil {
+		l.handOut(ctx)
+	}
+	l.giveBack(0)
+	pulling.Wait()
+}
+
+// handOut gives the next message to a worker, once it is the lane's turn and one is free.
+// It returns before that if an urgent one comes in between, which goes first.
+func (l *laneLoop) handOut(ctx context.Context) {
+	if l.urgent == nil && l.normal == nil {
+		select {
+		case l.urgent = <-l.urgents:
+		case l.normal = <-l.normals:
+		case <-ctx.Done():
+			return
 		}
-		d.giveBack(staleWait)
+	}
+	if _, _, ok := l.isOpen(l.number); !ok {
+		l.giveBack(0) // others may be able to send it
 		return
 	}
-	if d.urgent {
-		urgent = nil // they come one after the other
+	if l.turn.IsZero() {
+		wait, err := l.turnOf(ctx, l.number, l.first().waiting)
+		if err != nil {
+			if ctx.Err() == nil {
+				l.logger.Error("outbox: cannot lease the rate of a phone number", slog.String("phone_number_id", l.number), slog.Any("error", err))
+			}
+			l.giveBack(staleWait)
+			return
+		}
+		l.turn = time.Now().Add(wait)
 	}
-	timer := time.NewTimer(wait)
+	slot := l.await(ctx)
+	if slot == nil {
+		return
+	}
+	d := l.first()
+	if d.urgent {
+		l.urgent = nil
+	} else {
+		l.normal = nil
+	}
+	l.turn = time.Time{}
+	l.assign(ctx, d, slot)
+}
+
+// first returns which of the messages in hand goes first.
+func (l *laneLoop) first() *delivery {
+	if l.urgent != nil {
+		return l.urgent
+	}
+	return l.normal
+}
+
+// await waits for the turn and for a free worker. It returns the slot of the worker, or
+// nil if an urgent message came in between, or ctx has ended.
+func (l *laneLoop) await(ctx context.Context) chan struct{} {
+	urgents, more := l.urgents, chan struct{}(nil)
+	if l.urgent != nil {
+		urgents, more = nil, l.urgentSlots
+	}
+	timer := time.NewTimer(time.Until(l.turn))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case other := <-urgent:
-		// It takes this turn, and d the next.
-		r.assign(ctx, other, timer.C, nil)
-		r.dispatch(ctx, d, urgent)
-		return
+	case l.urgent = <-urgents:
+		return nil
 	case <-ctx.Done():
-		d.giveBack(0)
-		return
+		return nil
 	}
-	r.assign(ctx, d, nil, urgent)
+	select {
+	case l.slots <- struct{}{}:
+		return l.slots
+	case more <- struct{}{}:
+		return more
+	case l.urgent = <-urgents:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
-// assign gives a message to the next free worker. after, if not nil, is when it may go.
-func (r *running) assign(ctx context.Context, d *delivery, after <-chan time.Time, urgent <-chan *delivery) {
-	if after != nil {
-		select {
-		case <-after:
-		case <-ctx.Done():
-			d.giveBack(0)
-			return
+// giveBack gives back the messages in hand.
+func (l *laneLoop) giveBack(wait time.Duration) {
+	for _, d := range []*delivery{l.urgent, l.normal} {
+		if d != nil {
+			d.giveBack(wait)
 		}
 	}
-	var more chan struct{}
-	if d.urgent {
-		more = r.urgentSlots
-	}
-	var slot chan struct{}
-	for slot == nil {
-		select {
-		case r.slots <- struct{}{}:
-			slot = r.slots
-		case more <- struct{}{}:
-			slot = more
-		case other := <-urgent:
-			r.dispatch(ctx, other, nil)
-		case <-ctx.Done():
-			d.giveBack(0)
-			return
-		}
-	}
+	l.urgent, l.normal = nil, nil
+}
+
+// assign has a worker send a message, unless the lane or the API may have no more now.
+func (r *running) assign(ctx context.Context, d *delivery, slot chan struct{}) {
 	probes := false
 	if r.outage.down.Load() {
 		select {
 		case r.prober <- struct{}{}:
 			probes = true
 		default:
-			d.giveBack(0) // others may be able to send it
+			d.giveBack(0)
 			<-slot
 			return
 		}
 	}
 	if !r.Outbox.lanes.enter(d.number, time.Now()) {
 		d.giveBack(0)
-		<-slot
 		r.release(probes)
+		<-slot
 		return
 	}
 	r.workers.Go(func() {
@@ -215,8 +242,8 @@ func (r *running) isOpen(number string) (time.Duration, <-chan struct{}, bool) {
 	return wait, changed, ok
 }
 
-// pull takes the messages of a lane out of the queue, one at a time, while they can be
-// sent.
+// pull takes the messages of a lane out of the queue while they can be sent, and hands
+// them on in their order.
 func (r *running) pull(ctx context.Context, number string, urgent bool, out chan<- *delivery) {
 	var consumer jetstream.Consumer
 	for ctx.Err() == nil {
@@ -230,46 +257,76 @@ func (r *running) pull(ctx context.Context, number string, urgent bool, out chan
 			timer.Stop()
 			continue
 		}
-		msg, err := r.next(ctx, number, urgent, &consumer)
-		if errors.Is(err, nats.ErrConnectionClosed) {
+		fetching, cancel := context.WithTimeout(ctx, pullWait)
+		messages, err := r.fetch(fetching, number, urgent, &consumer)
+		if err == nil {
+			r.handOn(ctx, number, urgent, messages.Messages(), out)
+			err = messages.Error()
+		}
+		cancel()
+		switch {
+		case errors.Is(err, nats.ErrConnectionClosed):
 			r.fail(err)
 			return
-		}
-		if err != nil && ctx.Err() == nil {
-			r.logger.Error("outbox: cannot take messages from the queue", slog.Any("error", err))
-			_ = pause(ctx, staleWait)
-		}
-		if msg == nil {
+		case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, nats.ErrNoResponders):
+			consumer = nil // somebody has deleted it, or its server is gone
+		case err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, jetstream.ErrNoMessages):
 			continue
 		}
-		d := r.newDelivery(msg, number, urgent)
-		select {
-		case out <- d:
-		case <-ctx.Done():
-			d.giveBack(0)
+		if ctx.Err() == nil {
+			r.logger.Error("outbox: cannot take messages from the queue", slog.Any("error", err))
+			_ = pause(ctx, staleWait)
 		}
 	}
 }
 
-// next takes one message from the queue, nil if there is none.
-func (o *Outbox) next(ctx context.Context, number string, urgent bool, consumer *jetstream.Consumer) (jetstream.Msg, error) {
+// handOn hands messages on as they come. While they wait for that, JetStream is told that
+// somebody has them.
+func (r *running) handOn(ctx context.Context, number string, urgent bool, messages <-chan jetstream.Msg, out chan<- *delivery) {
+	var waiting []*delivery
+	for messages != nil || len(waiting) > 0 {
+		var first *delivery
+		var to chan<- *delivery
+		if len(waiting) > 0 {
+			first, to = waiting[0], out
+		}
+		select {
+		case msg, ok := <-messages:
+			if !ok {
+				messages = nil
+				continue
+			}
+			waiting = append(waiting, r.newDelivery(msg, number, urgent))
+		case to <- first:
+			waiting = waiting[1:]
+		case <-ctx.Done():
+			for _, d := range waiting {
+				d.giveBack(0)
+			}
+			return
+		}
+	}
+}
+
+// mostFetched is how many messages of a lane are taken out of the queue at once, and
+// fetchTime how much of its time they may take.
+const (
+	mostFetched = 32
+	fetchTime   = 100 * time.Millisecond
+)
+
+// fetch takes the next messages from the queue, no more than workers are free for.
+func (r *running) fetch(ctx context.Context, number string, urgent bool, consumer *jetstream.Consumer) (jetstream.MessageBatch, error) {
 	if *consumer == nil {
-		made, err := o.makeConsumer(ctx, number, urgent)
+		made, err := r.makeConsumer(ctx, number, urgent)
 		if err != nil {
 			return nil, err
 		}
 		*consumer = made
 	}
-	ctx, cancel := context.WithTimeout(ctx, pullWait)
-	defer cancel()
-	msg, err := (*consumer).Next(jetstream.FetchContext(ctx))
-	switch {
-	case err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, jetstream.ErrNoMessages):
-		return msg, nil
-	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, nats.ErrNoResponders):
-		*consumer = nil // somebody has deleted it, or its server is gone
-	}
-	return nil, err
+	free := min(cap(r.slots)-len(r.slots), mostFetched)
+	inTime := int(r.perSecondOf(number) * fetchTime.Seconds())
+	return (*consumer).Fetch(max(1, min(free, inTime)), jetstream.FetchContext(ctx))
 }
 
 // upkeep keeps the clock and the consumers as they should be.

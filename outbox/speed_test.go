@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
 )
@@ -101,27 +102,66 @@ func TestSpeed(t *testing.T) {
 		}
 		look("queued")
 
+		campaign := openURL(t, node.url(t), slow(0))
+		stop := run(t, campaign)
+		began := time.Now()
+		require.NoError(t, o.Enqueue(t.Context(), "urgent", phoneNumberID, payload("4711"), outbox.Urgent()))
+		for {
+			status, err := o.Status(t.Context(), "urgent")
+			require.NoError(t, err)
+			if status.State == outbox.StateSent {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		overtook := time.Since(began)
+		stop()
+		judge(overtook <= time.Second, "an urgent message overtakes %d of its number in %v; want 1s", n, overtook)
+
 		var before, most uint64
 		before = inUse()
-		stop := make(chan struct{})
+		done := make(chan struct{})
 		var watching sync.WaitGroup
 		watching.Go(func() {
 			for {
 				select {
-				case <-stop:
+				case <-done:
 					return
 				case <-time.After(200 * time.Millisecond):
 					most = max(most, inUse())
 				}
 			}
 		})
-		perSecond := drain(t, o, n)
-		close(stop)
+		perSecond := drain(t, o, n+1)
+		close(done)
 		watching.Wait()
 		grown := max(most, before) - before
 		judge(grown <= 100<<20, "%d messages: %.0f a second, %d MiB held, want 100", n, perSecond, grown>>20)
 		look("sent")
 	})
+
+	for _, machines := range []int{1, 3} {
+		t.Run(fmt.Sprintf("a limit of 80 a second, machines: %d", machines), func(t *testing.T) {
+			const limit = 80
+			api := graphtest.New()
+			api.SetLimit(limit, graphtest.Answer{Code: graphretry.CodeRateLimitHit})
+			node := start(t, "server", "OUTBOX_TEST_DIR="+t.TempDir())
+			var outboxes []*outbox.Outbox
+			for range machines {
+				outboxes = append(outboxes, openURL(t, node.url(t), api))
+			}
+			n := measured(1500)
+			enqueueAll(t, outboxes[0], "m", n, 240)
+			for _, o := range outboxes[1:] {
+				run(t, o)
+			}
+			took := float64(n) / drain(t, outboxes[0], n)
+			totals, ideal := api.Totals(), float64(n)/limit
+			refused := float64(totals.Calls-totals.Accepted) / float64(totals.Calls)
+			judge(took <= 1.2*ideal && refused <= 0.02, "%d messages over a limit of %d a second, %d machines: %.2f of the ideal time, %.1f %% refused; want 1.2 and 2 %%",
+				n, limit, machines, took/ideal, 100*refused)
+		})
+	}
 
 	t.Run("disk", func(t *testing.T) {
 		api := graphtest.New()
@@ -219,7 +259,7 @@ func drain(t *testing.T, o *outbox.Outbox, n int) float64 {
 		if stats.States[outbox.StateSent] == n {
 			return float64(n) / time.Since(began).Seconds()
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(250 * time.Millisecond)
 	}
 }
 

@@ -43,6 +43,7 @@ type store struct {
 	js     jetstream.JetStream
 	name   string
 	stream jetstream.Stream
+	leader nats.JetStreamManager // asks the leader of the stream, and no replica that lags behind
 	// before is asked before each write; a test ends a process there. nil: nobody is.
 	before func(op string) error
 }
@@ -166,19 +167,22 @@ func pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// last reads the last message of a subject, [ErrNotFound] if there is none. On a cluster
-// a replica may answer that lags behind; whoever acts on what it says writes with the
-// sequence, which fails if it was old.
+// last reads the last message of a subject, [ErrNotFound] if there is none. While a
+// cluster changes its leader the answer may be an old one; whoever acts on it writes with
+// the sequence, which then fails.
 func (s *store) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
-	var found *jetstream.RawStreamMsg
+	var found *nats.RawStreamMsg
 	err := persist(ctx, func(ctx context.Context) (err error) {
-		found, err = s.stream.GetLastMsgForSubject(ctx, subject)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
+		found, err = s.leader.GetLastMsg(s.name, subject, nats.Context(ctx))
+		if errors.Is(err, nats.ErrMsgNotFound) {
 			return ErrNotFound
 		}
 		return err
 	})
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	return &jetstream.RawStreamMsg{Subject: found.Subject, Sequence: found.Sequence, Header: found.Header, Data: found.Data, Time: found.Time}, nil
 }
 
 // load reads a record.
@@ -199,23 +203,24 @@ func (s *store) parse(msg *jetstream.RawStreamMsg) (stored, error) {
 		return found, fmt.Errorf("%w: subject %s", errUnreadable, msg.Subject)
 	}
 	found.number, found.key = tokens[2], tokens[3]
-	var version struct {
-		Version int `json:"v"`
-	}
-	if err := json.Unmarshal(msg.Data, &version); err != nil {
-		return found, fmt.Errorf("%w: record %s", errUnreadable, found.key)
-	}
-	if version.Version > schemaVersion {
-		return found, fmt.Errorf("%w: record %s of version %d", errNewer, found.key, version.Version)
-	}
 	err := json.Unmarshal(msg.Data, &found.record)
 	switch {
+	case found.Version > schemaVersion || err != nil && isNewer(msg.Data):
+		return found, fmt.Errorf("%w: record %s", errNewer, found.key)
 	case err == nil && found.State == stateDeleted:
 		return found, errDeleted
 	case err != nil || keyOf(found.ID) != found.key || !found.sound():
 		return found, fmt.Errorf("%w: record %s", errUnreadable, found.key)
 	}
 	return found, nil
+}
+
+// isNewer reports whether a later version of this package wrote something.
+func isNewer(data []byte) bool {
+	var written struct {
+		Version int `json:"v"`
+	}
+	return json.Unmarshal(data, &written) == nil && written.Version > schemaVersion
 }
 
 // save writes a record over the one that it was made from; with the revision 0
@@ -281,7 +286,7 @@ func (s *store) write(ctx context.Context, puts ...put) (uint64, error) {
 			messages[i] = p.message()
 		}
 		var ack *jetstreamext.BatchAck
-		if ack, err = jetstreamext.PublishMsgBatch(ctx, s.js, messages); err == nil {
+		if ack, err = jetstreamext.PublishMsgBatch(ctx, s.js, messages, jetstreamext.BatchFlowControl{}); err == nil {
 			sequence = ack.Sequence
 		}
 	}

@@ -2,8 +2,11 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -80,7 +83,20 @@ func workerRole() error {
 		return err
 	}
 	defer connection.Close()
-	opts := append(proofOptions(os.Getenv("OUTBOX_TEST_API")),
+	api := os.Getenv("OUTBOX_TEST_API")
+	opts := append(proofOptions(api),
+		outbox.WithTokenSource(faultyTokens),
+		// The parent has to know which messages nobody could vouch for.
+		outbox.WithOutcome(func(_ context.Context, outcome outbox.Outcome) {
+			if outcome.Kind == outbox.OutcomeUnknown {
+				resp, err := http.PostForm(api+"/unknown", url.Values{"id": {outcome.Status.ID}})
+				if err != nil {
+					fmt.Fprintln(os.Stderr, "worker: cannot tell of an unknown message:", err)
+					return
+				}
+				resp.Body.Close()
+			}
+		}),
 		outbox.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))))
 	for ctx.Err() == nil {
 		opening, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -94,6 +110,22 @@ func workerRole() error {
 		return o.Run(ctx)
 	}
 	return nil
+}
+
+// expiredToken is one that the API of the proof refuses.
+const expiredToken = "expired"
+
+// faultyTokens gives one of the numbers a bad token at times, or none.
+func faultyTokens(_ context.Context, number string) (string, error) {
+	if number == proofNumbers[0] {
+		switch rand.IntN(10) {
+		case 0:
+			return expiredToken, nil
+		case 1:
+			return "", errors.New("the vault is sealed")
+		}
+	}
+	return "token", nil
 }
 
 // nodeRole is one server of a cluster.

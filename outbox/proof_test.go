@@ -65,6 +65,10 @@ type proof struct {
 	js      jetstream.JetStream
 	outbox  *outbox.Outbox
 
+	mu      sync.Mutex
+	parked  map[string]bool // messages that a worker has parked as unknown
+	refused int             // calls with a token that has expired
+
 	workers [3]*process
 	kills   int
 	stalls  int
@@ -89,14 +93,61 @@ func newProof(t *testing.T) *proof {
 		t:      t,
 		random: rand.New(rand.NewPCG(seed, 1)),
 		api:    graphtest.New(graphtest.WithSeed(seed)),
+		parked: make(map[string]bool),
 	}
 	for i := range messages {
 		p.ids = append(p.ids, fmt.Sprintf("order %d", i))
 	}
-	web := httptest.NewServer(p.api)
+	web := httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(web.Close)
 	p.apiURL = web.URL + "/v23.0"
 	return p
+}
+
+// serve is the API, which refuses a token that has expired.
+func (p *proof) serve(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/unknown"):
+		p.parked[r.FormValue("id")] = true
+	case r.Header.Get("Authorization") == "Bearer "+expiredToken:
+		p.refused++
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"error":{"code":190,"type":"OAuthException","message":"expired"}}`)
+	default:
+		p.mu.Unlock()
+		defer p.mu.Lock()
+		p.api.ServeHTTP(w, r)
+	}
+}
+
+// proofNumbers are the phone numbers of the proof, and enqueuers how many enqueue.
+var proofNumbers = []string{"106540352242922", "106540352242923", "106540352242924"}
+
+const enqueuers = 4
+
+// message is the i-th message of the proof. Five after another of each who enqueues go to
+// one recipient; some are urgent, some expire soon, some wait.
+func (p *proof) message(i int) outbox.Message {
+	recipient := p.recipient(i)
+	text := fmt.Sprintf(`{"messaging_product":"whatsapp","to":%q,"type":"text","text":{"body":"x"}}`, recipient)
+	m := outbox.Message{ID: p.ids[i], PhoneNumberID: proofNumbers[i%enqueuers%len(proofNumbers)], Payload: []byte(text)}
+	switch {
+	case i%10 == 0:
+		m.Options = append(m.Options, outbox.Urgent())
+	case i%15 == 7:
+		m.Options = append(m.Options, outbox.ExpiresAt(time.Now().Add(300*time.Millisecond)))
+	case i%15 == 11:
+		m.Options = append(m.Options, outbox.ExpiresAt(time.Now().Add(-time.Second)))
+	case i%15 == 2:
+		m.Options = append(m.Options, outbox.NotBefore(time.Now().Add(time.Second)))
+	}
+	return m
+}
+
+func (p *proof) recipient(i int) string {
+	return fmt.Sprintf("1555%d%d", i%enqueuers, i/enqueuers/5)
 }
 
 func (p *proof) open(urls string, opts ...outbox.Option) {
@@ -109,7 +160,7 @@ func (p *proof) open(urls string, opts ...outbox.Option) {
 	// A new cluster takes a while to agree on who leads it.
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	defer cancel()
-	p.outbox, err = outbox.Open(ctx, js, nil, append(proofOptions(p.apiURL), opts...)...)
+	p.outbox, err = outbox.Open(ctx, js, nil, append(append(proofOptions(p.apiURL), outbox.WithRecipientOrder()), opts...)...)
 	require.NoError(p.t, err)
 	p.t.Cleanup(func() { assert.NoError(p.t, p.outbox.Close()) })
 }
@@ -142,6 +193,12 @@ func (p *proof) prove(disaster func()) {
 		time.Since(began).Seconds(), len(p.ids), p.api.Totals().Calls, p.api.Totals().WhileDown, p.kills, p.stalls)
 	p.t.Logf("%d accepted, %d of them twice; %d sent, %d failed, %d unknown (%d of them had been accepted), 0 lost",
 		p.api.Totals().Accepted, p.api.Totals().Duplicates, end[outbox.StateSent], end[outbox.StateFailed], end[outbox.StateUnknown], end["unknown, accepted"])
+	p.mu.Lock()
+	p.t.Logf("%d expired, %d calls with a token that had expired, 0 out of order", end["failed, expired"], p.refused)
+	assert.NotZero(p.t, p.refused)
+	p.mu.Unlock()
+	assert.NotZero(p.t, end["failed, expired"])
+	p.inOrder()
 	assert.NotZero(p.t, end["unknown, accepted"], "no answer was lost: the proof proves little")
 	assert.NotZero(p.t, p.kills)
 	assert.NotZero(p.t, p.api.Totals().WhileDown)
@@ -181,17 +238,21 @@ func (p *proof) startWorker(i int) {
 	p.workers[i] = start(p.t, "worker", "OUTBOX_TEST_NATS="+p.natsURL, "OUTBOX_TEST_API="+p.apiURL)
 }
 
-// enqueue enqueues all messages, some of them twice, while the workers work.
+// enqueue enqueues all messages, some of them twice, and some at once, while the workers
+// work.
 func (p *proof) enqueue() {
-	const lanes = 4
 	var all sync.WaitGroup
-	pause := min(10*time.Second/time.Duration(len(p.ids)/lanes+1), 200*time.Millisecond)
-	for lane := range lanes {
+	pause := min(10*time.Second/time.Duration(len(p.ids)/enqueuers+1), 200*time.Millisecond)
+	for first := range enqueuers {
 		all.Go(func() {
-			for i := lane; i < len(p.ids); i += lanes {
-				times := 1 + i%3/2
-				for times > 0 {
-					if err := p.outbox.Enqueue(p.t.Context(), p.ids[i], phoneNumberID, payload(p.ids[i])); err != nil {
+			for i := first; i < len(p.ids); i += enqueuers {
+				batch := []outbox.Message{p.message(i)}
+				if next := i + enqueuers; i%7 == 0 && next < len(p.ids) {
+					batch = append(batch, p.message(next))
+					i = next
+				}
+				for times := 1 + i%3/2; times > 0; {
+					if err := p.outbox.EnqueueAll(p.t.Context(), batch); err != nil {
 						p.t.Logf("again, since: %v", err)
 						continue
 					}
@@ -310,6 +371,10 @@ func (p *proof) check() map[outbox.State]int {
 			assert.Equal(p.t, []string{status.MessageID}, accepted, "message %s", id)
 		case outbox.StateFailed:
 			assert.Empty(p.t, accepted, "message %s", id)
+			if strings.HasPrefix(status.Reason, "older than") {
+				counts["failed, expired"]++
+				break
+			}
 			assert.NotNil(p.t, status.Graph, "message %s: %s", id, status.Reason)
 		case outbox.StateUnknown:
 			counts["unknown, accepted"] += len(accepted)
@@ -319,6 +384,30 @@ func (p *proof) check() map[outbox.State]int {
 	}
 	assert.Empty(p.t, p.api.Duplicates())
 	return counts
+}
+
+// inOrder checks that each recipient got the messages in their order, but for those that a
+// worker has parked: of these nobody knew when they would come.
+func (p *proof) inOrder() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	index := make(map[string]int)
+	for i, id := range p.ids {
+		index[id] = i
+	}
+	last := make(map[string]int)
+	for _, message := range p.api.Accepted() {
+		i := index[message.CallbackData]
+		if p.parked[message.CallbackData] {
+			continue
+		}
+		recipient := p.recipient(i)
+		if before, ok := last[recipient]; ok {
+			assert.Less(p.t, before, i, "recipient %s got message %d after %d", recipient, i, before)
+		}
+		last[recipient] = i
+	}
 }
 
 // settleUnknown has Meta send its webhooks, in disorder and some of them twice,

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,10 @@ type Server struct {
 	lock       *os.File
 	token      string
 	closed     sync.Once
+
+	mu     sync.Mutex // guards all below
+	mended time.Time  // when JetStream was started anew ...
+	reason error      // ... and why
 }
 
 // EmbeddedOption changes one setting of a [Server].
@@ -152,7 +157,42 @@ func (s *Server) start(options *server.Options) error {
 }
 
 // JetStream is what [Open] wants. It ends with Close.
-func (s *Server) JetStream() jetstream.JetStream { return s.jetStream }
+func (s *Server) JetStream() jetstream.JetStream { return mending{s.jetStream, s} }
+
+// mending is the JetStream of a server that can be mended.
+type mending struct {
+	jetstream.JetStream
+	server *Server
+}
+
+// mendEvery is how often JetStream is started anew at most, and mendFor is for how long
+// that explains why a write fails.
+const (
+	mendEvery = time.Second
+	mendFor   = 10 * time.Second
+)
+
+// mend reports why the server cannot write, nil if it can. A stream that could not once,
+// because the disk was full, never tries again; so mend starts JetStream anew.
+func (m mending) mend() error {
+	s := m.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, reason, broken := strings.Cut(s.server.Healthz(&server.HealthzOptions{}).Error, "write error: ")
+	since := time.Since(s.mended)
+	switch {
+	case broken && since >= mendEvery:
+		s.mended, s.reason = time.Now(), errors.New(reason)
+		config := s.server.JetStreamConfig()
+		config.StoreDir = filepath.Dir(config.StoreDir) // the server adds a folder of its own
+		if err := errors.Join(s.server.DisableJetStream(), s.server.EnableJetStream(config)); err != nil {
+			s.reason = fmt.Errorf("%s; and JetStream does not start: %w", reason, err)
+		}
+	case !broken && since >= mendFor:
+		return nil
+	}
+	return s.reason
+}
 
 // URL is where other processes reach the server, for nats.Connect, "" without
 // [WithListen]. It holds the token that the server asks for, a new one at each

@@ -230,6 +230,9 @@ func (o *Outbox) checkStream(config jetstream.StreamConfig) error {
 	if version, err := strconv.Atoi(text); err != nil || version > schemaVersion {
 		return fmt.Errorf("stream %q has version %s: %w", o.name, text, errNewer)
 	}
+	if config.MaxMsgs > 0 || config.MaxBytes > 0 {
+		return fmt.Errorf("stream %q: it has max_msgs or max_bytes, and would throw messages away: want neither, WithMaxBytes bounds it: %w", o.name, errUnreadable)
+	}
 	if !config.AllowAtomicPublish || !config.AllowMsgSchedules || !config.AllowDirect {
 		return fmt.Errorf("stream %q: want allow_atomic, allow_msg_schedules and allow_direct, and so a server of NATS 2.14 or later: %w", o.name, errUnreadable)
 	}

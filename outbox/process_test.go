@@ -36,6 +36,7 @@ var roles = map[string]func() error{
 	"node":     nodeRole,
 	"enqueuer": enqueuerRole,
 	"server":   serverRole,
+	"full":     fullDiskRole,
 }
 
 func TestMain(m *testing.M) {

@@ -149,6 +149,9 @@ func final(err error) bool {
 // messages, bytes, storage of the server, memory, and a message that is too large.
 var fullErrors = []jetstream.ErrorCode{10077, 10076, 10047, 10028, 10023, 10054}
 
+// roomErrors are those of a server that has no more room.
+var roomErrors = []jetstream.ErrorCode{10047, 10028, 10023}
+
 // conflictErrors are its codes for a last message that is not the expected one.
 var conflictErrors = []jetstream.ErrorCode{10071, 10164}
 
@@ -290,11 +293,26 @@ func (s *store) write(ctx context.Context, puts ...put) (uint64, error) {
 			sequence = ack.Sequence
 		}
 	}
+	return sequence, s.explain(err)
+}
+
+// explain says in words what JetStream says in a code, or not at all.
+func (s *store) explain(err error) error {
 	var api *jetstream.APIError
-	if errors.As(err, &api) && slices.Contains(conflictErrors, api.ErrorCode) {
-		return 0, errConflict
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &api) && slices.Contains(conflictErrors, api.ErrorCode):
+		return errConflict
+	case errors.As(err, &api) && slices.Contains(roomErrors, api.ErrorCode):
+		return fmt.Errorf("the server has no more room, on its disk or by its limits for JetStream: %w", err)
 	}
-	return sequence, err
+	if server, ok := s.js.(interface{ mend() error }); ok {
+		if trouble := server.mend(); trouble != nil {
+			return fmt.Errorf("the server cannot write to its disk: %w", trouble)
+		}
+	}
+	return err
 }
 
 // remove takes one message out of the stream, if it is there.

@@ -23,9 +23,13 @@ const maxID = 256
 // bytes: for its subject and its headers.
 const headroom = 4 << 10
 
-// batchSize is how many messages are put into the queue at once. JetStream takes 1,000
-// parts of a batch, and each message has three or four.
-const batchSize = 240
+// batchSize is how many messages are put into the queue at once, and batchBytes how many
+// bytes of payload. JetStream takes 1,000 parts of a batch, and each message has three or
+// four.
+const (
+	batchSize  = 240
+	batchBytes = 8 << 20
+)
 
 // Message is one message of [Outbox.EnqueueAll]. Its fields are the arguments of
 // [Outbox.Enqueue].
@@ -90,7 +94,7 @@ func (o *Outbox) EnqueueAll(ctx context.Context, messages []Message) error {
 	}
 	defer done()
 	for len(fresh) > 0 {
-		batch := fresh[:min(batchSize, len(fresh))]
+		batch := nextBatch(fresh)
 		bounded, cancel := withTimeout(ctx, callTimeout)
 		err := o.enqueue(bounded, batch)
 		cancel()
@@ -100,6 +104,16 @@ func (o *Outbox) EnqueueAll(ctx context.Context, messages []Message) error {
 		fresh = fresh[len(batch):]
 	}
 	return nil
+}
+
+// nextBatch returns the first messages that are put into the queue at once.
+func nextBatch(messages []newMessage) []newMessage {
+	n, size := 0, 0
+	for n < min(batchSize, len(messages)) && (n == 0 || size+len(messages[n].payload) <= batchBytes) {
+		size += len(messages[n].payload)
+		n++
+	}
+	return messages[:n]
 }
 
 // newMessage is a message that is about to be enqueued.
@@ -125,8 +139,8 @@ func (o *Outbox) check(message Message) (newMessage, error) {
 			errs = append(errs, opt.apply(&r))
 		}
 	}
-	if !r.ExpiresAt.IsZero() && !r.NotBefore.IsZero() && !r.NotBefore.Before(r.ExpiresAt.Time) {
-		errs = append(errs, fmt.Errorf("NotBefore(%v) is not before ExpiresAt(%v): it could never be sent", r.NotBefore, r.ExpiresAt))
+	if expiry := o.rules.expiry(&r); !r.NotBefore.IsZero() && !r.NotBefore.Before(expiry) {
+		errs = append(errs, fmt.Errorf("NotBefore(%v): it could never be sent: want a time before %v, when it expires by ExpiresAt or WithMaxAge", r.NotBefore, expiry))
 	}
 	if most := o.store.js.Conn().MaxPayload(); most > 0 && int64(len(body)) > most-headroom {
 		errs = append(errs, fmt.Errorf("the payload has %d bytes, and the server takes %d: want a shorter payload or a higher max_payload there", len(body), most-headroom))
@@ -144,7 +158,8 @@ type EnqueueOption struct {
 }
 
 // NotBefore has the message wait until then, by the clock of the NATS server. Its age
-// ([WithMaxAge]) counts from Enqueue all the same.
+// ([WithMaxAge], 24 hours by default) counts from Enqueue all the same, so t must come
+// before that is over.
 func NotBefore(t time.Time) EnqueueOption {
 	return EnqueueOption{func(r *record) error {
 		r.NotBefore = moment{t.UTC()}

@@ -80,6 +80,7 @@ func TestBadOptionOfAMessageIsRefused(t *testing.T) {
 		{outbox.NotBefore(time.Time{})},
 		{outbox.ExpiresAt(time.Time{})},
 		{outbox.NotBefore(now.Add(time.Hour)), outbox.ExpiresAt(now.Add(time.Minute))},
+		{outbox.NotBefore(now.Add(25 * time.Hour))},
 	} {
 		err := b.Enqueue(t.Context(), "a", phoneNumberID, payload("a"), opts...)
 		require.Error(t, err)

@@ -1,6 +1,9 @@
 package graphretry
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // Code is the code of a Graph API error: the field "code" of the error object
 // in an answer, or of an entry of "errors" in a webhook.
@@ -165,6 +168,18 @@ func (c Code) Advice() string {
 	}
 	return row.advice
 }
+
+// AboutSender reports whether the code is about who sends and not about the one call: the
+// token, the app, the account or the phone number. All that they send fails for the same
+// reason until somebody mends it. These are the codes of [ClassPermission], and of
+// [ClassPolicy] those of an account or a number that is restricted, has no credit, or is
+// over a limit for its quality.
+func (c Code) AboutSender() bool {
+	return c.Class() == ClassPermission || slices.Contains(senderPolicies, c)
+}
+
+// senderPolicies are the codes of [ClassPolicy] that are about who sends.
+var senderPolicies = []Code{368, 131031, 131042, 131044, 131048, 131064, 133007}
 
 const uncataloguedAdvice = "Read message and details, then look the number up at Meta: this version of graphretry does not know it."
 

@@ -115,6 +115,23 @@ func TestSpecificCodeWinsOverItsRange(t *testing.T) {
 	assert.NotEqual(t, Code(80009).Advice(), Code(80008).Advice())
 }
 
+func TestCodesAboutTheSenderAreTold(t *testing.T) {
+	for _, code := range []Code{0, 3, 10, 190, 200, 230, 299, 368, 131005, 131031, 131042, 131045, 131048, 133010} {
+		assert.True(t, code.AboutSender(), "%d", code)
+		assert.True(t, (&Error{Code: code}).AboutSender(), "%d", code)
+	}
+	for _, code := range []Code{2, 4, 100, 130429, 130472, 131000, 131016, 131026, 131047, 131056, 999_999} {
+		assert.False(t, code.AboutSender(), "%d", code)
+		assert.False(t, (&Error{Code: code}).AboutSender(), "%d", code)
+	}
+	for _, code := range senderPolicies {
+		assert.Equal(t, ClassPolicy, code.Class(), "%d", code)
+	}
+	assert.True(t, (&Error{Code: 100, Subcode: 131031}).AboutSender(), "a subcode decides")
+	assert.False(t, (&Error{Code: 190, Subcode: 131026}).AboutSender())
+	assert.False(t, (*Error)(nil).AboutSender())
+}
+
 func TestCodeOutsideTheCatalogueIsUnknownWithAGeneralAdvice(t *testing.T) {
 	const smallest, largest = -1 << 31, 1<<31 - 1
 	for _, code := range []Code{smallest, -1, 5, 131046, 4027018, largest} {

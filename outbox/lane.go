@@ -3,7 +3,6 @@ package outbox
 import (
 	"maps"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -233,19 +232,6 @@ func (l *lanes) lane(number string) *lane {
 	return this
 }
 
-// senderCodes are the codes of [graphretry.ClassPolicy] that are about the account
-// or the phone number that sends, and not about the message or who receives it.
-var senderCodes = []graphretry.Code{368, 131031, 131042, 131044, 131048, 131064, 133007}
-
-// ofTheSender reports whether a Graph error says nothing of the message: its token,
-// its account or its phone number is what is wrong.
-func ofTheSender(e *graphretry.Error) bool {
-	if e.Class() == graphretry.ClassPermission {
-		return true
-	}
-	return slices.Contains(senderCodes, e.Code) || slices.Contains(senderCodes, graphretry.Code(e.Subcode))
-}
-
 // ofAProxy reports whether a status without a Graph error is that of something that
 // stands before the API, and of no one message.
 func ofAProxy(status int) bool {
@@ -285,5 +271,5 @@ func (end outcome) words() string {
 
 // ofTheLane reports whether the message was refused for what is no fault of its own.
 func (end outcome) ofTheLane() bool {
-	return end.kind == outcomeRefused && (end.graph != nil && ofTheSender(end.graph) || end.graph == nil && ofAProxy(end.status))
+	return end.kind == outcomeRefused && (end.graph != nil && end.graph.AboutSender() || end.graph == nil && ofAProxy(end.status))
 }

@@ -18,8 +18,9 @@ import (
 // In the examples a [graphtest.API] stands for graph.facebook.com, and intervals
 // of milliseconds for the 5 seconds of the default.
 const (
-	sendURL  = "https://graph.facebook.com/v23.0/106540352242922/messages"
-	reminder = `{"messaging_product":"whatsapp","to":"16505551234","type":"text","text":{"body":"Tomorrow at nine."}}`
+	sendURL     = "https://graph.facebook.com/v23.0/106540352242922/messages"
+	accessToken = "EAAJ-example"
+	reminder    = `{"messaging_product":"whatsapp","to":"16505551234","type":"text","text":{"body":"Tomorrow at nine."}}`
 )
 
 // sendReminder sends a message as any program would, and tells how that ended.
@@ -72,6 +73,8 @@ func Example_deadline() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	req.Header.Set("Authorization", "Bearer "+accessToken)
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := client.Do(req)
 	if err != nil {
 		log.Fatal(err) // no response: errors.Is(err, graphretry.ErrOutage) if the API is down
@@ -79,7 +82,7 @@ func Example_deadline() {
 	defer resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
 		graph, _ := graphretry.ErrorFromResponse(resp) // the body stays readable
-		log.Fatal(graph)
+		log.Fatal(resp.Status, ": ", graph)
 	}
 	fmt.Println(resp.Status)
 	// Output:

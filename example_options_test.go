@@ -106,7 +106,7 @@ func ExampleWithoutRetryOn() {
 	schedule(e, graphretry.WithoutRetryOn(graphretry.CodeSomethingWentWrong))
 	// Output:
 	// 5s no retries left
-	// not among what is retried
+	// this failure is not retried
 }
 
 // The limit on one sender and one recipient has the schedule that Meta advises;
@@ -128,7 +128,7 @@ func ExampleWithTransientFlag() {
 	schedule(e)
 	schedule(e, graphretry.WithTransientFlag(), graphretry.WithJitter(0))
 	// Output:
-	// not among what is retried
+	// this failure is not retried
 	// 5s 10s 20s 40s 1m20s
 }
 

@@ -338,7 +338,7 @@ func ExampleDecision() {
 	// Output:
 	// 2 true 5s temporary failure
 	// 131009 false 0s this code is never retried
-	// 131047 false 0s not among what is retried
+	// 131047 false 0s this failure is not retried
 }
 
 func ExampleReason() {

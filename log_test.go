@@ -211,9 +211,9 @@ func TestLogSaysWhatWouldRetryALimitAndABody(t *testing.T) {
 			return all[len(all)-1]["reason"]
 		}
 		for _, code := range []graphretry.Code{4, 130429, 131056} {
-			assert.Equal(t, "not among what is retried: WithThrottleRetries retries this code", reasonOf(script(fails(code)), message(t, t.Context())))
+			assert.Equal(t, "this failure is not retried: WithThrottleRetries retries this code", reasonOf(script(fails(code)), message(t, t.Context())))
 		}
-		assert.Equal(t, "not among what is retried", reasonOf(script(fails(131048)), message(t, t.Context())), "no option retries it")
+		assert.Equal(t, "this failure is not retried", reasonOf(script(fails(131048)), message(t, t.Context())), "no option retries it")
 		stream := messageRequest(t, io.MultiReader(strings.NewReader(messageBody)))
 		assert.Equal(t, "body cannot be sent again: set GetBody or raise WithMaxBufferedBody", reasonOf(script(down), stream, graphretry.WithMaxBufferedBody(0)))
 	})

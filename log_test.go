@@ -2,6 +2,7 @@ package graphretry_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -200,7 +201,7 @@ func TestLogOfASuccessAfterARetryHasTheCodeUnderAnotherName(t *testing.T) {
 	})
 }
 
-func TestLogSaysWhatWouldRetryALimitAndABody(t *testing.T) {
+func TestLogSaysWhatARetryWouldTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reasonOf := func(next http.RoundTripper, req *http.Request, options ...graphretry.Option) any {
 			var log bytes.Buffer
@@ -216,5 +217,10 @@ func TestLogSaysWhatWouldRetryALimitAndABody(t *testing.T) {
 		assert.Equal(t, "this failure is not retried", reasonOf(script(fails(131048)), message(t, t.Context())), "no option retries it")
 		stream := messageRequest(t, io.MultiReader(strings.NewReader(messageBody)))
 		assert.Equal(t, "body cannot be sent again: set GetBody or raise WithMaxBufferedBody", reasonOf(script(down), stream, graphretry.WithMaxBufferedBody(0)))
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		assert.Equal(t, "no time left: the next attempt would be in 5s, and the call has 2s", reasonOf(script(down), message(t, ctx), graphretry.WithJitter(0)), "a deadline")
+		assert.Equal(t, "no time left: the next attempt would be in 5s, and the call has 3s",
+			reasonOf(script(down), message(t, t.Context()), graphretry.WithJitter(0), graphretry.WithMaxElapsedTime(3*time.Second)), "the maximum elapsed time")
 	})
 }

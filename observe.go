@@ -3,6 +3,7 @@ package graphretry
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -46,6 +47,10 @@ type Event struct {
 	Reason Reason
 	// Time is when it happened.
 	Time time.Time
+
+	// For [ReasonNoTime], needed is the wait that did not fit, and left the time that
+	// the call had.
+	needed, left time.Duration
 }
 
 // EventKind is the kind of an [Event].
@@ -94,13 +99,18 @@ func (k EventKind) level() slog.Level {
 	}
 }
 
-// reason returns why an attempt is not retried, and for a limit that soon passes
-// what would retry it.
+// reason returns why an attempt is not retried. For a limit that soon passes it names
+// the option that retries it, and for lack of time it says how much is missing.
 func (e *Event) reason() string {
-	if e.Reason == ReasonNotRetried && e.Graph != nil && slices.Contains(throttleRetries, e.Graph.specificCode()) {
+	switch {
+	case e.Reason == ReasonNotRetried && e.Graph != nil && slices.Contains(throttleRetries, e.Graph.specificCode()):
 		return e.Reason.String() + ": WithThrottleRetries retries this code"
+	case e.Reason == ReasonNoTime:
+		return fmt.Sprintf("%v: the next attempt would be in %v, and the call has %v",
+			e.Reason, e.needed.Round(time.Millisecond), e.left.Round(time.Millisecond))
+	default:
+		return e.Reason.String()
 	}
-	return e.Reason.String()
 }
 
 // logTo returns the observer that writes each event to a logger. The host is there

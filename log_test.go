@@ -136,7 +136,7 @@ func TestMethodThatIsLeftOutIsLoggedAsGET(t *testing.T) {
 	assert.Equal(t, "GET", records(t, &log)[0]["method"])
 }
 
-func TestNothingIsPutIntoWordsForALevelThatIsNotLogged(t *testing.T) {
+func TestNothingIsFormattedForALevelThatIsNotLogged(t *testing.T) {
 	failure := new(countedError)
 	next := roundTripper(func(*http.Request) (*http.Response, error) { return nil, failure })
 	for level, words := range map[slog.Level]int{slog.LevelInfo: 1, slog.LevelWarn: 0} {

@@ -32,6 +32,7 @@ oldest: ## Run the tests with the oldest Go that go.mod allows
 
 .PHONY: demo
 demo: ## Watch messages wait for the end of an outage: 20 seconds, and a minute to build the first time; ARGS=-h lists the flags
+	@echo "The first time this builds for up to a minute."
 	@go run ./examples/outage $(ARGS)
 
 .PHONY: lint

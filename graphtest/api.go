@@ -199,7 +199,7 @@ func (a *API) SetLimit(perSecond int, answer Answer) {
 	defer a.mu.Unlock()
 	answer = answer.or(graphretry.CodeRateLimitHit)
 	if perSecond < 0 {
-		a.misused("SetLimit(%d, ...): a limit must not be negative; 0 lifts it", perSecond)
+		a.misused("SetLimit(%d, ...): a limit must not be negative; 0 removes it", perSecond)
 		return
 	}
 	if a.usable("SetLimit", answer) {

@@ -1,5 +1,5 @@
-# What a developer does with graphretry. It needs Go and make; the rest it gets itself.
-# What it makes goes to bin/, which git ignores, and to Go's own caches.
+# The tasks of a developer. They need Go and make, and download the rest. Their results go to
+# bin/, which git ignores, and to Go's caches.
 
 # The race detector needs a C compiler on most systems. Without one the tests run without
 # it, and say so; RACE=-race insists on it.
@@ -13,7 +13,7 @@ tool = go tool -modfile=$(CURDIR)/tools/go.mod
 library = . $(patsubst $(shell go list -m)/%,./%,$(shell go list ./internal/...))
 
 .PHONY: help
-help: ## Say what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
@@ -31,7 +31,8 @@ oldest: ## Run the tests with the oldest Go that go.mod allows
 	GOTOOLCHAIN=go$$(awk '$$1 == "go" { print $$2 }' go.mod) go test -shuffle=on ./...
 
 .PHONY: demo
-demo: ## Watch messages wait for the end of an outage, in about 20 seconds; ARGS=-h lists the flags
+demo: ## Watch messages wait for the end of an outage: 20 seconds, and a minute to build the first time; ARGS=-h lists the flags
+	@echo "The first time this builds for up to a minute."
 	@go run ./examples/outage $(ARGS)
 
 .PHONY: lint
@@ -52,7 +53,7 @@ lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
 	done
 
 .PHONY: fuzz
-fuzz: ## Fuzz each target for FUZZTIME (60s)
+fuzz: ## Run each fuzz target for FUZZTIME (60s)
 	@set -e; \
 	for package in $(library); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
@@ -62,33 +63,33 @@ fuzz: ## Fuzz each target for FUZZTIME (60s)
 	done
 
 .PHONY: cover
-cover: ## Measure the statement coverage of the library; below 95 % fails
+cover: ## Measure the statement coverage; fail below 95 %
 	@mkdir -p bin
 	go test -coverprofile bin/cover.out $(library)
 	@go tool cover -func bin/cover.out | awk '/^total:/ { sub("%", "", $$3); covered = $$3 } \
 		END { printf "%s %% of the statements are covered; at least 95 %% must be\n", covered; exit !(covered >= 95) }'
 
 .PHONY: bench
-bench: ## Measure graphretry beside other libraries: tables in Markdown, docs/*.svg
+bench: ## Measure graphretry and other libraries, and draw docs/*.svg: an hour and more
 	cd bench && go test -count=1 -timeout=3h -full -seeds=20 -subject=all -pictures=../docs
 
 .PHONY: chaos
-chaos: ## Send 20,000 calls through an API that fails in every way it can
+chaos: ## Send 20,000 calls to a fake API that fails in every possible way
 	go test $(RACE) -count 1 -v -run '^TestNothingIsLostOrSentTwiceInChaos$$' . -chaos.calls 20000
 
 VERSION ?= v0.999.0
 .PHONY: rehearse
-rehearse: ## Release VERSION in a clone, and get it from there with go get
+rehearse: ## Release VERSION in a clone, and install it from there with go get
 	tools/rehearse-release $(VERSION)
 
 .PHONY: stress
-stress: ## Run the tests over real connections 50 times at a load of 12; RUNS and LOAD
+stress: ## Run the tests over real connections 50 times (RUNS) beside 12 busy loops (LOAD): an hour
 	RACE=$(RACE) tools/stress
 
 # A file in a folder is of another package, and has that package's tests run for it.
 # Chaos is left out: it is for load, and would take 15 s for each mutant.
 .PHONY: mutate
-mutate: ## Break the library's code an operator at a time; below 90 % noticed fails
+mutate: ## Change one operator at a time; fail if the tests notice less than 90 % of the changes
 	@mkdir -p bin
 	@set -e; \
 	for package in $(library); do \

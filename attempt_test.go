@@ -156,7 +156,7 @@ func TestAttemptThatTimesOutIsAmbiguous(t *testing.T) {
 	}
 }
 
-func TestBodyOfASuccessIsReadAtLeisureDespiteAnAttemptTimeout(t *testing.T) {
+func TestAttemptTimeoutDoesNotLimitReadingTheBodyOfASuccess(t *testing.T) {
 	for _, end := range []string{"EOF", "Close"} {
 		t.Run("released at "+end, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -269,7 +269,7 @@ func TestCallersDeadlineComesBeforeTheAttemptTimeout(t *testing.T) {
 
 // A success whose headers come in the very moment in which the attempt's time is
 // over is a success that can be read or a timeout, and nothing between.
-func TestAnswerInTheMomentOfTheAttemptTimeoutIsOneOfTheTwo(t *testing.T) {
+func TestAnswerAtTheMomentOfTheAttemptTimeoutIsAnAnswerOrATimeout(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
 			api := &timedAPI{status: http.StatusOK, headers: 3 * time.Second, body: []string{"{}"}}
@@ -343,7 +343,7 @@ func TestAttemptTimeoutLeavesASwitchedProtocolAlone(t *testing.T) {
 	})
 }
 
-func TestAttemptTimeoutCanBeThatOfOneCall(t *testing.T) {
+func TestAttemptTimeoutCanBeSetForOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &timedAPI{status: http.StatusOK, headers: time.Minute}
 		transport := newTransport(t, api)

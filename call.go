@@ -174,24 +174,25 @@ func (c *call) report(result outage.Result) {
 // the next attempt, and whether there is to be one.
 func (c *call) decide() (wait time.Duration, retry bool) {
 	code, rule := c.last.rule(c.policy, c.req, c.ended())
-	reason := ReasonRetriesExhausted
+	gaveUp := Event{Kind: EventGaveUp, Reason: ReasonRetriesExhausted}
 	switch {
 	case rule.retries == 0:
 		c.observe(Event{Kind: EventNotRetried, Reason: rule.reason})
 		return 0, false
 	case c.retried[code] >= rule.retries || c.retries >= c.policy.maxRetries:
 	case !c.body.repeatable():
-		reason = ReasonBody
+		gaveUp.Reason = ReasonBody
 	default:
 		if c.schedule.backOff == nil {
 			c.schedule = newSchedule(&c.policy.settings)
 		}
 		if wait, retry = c.schedule.next(code, c.retried[code], c.last.retryAfter); retry && !c.fits(wait) {
-			reason, retry = ReasonNoTime, false
+			retry = false
+			gaveUp.Reason, gaveUp.needed, gaveUp.left = ReasonNoTime, wait, time.Until(c.deadline())
 		}
 	}
 	if !retry {
-		c.observe(Event{Kind: EventGaveUp, Reason: reason})
+		c.observe(gaveUp)
 		return 0, false
 	}
 	if c.retried == nil {

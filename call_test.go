@@ -68,7 +68,7 @@ func TestStatusOfAnAnswerDoesNotDecide(t *testing.T) {
 	}
 }
 
-func TestEachCodeHasRetriesOfItsOwn(t *testing.T) {
+func TestRetriesAreCountedByCode(t *testing.T) {
 	maintenance := fails(131057)
 	for name, test := range map[string]struct {
 		options []graphretry.Option
@@ -183,7 +183,7 @@ func TestElapsedTimeIsCountedFromTheFirstFailure(t *testing.T) {
 	})
 }
 
-func TestWaitErrorIsWhatEndedTheWaitAndWhatMetaSaidLast(t *testing.T) {
+func TestWaitErrorHasWhatEndedTheWaitAndTheLastGraphError(t *testing.T) {
 	for name, test := range map[string]struct {
 		context   func(context.Context) context.Context
 		change    func(*http.Request)

@@ -8,17 +8,15 @@ import (
 // Code is the code of a Graph API error: the field "code" of the error object
 // in an answer, or of an entry of "errors" in a webhook.
 //
-// The constants name the codes that a program is most likely to ask for. Every
-// code Meta documents for the WhatsApp Business Platform, and the codes of the
-// Graph API under it, have a [Code.Title], a [Code.Class] and a [Code.Advice];
-// see
+// The constants name the codes that a program is most likely to ask for. Every code
+// Meta documents for the WhatsApp Business Platform, and the codes of the Graph API
+// under it, have a [Code.Title], a [Code.Class] and a [Code.Advice]; see
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes.
-// A code that is not among them is a Code like any other: it has no title, and
-// [ClassUnknown].
+// Any other code has no title, and [ClassUnknown].
 type Code int
 
-// The codes that are retried by default, and those that look as if they could be
-// and are not.
+// The codes that are retried by default, and others whose names suggest it and that
+// are not.
 const (
 	// CodeAPIUnknown is a bad request as often as a fault at Meta, and is not
 	// retried by default.
@@ -57,8 +55,8 @@ const (
 )
 
 // The throttling codes that [WithThrottleRetries] retries. They are all of
-// [ClassThrottle], but not all codes of that class are here: what Meta answers
-// with a block of days, such as 133016, is not worth a retry.
+// [ClassThrottle], but not all codes of that class are here: a block that lasts for
+// days, such as 133016, is not worth a retry.
 const (
 	// CodeAPITooManyCalls is an app that has used up its calls.
 	CodeAPITooManyCalls Code = 4
@@ -86,34 +84,32 @@ const (
 	CodeTemplateStillSyncing Code = 134101
 )
 
-// Class is the kind of a failure, as Meta's description of its code tells it.
+// Class is the kind of a failure, according to Meta's description of its code.
 //
-// A class says what a code means, not what is done about it. What is retried by
-// default is a table of the policy's own, and narrower: of [ClassTransient] only
-// 2 and 131016, and of [ClassRetryOnce] only 131000, once. The maintenance of one
-// account, 131057, is transient too, and is retried only where an option such as
-// [WithRetryOn] says so.
+// A class says what a code means, not whether it is retried. By default fewer codes
+// are retried than the classes suggest: of [ClassTransient] only 2 and 131016, and
+// of [ClassRetryOnce] only 131000, once. The maintenance of one account, 131057, is
+// transient too, and is retried only where an option such as [WithRetryOn] says so.
 type Class int
 
 const (
-	// ClassUnknown is a failure of which Meta says too little to tell, and that of
+	// ClassUnknown is a failure about which Meta says too little, and the class of
 	// every code that is not in the catalogue. It is the zero Class.
 	ClassUnknown Class = iota
 	// ClassTransient is a fault or a maintenance at Meta that passes by itself: the
 	// same request succeeds later.
 	ClassTransient
-	// ClassRetryOnce is a fault that often does not come back; if it does, further
-	// repetition is no use.
+	// ClassRetryOnce is a fault that often does not occur again. If it does, more
+	// retries do not help.
 	ClassRetryOnce
-	// ClassThrottle is a limit on calls or messages that time lifts, in seconds or
-	// in days.
+	// ClassThrottle is a limit on calls or messages that passes with time, after
+	// seconds or after days.
 	ClassThrottle
-	// ClassParameter is a request that is wrong, or out of place in the state
-	// things are in: the same request gets the same answer. No option makes this
-	// package retry it.
+	// ClassParameter is a request that is wrong, or that does not fit the present
+	// state: the same request gets the same answer. No option retries it.
 	ClassParameter
-	// ClassPermission is a right, a setting or a consent that is missing, and that
-	// a person has to give.
+	// ClassPermission is a missing right, setting or consent that a person must
+	// give.
 	ClassPermission
 	// ClassPolicy is a restriction that Meta has put on the business for its
 	// conduct, its quality or its payments. A retry can make it worse.
@@ -121,7 +117,7 @@ const (
 	// ClassRecipient is a person who cannot get this message, or does not want it.
 	ClassRecipient
 	// ClassExperiment is a message withheld for an experiment of Meta's. No option
-	// makes this package retry it.
+	// retries it.
 	ClassExperiment
 )
 
@@ -137,30 +133,29 @@ var classNames = [...]string{
 	ClassExperiment: "experiment",
 }
 
-// String is the class in lower-case words, such as "retry once"; a number that
-// is no class is "Class(42)".
+// String returns the class in lower-case words, such as "retry once", or "Class(42)"
+// for a number that is not a class.
 func (c Class) String() string { return enumText("Class", classNames[:], c) }
 
-// Class is the kind of failure the code stands for, [ClassUnknown] if it is not
-// in the catalogue.
+// Class returns the kind of failure that the code stands for, or [ClassUnknown] if
+// the code is not in the catalogue.
 func (c Code) Class() Class {
 	row, _ := lookUp(c)
 	return row.class
 }
 
-// Title is Meta's own name for the code, in English, without the number: for
-// 131047 it is "Re-engagement message". Where Meta gives the code no name, it is
-// a short description. It is empty if, and only if, the code is not in the
-// catalogue.
+// Title returns Meta's name for the code, in English, without the number: for 131047
+// it is "Re-engagement message". Where Meta gives the code no name, it is a short
+// description. It is empty if, and only if, the code is not in the catalogue.
 func (c Code) Title() string {
 	row, _ := lookUp(c)
 	return row.title
 }
 
-// Advice is what a person on call should do about the code, in one sentence of
-// at most 110 characters. The words "details", "error_user_title" and the like
-// in it are fields of the error object. A code that is not in the catalogue has
-// advice too, of a general kind.
+// Advice returns what a person on call should do about the code, in one sentence of
+// at most 110 characters. The words "details", "error_user_title" and the like in it
+// are fields of the error object. For a code that is not in the catalogue the advice
+// is general.
 func (c Code) Advice() string {
 	row, ok := lookUp(c)
 	if !ok {
@@ -212,7 +207,7 @@ func lookUp(c Code) (catalogueRow, bool) {
 // what to do, not what happened, in words of this package's own.
 var catalogue = []catalogueRow{
 	// The Graph API, whatever the product.
-	{0, 0, ClassPermission, "AuthException", "Get a new access token: this one expired, was revoked, or its user has shut the app out."},
+	{0, 0, ClassPermission, "AuthException", "Get a new access token: this one expired, was revoked, or its user has removed the app."},
 	{1, 1, ClassRetryOnce, "API Unknown", "Check Meta's status page; if nothing is down, compare the request with the endpoint's reference."},
 	{2, 2, ClassTransient, "API Service", "Watch Meta's status page: the API is down or overloaded; add no retries of your own on top."},
 	{3, 3, ClassPermission, "API Method", "Open the token in Meta's access token debugger: the app lacks a capability this endpoint needs."},

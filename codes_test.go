@@ -77,7 +77,7 @@ func TestAdviceIsOneShortSentence(t *testing.T) {
 	}
 }
 
-func TestAdviceTellsSituationsApart(t *testing.T) {
+func TestFewCodesShareAnAdvice(t *testing.T) {
 	const handful = 3
 	rows := make(map[string][]Code)
 	for _, row := range catalogue {

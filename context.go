@@ -16,13 +16,13 @@ type callOptions struct {
 	opts   []Option
 }
 
-// ContextWithOptions returns a context whose calls have these options on top of
-// the Transport's, and of those that ctx has already. [WithHosts],
+// ContextWithOptions returns a context whose calls have these options in addition to
+// the Transport's and to those that ctx already has. [WithHosts],
 // [WithOutageThreshold], [WithLogger], [WithObserver] and [WithMaxBufferedBody]
-// are the Transport's alone: a call whose context has one of them, or any option
-// with a bad value, fails before anything is sent, with an error that says so.
-// Calls to other hosts than the Transport's, and those of a [ContextBypass],
-// which this does not end, go their way without a look at the options.
+// cannot be set in a context: a call whose context has one of them, or an option
+// with an invalid value, fails before anything is sent, with an error that says so.
+// Calls to hosts that are not in [WithHosts] pass through without a look at the
+// options, and so do those of a [ContextBypass], which stays in effect.
 func ContextWithOptions(ctx context.Context, opts ...Option) context.Context {
 	set := callOptions{opts: slices.Clone(opts)}
 	if outer := optionsOf(ctx); outer != nil {

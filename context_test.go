@@ -58,7 +58,7 @@ func (c *closeCounter) Close() error {
 	return nil
 }
 
-func TestOptionThatIsTheTransportsAloneIsRefusedInAContext(t *testing.T) {
+func TestOptionThatCannotBeSetInAContextIsRefused(t *testing.T) {
 	for name, opt := range map[string]graphretry.Option{
 		"WithHosts":           graphretry.WithHosts("graph.facebook.com"),
 		"WithOutageThreshold": graphretry.WithOutageThreshold(5),
@@ -91,13 +91,13 @@ func TestBadOptionsInAContextAreRefusedTogether(t *testing.T) {
 	}
 }
 
-func TestBadOptionInAContextDoesNotConcernOtherHosts(t *testing.T) {
+func TestBadOptionInAContextDoesNotAffectOtherHosts(t *testing.T) {
 	api := graphtest.New()
 	transport, _ := eventsOf(t, api, graphretry.WithHosts("graph.example.com"))
 	assert.Equal(t, 200, sentStatus(t, transport, graphretry.ContextWithOptions(t.Context(), graphretry.WithJitter(2))))
 }
 
-func TestOptionsInAContextHoldForItsCallsAlone(t *testing.T) {
+func TestOptionsInAContextApplyOnlyToItsCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		transport, _ := eventsOf(t, api, graphretry.WithRetryOn(1, 1), graphretry.WithMaxElapsedTime(time.Hour))

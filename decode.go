@@ -12,11 +12,10 @@ import (
 	"github.com/graphretry/graphretry/internal/jsonbody"
 )
 
-// ParseError reads the Graph error out of the body of an answer with the given
-// HTTP status. It reports false, and no error, for a body that holds none:
-// HTML, an empty or truncated body, a success. An error without an integer
-// "code" (a number or a numeric string) is none, since nothing can be decided
-// by it. What looks like one of Meta's access tokens is blanked in the texts.
+// ParseError returns the Graph error in the body of an answer with the given HTTP
+// status. It reports false if the body has none: HTML, an empty or truncated body, a
+// success, or an error without an integer "code" (a number or a numeric string). In
+// its texts, what looks like one of Meta's access tokens is blanked.
 func ParseError(status int, body []byte) (*Error, bool) {
 	e, ok := decode(status, body)
 	if !ok {
@@ -25,13 +24,12 @@ func ParseError(status int, body []byte) (*Error, bool) {
 	return redactorOf().graph(e.described()), true
 }
 
-// ErrorFromResponse reads the Graph error out of an answer whose status is 400
-// or above, and what its headers ask for. It reads at most 64 KiB of the body
-// and makes them readable again, so that the caller finds the body as it was. A
-// body compressed with gzip or deflate is decoded for the reading alone. Where
-// Meta's texts echo a token of the response's Request it is blanked. It reports
-// false for a nil response, a status below 400, and a body that holds no whole
-// Graph error within the 64 KiB, or none any more since it was read.
+// ErrorFromResponse returns the Graph error of an answer whose status is 400 or
+// above, with the wait that its headers ask for. It reads at most 64 KiB of the body
+// and makes them readable again. A body compressed with gzip or deflate is decoded
+// for this only. In Meta's texts, the tokens of the response's Request are blanked.
+// It reports false for a nil response, for a status below 400, and for a body whose
+// first 64 KiB contain no whole Graph error, or that was read before.
 func ErrorFromResponse(resp *http.Response) (*Error, bool) {
 	if resp == nil || resp.StatusCode < http.StatusBadRequest {
 		return nil, false

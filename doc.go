@@ -10,10 +10,10 @@
 //	}
 //	resp, err := client.Do(req) // req's context should have a deadline
 //
-// The caller gets a response of the API as it came, byte for byte, or the error of
-// the next RoundTripper. A call that waits can also return a [*WaitError]. A call may
-// block for 15 minutes by default; the deadline of its context bounds it.
-// Calls to hosts other than graph.facebook.com pass through; see [WithHosts].
+// The caller gets a response of the API unchanged, byte for byte, or the error of
+// the next RoundTripper. A call that waits can also return a [*WaitError]. A call
+// may block for 15 minutes by default; the deadline of its context bounds it. Calls
+// to hosts other than graph.facebook.com pass through; see [WithHosts].
 //
 // # What is retried
 //
@@ -49,6 +49,6 @@
 //
 // [ErrorFromResponse] reads the [Error] out of a response. [Policy] is the decision
 // alone, for job queues. [ParseWebhook] reads failures out of webhooks. [WithLogger]
-// and [WithObserver] tell what happened. Package graphtest is a fake API for tests.
+// and [WithObserver] report what happens. Package graphtest is a fake API for tests.
 // The guide in docs/guide.md has the chapters: timeouts, bodies, composition, logs.
 package graphretry

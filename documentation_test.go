@@ -83,7 +83,7 @@ func TestReadmeHasEveryOption(t *testing.T) {
 }
 
 // What no context may have is told in three places, and they agree.
-func TestOptionsThatNoContextMayHaveAreMarkedAsSuch(t *testing.T) {
+func TestOptionsThatCannotBeSetInAContextAreMarked(t *testing.T) {
 	options := map[string]graphretry.Option{
 		"WithInitialInterval": graphretry.WithInitialInterval(time.Second),
 		"WithMultiplier":      graphretry.WithMultiplier(2),

@@ -22,23 +22,23 @@ import (
 // The texts are for people: they are translated and reworded, so nothing in
 // this package depends on them.
 type Error struct {
-	// Status is the HTTP status of the answer, 0 for an error out of a webhook.
-	// It does not decide: Meta documents a 500 that must not be retried and a
-	// 400 that is a mere wait.
+	// Status is the HTTP status of the answer, 0 for an error from a webhook. It
+	// does not decide whether to retry: Meta documents a 500 that must not be
+	// retried, and a 400 after which waiting helps.
 	Status int
-	// Code is the field "code". It decides.
+	// Code is the field "code". It decides whether to retry.
 	Code Code
-	// Subcode is the field "error_subcode", 0 if there was none. From 130000 up
-	// its numbers are those of codes, such as a WhatsApp code that Meta sets under
-	// the code 100. One of a lasting block overrules Code: see [WithRetryOn].
+	// Subcode is the field "error_subcode", 0 if there was none. From 130000 up it
+	// is itself a code, such as a WhatsApp code that Meta gives with code 100. A
+	// subcode that stands for a lasting block overrules Code: see [WithRetryOn].
 	Subcode int
 	// Type is the field "type", as in "OAuthException".
 	Type string
 	// Message is the field "message"; for a webhook without one, its "title".
 	Message string
-	// Details is the text in the field "error_data": its "details" where it is
-	// an object, else the string as it came. Without it, it is the field
-	// "details" beside the code.
+	// Details is the text in the field "error_data": its "details" if it is an
+	// object, or else the string itself. Without "error_data" it is the field
+	// "details" next to the code.
 	Details string
 	// UserTitle and UserMessage are the fields "error_user_title" and
 	// "error_user_msg", which Meta writes for the person using the app.
@@ -47,19 +47,19 @@ type Error struct {
 	Transient bool
 	// TraceID is the field "fbtrace_id". Meta's support asks for it.
 	TraceID string
-	// RetryAfter is the wait that the answer's headers asked for, 0 if they
-	// asked for none: the longest Retry-After (RFC 9110, section 10.2.3), where a
-	// date counts from the answer's own Date; and, for a code of [ClassThrottle],
-	// the longest estimated_time_to_regain_access in X-Business-Use-Case-Usage and
-	// the reset_time_duration in X-Ad-Account-Usage.
+	// RetryAfter is the wait that the answer's headers ask for, or 0. It is the
+	// longest Retry-After (RFC 9110, section 10.2.3), in which a date counts from
+	// the answer's own Date. For a code of [ClassThrottle] it is at least the
+	// longest estimated_time_to_regain_access in X-Business-Use-Case-Usage, and at
+	// least the reset_time_duration in X-Ad-Account-Usage.
 	RetryAfter time.Duration
-	// Raw is the error object as it was received, for a support ticket. It is
-	// the one field that may hold a token, where Meta's message echoes one.
+	// Raw is the error object as it was received, for a support ticket. It is the
+	// only field that can contain a token, if Meta's message echoes one.
 	Raw []byte
 }
 
-// Error returns what Meta said, on one line, with the fbtrace_id that its support
-// asks for. A nil Error says that there is none.
+// Error returns Meta's texts on one line, with the fbtrace_id that Meta's support
+// asks for. For a nil Error it says that there is no Graph error.
 func (e *Error) Error() string {
 	if e == nil {
 		return "graphretry: no Graph error"
@@ -98,8 +98,8 @@ func (e *Error) text(title string) string {
 }
 
 // LogValue returns the error as a group for a [slog.Logger]: status, code, subcode,
-// class, title, message, details, fbtrace_id and advice, of which class, title and
-// advice are the catalogue's. What has no value is left out.
+// class, title, message, details, fbtrace_id and advice. Class, title and advice
+// come from this package's catalogue. Empty fields are left out.
 func (e *Error) LogValue() slog.Value {
 	if e == nil {
 		return slog.Value{}
@@ -129,9 +129,9 @@ func (e *Error) attributes() []slog.Attr {
 	})
 }
 
-// Class returns the class of Subcode if the catalogue has it as a code, since it is
-// the more specific of the two, and else the class of Code. A nil Error is of
-// [ClassUnknown].
+// Class returns the class of Subcode if that is a code in the catalogue, since it is
+// the more specific of the two, and otherwise the class of Code. The class of a nil
+// Error is [ClassUnknown].
 func (e *Error) Class() Class {
 	if e == nil {
 		return ClassUnknown
@@ -171,28 +171,27 @@ func (e *Error) subcode() Code {
 // "unsupported request", not a deleted phone number.
 const firstSubcode = 130000
 
-// ErrOutage is in the chain of the [WaitError] of a call that was never sent:
-// the API is down or overloaded, and the call's deadline or its maximum elapsed
-// time ends before the next probe, or ended in the queue or too soon after it.
+// ErrOutage is wrapped by the [WaitError] of a call that was never sent because the
+// API is down or overloaded. The call's deadline, or its maximum elapsed time, comes
+// before the next probe, passed in the queue, or left too little time after it.
 var ErrOutage = errors.New("graphretry: the API is down and the call cannot wait until it is back")
 
-// WaitError is the error of a call that ended while it waited: for its next
-// attempt, or in the queue of an outage. A call that runs out of time gets its
-// last response instead, if it was ever sent; a WaitError then means that the
-// caller itself ended the call.
+// WaitError is the error of a call that ended while it waited for its next attempt,
+// or in the queue of an outage. A call that was sent and runs out of time returns
+// its last response instead. So if Attempts is not 0, the caller canceled the call.
 type WaitError struct {
-	// Err is why the wait ended: [context.Canceled] or
-	// [context.DeadlineExceeded], with [context.Cause] where that says more, or
-	// [ErrOutage].
+	// Err says why the wait ended: [context.Canceled] or [context.DeadlineExceeded],
+	// with [context.Cause] where that says more, or [ErrOutage].
 	Err error
-	// Graph is what Meta said last to this call, or, if it was never sent, what
-	// began the outage. It is nil if the last attempt had no Graph error.
+	// Graph is the Graph error of the last attempt, or, if the call was never sent,
+	// the one that began the outage. It is nil if there was none.
 	Graph *Error
-	// Attempts is how often the call was sent.
+	// Attempts is how many times the call was sent.
 	Attempts int
 }
 
-// Error says why the wait ended, how often the call was sent, and what Meta said.
+// Error returns why the wait ended, how many times the call was sent, and Meta's
+// last error.
 func (e *WaitError) Error() string {
 	sent := "never sent"
 	switch {

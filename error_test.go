@@ -128,7 +128,7 @@ func TestErrorIsOneLine(t *testing.T) {
 	assert.Equal(t, "first\nsecond\r\nlevel=ERROR msg=forged", e.Message, "the field stays as Meta wrote it")
 }
 
-func TestErrorIsReadOutOfFailedAnswersAlone(t *testing.T) {
+func TestErrorIsReadOnlyFromFailedAnswers(t *testing.T) {
 	for status, read := range map[int]bool{
 		0: false, 101: false, 200: false, 204: false, 206: false, 302: false, 399: false,
 		400: true, 404: true, 429: true, 500: true, 503: true, 599: true, 999: true,
@@ -146,7 +146,7 @@ func TestErrorIsReadOutOfFailedAnswersAlone(t *testing.T) {
 	}
 }
 
-func TestAnswerThatIsNoneHasNoError(t *testing.T) {
+func TestResponseWithoutAReadableBodyHasNoError(t *testing.T) {
 	for name, resp := range map[string]*http.Response{
 		"nil":           nil,
 		"zero":          {},
@@ -243,7 +243,7 @@ func TestErrorAtTheEndOfABodyIsTheCallersToo(t *testing.T) {
 	}
 }
 
-func TestCompressedBodyIsDecodedForTheReadingAlone(t *testing.T) {
+func TestCompressedBodyStaysCompressedForTheCaller(t *testing.T) {
 	graph := `{"error":{"code":131016,"message":"` + strings.Repeat("m", 3000) + `"}}`
 	gzipped, deflated := compressed(t, "gzip", graph), compressed(t, "deflate", graph)
 	bomb := compressed(t, "gzip", `{"error":{"code":2,"message":"`+strings.Repeat("m", 4<<20)+`"}}`)
@@ -337,7 +337,7 @@ func TestWaitErrorSaysItsPrefixAndMetasTitleOnce(t *testing.T) {
 	}
 }
 
-func TestWaitErrorTellsWhyHowOftenAndWhat(t *testing.T) {
+func TestWaitErrorSaysWhyTheWaitEndedAndHowOftenTheCallWasSent(t *testing.T) {
 	graph := &graphretry.Error{Code: 2, Message: "down", TraceID: "A1"}
 	for _, test := range []struct {
 		err     *graphretry.WaitError

@@ -29,7 +29,7 @@ func ExampleParseError() {
 	// false
 }
 
-// The body of the response can be read after that as if nothing had been.
+// After that the body of the response can still be read.
 func ExampleErrorFromResponse() {
 	api := graphtest.New()
 	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeInvalidParameter, Details: "to is no phone number"})
@@ -93,8 +93,8 @@ func ExampleClass() {
 	// 130472 experiment
 }
 
-// A webhook reports that a message was accepted and not delivered.
-// A handler of webhooks that has what is temporary sent again.
+// A webhook reports that a message was accepted and not delivered. A webhook handler
+// that sends a message again if its failure is temporary.
 func ExampleParseWebhook() {
 	policy, err := graphretry.NewPolicy(graphretry.WithJitter(0))
 	if err != nil {
@@ -140,8 +140,8 @@ func ExampleFailure() {
 	// Output: 2025-06-28 20:34:48 16505551234 Message Undeliverable
 }
 
-// The caller leaves during a wait. Its own cause is in the error, and what Meta
-// had said.
+// The caller cancels during a wait. The error wraps the cause and the last Graph
+// error.
 func ExampleWaitError() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	api := graphtest.New()

@@ -69,8 +69,8 @@ func ExampleWithMaxRetries() {
 	// Output: 5s 10s 20s no retries left
 }
 
-// Any schedule of cenkalti/backoff will do, and any of one's own. It is made anew
-// for each call.
+// Any schedule of cenkalti/backoff can be used, or your own. A new one is made for
+// each call.
 func ExampleWithBackOff() {
 	schedule(serviceUnavailable, graphretry.WithBackOff(func() backoff.BackOff {
 		return backoff.WithMaxRetries(backoff.NewConstantBackOff(time.Minute), 2)
@@ -78,7 +78,7 @@ func ExampleWithBackOff() {
 	// Output: 1m0s 1m0s no retries left
 }
 
-// A wait that does not fit into the maximum is not begun: the call gets the
+// A wait that does not fit into the maximum is not begun: the call returns the
 // answer to its last attempt at once.
 func ExampleWithMaxElapsedTime() {
 	api := graphtest.New()
@@ -106,11 +106,11 @@ func ExampleWithoutRetryOn() {
 	schedule(e, graphretry.WithoutRetryOn(graphretry.CodeSomethingWentWrong))
 	// Output:
 	// 5s no retries left
-	// not among what is retried
+	// this failure is not retried
 }
 
-// The limit on one sender and one recipient has the schedule that Meta advises;
-// all others have the usual one, unless the answer says when to come back.
+// The limit on one sender and one recipient has the schedule that Meta advises; all
+// others have the usual one, unless the answer says how long to wait.
 func ExampleWithThrottleRetries() {
 	throttled := []graphretry.Option{graphretry.WithThrottleRetries(), graphretry.WithJitter(0)}
 	schedule(&graphretry.Error{Code: graphretry.CodeRateLimitHit}, throttled...)
@@ -122,13 +122,13 @@ func ExampleWithThrottleRetries() {
 	// 1s 4s 16s 1m4s 4m16s
 }
 
-// Meta marks some errors as temporary that this package does not know to be.
+// Meta marks some errors as temporary that this package does not retry by default.
 func ExampleWithTransientFlag() {
 	e := &graphretry.Error{Code: graphretry.CodeAPIUnknown, Transient: true}
 	schedule(e)
 	schedule(e, graphretry.WithTransientFlag(), graphretry.WithJitter(0))
 	// Output:
-	// not among what is retried
+	// this failure is not retried
 	// 5s 10s 20s 40s 1m20s
 }
 
@@ -158,7 +158,7 @@ func ExampleWithNetworkRetries() {
 	// POST failed: true - accepted: 1
 }
 
-// Hosts replace the default, so name graph.facebook.com too where it is meant.
+// Hosts replace the default, so name graph.facebook.com too if it is needed.
 func ExampleWithHosts() {
 	api := graphtest.New()
 	client, err := graphretry.WrapClient(&http.Client{Transport: api},
@@ -204,8 +204,8 @@ func ExampleWithMaxBufferedBody() {
 	// 0 503 Service Unavailable
 }
 
-// The first attempt hangs. It is ambiguous, so it takes [WithNetworkRetries] and
-// a method that may be carried out twice to have it sent again.
+// The first attempt hangs. It is ambiguous, so it is sent again only with
+// [WithNetworkRetries], and with a method that may be carried out twice.
 func ExampleWithAttemptTimeout() {
 	api := graphtest.New()
 	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultHang})
@@ -225,8 +225,8 @@ func ExampleWithAttemptTimeout() {
 	// Output: 200 OK
 }
 
-// The first answer shuts the gate here, where 20 do by default. While it is
-// shut, a call that cannot wait for the next probe does not reach the API.
+// Here the first answer brings the host down; by default 20 do. Then a call that
+// cannot wait for the next probe is not sent.
 func ExampleWithOutageThreshold() {
 	api := graphtest.New()
 	api.DownAfter(0, time.Minute, graphtest.Answer{Code: graphretry.CodeAPIService})
@@ -274,7 +274,7 @@ func ExampleWithLogger() {
 	// 200 OK
 }
 
-// Retries by code and class, as a program's metrics would count them.
+// Retries by code and class, for a program's metrics.
 func ExampleWithObserver() {
 	counter := map[string]int{}
 	observe := func(_ context.Context, event graphretry.Event) {

@@ -15,14 +15,16 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-// In the examples a [graphtest.API] stands for graph.facebook.com, and intervals
-// of milliseconds for the 5 seconds of the default.
+// The examples use a [graphtest.API] instead of graph.facebook.com, and intervals of
+// milliseconds instead of the default of 5 seconds.
 const (
-	sendURL  = "https://graph.facebook.com/v23.0/106540352242922/messages"
-	reminder = `{"messaging_product":"whatsapp","to":"16505551234","type":"text","text":{"body":"Tomorrow at nine."}}`
+	sendURL     = "https://graph.facebook.com/v23.0/106540352242922/messages"
+	accessToken = "EAAJ-example"
+	reminder    = `{"messaging_product":"whatsapp","to":"16505551234","type":"text","text":{"body":"Tomorrow at nine."}}`
 )
 
-// sendReminder sends a message as any program would, and tells how that ended.
+// sendReminder sends a message as any program does, and returns the status or the
+// error.
 func sendReminder(ctx context.Context, client *http.Client) string {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, sendURL, strings.NewReader(reminder))
 	if err != nil {
@@ -37,7 +39,8 @@ func sendReminder(ctx context.Context, client *http.Client) string {
 	return resp.Status
 }
 
-// The API is down for two calls. The program sends once, and knows nothing of it.
+// The API is down for two calls. The program sends the message once and does not
+// notice.
 func Example() {
 	api := graphtest.New()
 	api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
@@ -72,6 +75,8 @@ func Example_deadline() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	req.Header.Set("Authorization", "Bearer "+accessToken)
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := client.Do(req)
 	if err != nil {
 		log.Fatal(err) // no response: errors.Is(err, graphretry.ErrOutage) if the API is down
@@ -79,7 +84,7 @@ func Example_deadline() {
 	defer resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
 		graph, _ := graphretry.ErrorFromResponse(resp) // the body stays readable
-		log.Fatal(graph)
+		log.Fatal(resp.Status, ": ", graph)
 	}
 	fmt.Println(resp.Status)
 	// Output:
@@ -105,7 +110,7 @@ func ExampleWrapClient() {
 	// the existing client is as it was: true
 }
 
-// What is wrong with the options is told in one error, before any call.
+// All invalid options are reported in one error, before any call.
 func ExampleWrapClient_badOptions() {
 	_, err := graphretry.WrapClient(nil,
 		graphretry.WithMaxInterval(time.Second),
@@ -117,7 +122,8 @@ func ExampleWrapClient_badOptions() {
 	// graphretry: WithInitialInterval(5s) (the default) is above WithMaxInterval(1s): want an initial interval of at most the maximum
 }
 
-// A Transport goes wherever a RoundTripper goes, around the one that was there.
+// A Transport can be used wherever a RoundTripper can, around the one that was
+// there.
 func ExampleNewTransport() {
 	api := graphtest.New()
 	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService})
@@ -131,8 +137,8 @@ func ExampleNewTransport() {
 	// Output: 200 OK
 }
 
-// An SDK that takes no client uses [http.DefaultTransport]. A nil next is what
-// stands there now, so that the Transport can take its place.
+// An SDK that takes no client uses [http.DefaultTransport]. A nil next means its
+// present value, so the Transport can replace it.
 func ExampleNewTransport_default() {
 	standing := http.DefaultTransport
 	defer func() { http.DefaultTransport = standing }()
@@ -147,7 +153,7 @@ func ExampleNewTransport_default() {
 	// Output: *graphretry.Transport
 }
 
-// A call with less patience than the rest has options of its own.
+// A call that must not wait as long as the others has its own options.
 func ExampleContextWithOptions() {
 	api := graphtest.New()
 	api.DownAfter(0, time.Minute, graphtest.Answer{Code: graphretry.CodeAPIService})
@@ -205,8 +211,8 @@ func ExampleEvent() {
 	// 200 OK
 }
 
-// The first answer shuts the gate here, where 20 do by default. The API is back
-// by the time of the first probe.
+// Here the first answer brings the host down; by default 20 do. The API is back when
+// the first probe is sent.
 func ExampleEventKind() {
 	observe := func(_ context.Context, event graphretry.Event) { fmt.Println(event.Kind) }
 
@@ -225,7 +231,7 @@ func ExampleEventKind() {
 	// recovered
 }
 
-// The first answer brings the host down here, where 20 do by default.
+// Here the first answer brings the host down; by default 20 do.
 func ExampleTransport_Hosts() {
 	api := graphtest.New()
 	api.DownAfter(0, time.Minute, graphtest.Answer{Code: graphretry.CodeAPIService})
@@ -250,7 +256,7 @@ func ExampleTransport_Hosts() {
 	// Output: 503 graph.facebook.com is down: code 2, 0 calls wait
 }
 
-// A gauge wants a number: how many calls wait, whatever the state.
+// A gauge needs a number: how many calls wait, whatever the state is.
 func ExampleHostStatus() {
 	gauge := func(host graphretry.HostStatus) string {
 		return fmt.Sprintf("graph_waiting{host=%q,state=%q} %d", host.Host, host.State, host.Waiting)
@@ -290,7 +296,8 @@ type job struct {
 }
 
 // A worker of a queue does not wait in a call: no wait fits into a second, so each
-// call has one attempt, and the policy says when the queue is to bring it again.
+// call has one attempt, and the policy says when the queue should deliver the job
+// again.
 func ExamplePolicy_Decide() {
 	api := graphtest.New()
 	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
@@ -335,7 +342,7 @@ func ExampleDecision() {
 	// Output:
 	// 2 true 5s temporary failure
 	// 131009 false 0s this code is never retried
-	// 131047 false 0s not among what is retried
+	// 131047 false 0s this failure is not retried
 }
 
 func ExampleReason() {

@@ -186,7 +186,7 @@ type textError string
 
 func (e textError) Error() string { return string(e) }
 
-func TestNetworkFailuresAreCountedTogetherAndApartFromCodes(t *testing.T) {
+func TestNetworkFailuresAreCountedTogetherAndSeparatelyFromCodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &witness{next: script(reply{err: errReset}, unsure, page, down, reply{err: io.EOF}, unsure)}
 		req := newWatchedRequest(t, t.Context(), http.MethodGet, noBody)

@@ -7,7 +7,7 @@ import (
 	"github.com/graphretry/graphretry/internal/outage"
 )
 
-// HostState is what a [Transport] holds a host to be.
+// HostState is the state of a host, as a [Transport] sees it.
 type HostState int
 
 const (
@@ -17,8 +17,8 @@ const (
 	// as a probe.
 	HostDown
 	// HostRecovering: calls wait in a queue and are released at a rate that the host
-	// bears. A probe has found that an outage is over, or the host was up and fails
-	// less when it is asked for less.
+	// can take. Either a probe succeeded after an outage, or the host was up and
+	// overloaded: it fails less when fewer calls are sent.
 	HostRecovering
 )
 
@@ -27,33 +27,33 @@ var hostStateTexts = [...]string{HostUp: "up", HostDown: "down", HostRecovering:
 // String returns the state in a word.
 func (s HostState) String() string { return enumText("HostState", hostStateTexts[:], s) }
 
-// HostStatus is one host of a [Transport] at one moment.
+// HostStatus describes one host of a [Transport] at one moment.
 type HostStatus struct {
 	// Host is the host as [WithHosts] was given it, in lower case.
 	Host string
-	// State is whether the host is up. Without the outage gate
-	// ([WithOutageThreshold] of 0) nobody asks, and it is always [HostUp].
+	// State says whether the host is up. Without the outage gate
+	// ([WithOutageThreshold] of 0) it is always [HostUp].
 	State HostState
-	// Since is when State began. It is zero for a host that is up and never was
-	// down.
+	// Since is when State began. It is zero for a host that has been up from the
+	// start.
 	Since time.Time
-	// Waiting is how many calls wait in the host's queue. Those that wait for their
-	// own next attempt, and are not yet due, are not among them.
+	// Waiting is how many calls wait in the host's queue. Calls that wait for their
+	// own next attempt, and are not yet due, do not count.
 	Waiting int
-	// NextProbe is when the next probe may be sent, for [HostDown], and otherwise
-	// zero. If it is past, nobody waits, and the next call is the probe.
+	// NextProbe is when the next probe may be sent, for [HostDown]; otherwise it is
+	// zero. If it is in the past, no call is waiting, and the next call is the
+	// probe.
 	NextProbe time.Time
-	// Cause is the answer for which calls wait, nil for [HostUp]. The tokens
-	// of its request are blanked in its texts, and Raw, where Meta can echo one, is
-	// left out. It is the caller's own.
+	// Cause is the answer that made calls wait, nil for [HostUp]. In its texts the
+	// tokens of its request are blanked. Raw is left out, since Meta can echo a
+	// token in it. The caller may change it.
 	Cause *Error
 }
 
-// Hosts returns the state of each host whose calls are this Transport's, in the
-// order of [WithHosts]: for a health page, or a gauge. It takes as long as a few
-// locks that are free, waits for no call, and may be called at any time, also by
-// an observer. The hosts are looked at one after the other. The zero Transport
-// has none.
+// Hosts returns the state of each host of [WithHosts], in that order, for a health
+// page or a gauge. It is fast, waits for no call, and may be called at any time, by
+// an observer too. The hosts are read one after the other, not at one instant. The
+// zero Transport has none.
 func (t *Transport) Hosts() []HostStatus {
 	if t == nil {
 		return nil

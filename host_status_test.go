@@ -16,7 +16,7 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-func TestHostsTellOfAnOutageFromItsBeginningToItsEnd(t *testing.T) {
+func TestHostsShowAnOutageFromBeginningToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		api.SetLatency(50 * time.Millisecond)
@@ -118,7 +118,7 @@ func TestHostsHoldNoSecretAndCannotBeUsedToChangeTheTransport(t *testing.T) {
 }
 
 // An observer runs outside every lock, and many may look at once.
-func TestHostsMayBeAskedBesideCallsAndInAnObserver(t *testing.T) {
+func TestHostsMayBeCalledDuringCallsAndInAnObserver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		api.SetLatency(50 * time.Millisecond)

@@ -14,7 +14,7 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-func TestOnlyCallsToItsHostsAreATransports(t *testing.T) {
+func TestOnlyCallsToItsHostsAreRetried(t *testing.T) {
 	for _, test := range []struct {
 		hosts []string // none: the default
 		url   string

@@ -2,6 +2,7 @@ package graphretry_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -135,7 +136,7 @@ func TestMethodThatIsLeftOutIsLoggedAsGET(t *testing.T) {
 	assert.Equal(t, "GET", records(t, &log)[0]["method"])
 }
 
-func TestNothingIsPutIntoWordsForALevelThatIsNotLogged(t *testing.T) {
+func TestNothingIsFormattedForALevelThatIsNotLogged(t *testing.T) {
 	failure := new(countedError)
 	next := roundTripper(func(*http.Request) (*http.Response, error) { return nil, failure })
 	for level, words := range map[slog.Level]int{slog.LevelInfo: 1, slog.LevelWarn: 0} {
@@ -200,7 +201,7 @@ func TestLogOfASuccessAfterARetryHasTheCodeUnderAnotherName(t *testing.T) {
 	})
 }
 
-func TestLogSaysWhatWouldRetryALimitAndABody(t *testing.T) {
+func TestLogSaysWhatARetryWouldTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reasonOf := func(next http.RoundTripper, req *http.Request, options ...graphretry.Option) any {
 			var log bytes.Buffer
@@ -211,10 +212,15 @@ func TestLogSaysWhatWouldRetryALimitAndABody(t *testing.T) {
 			return all[len(all)-1]["reason"]
 		}
 		for _, code := range []graphretry.Code{4, 130429, 131056} {
-			assert.Equal(t, "not among what is retried: WithThrottleRetries retries this code", reasonOf(script(fails(code)), message(t, t.Context())))
+			assert.Equal(t, "this failure is not retried: WithThrottleRetries retries this code", reasonOf(script(fails(code)), message(t, t.Context())))
 		}
-		assert.Equal(t, "not among what is retried", reasonOf(script(fails(131048)), message(t, t.Context())), "no option retries it")
+		assert.Equal(t, "this failure is not retried", reasonOf(script(fails(131048)), message(t, t.Context())), "no option retries it")
 		stream := messageRequest(t, io.MultiReader(strings.NewReader(messageBody)))
 		assert.Equal(t, "body cannot be sent again: set GetBody or raise WithMaxBufferedBody", reasonOf(script(down), stream, graphretry.WithMaxBufferedBody(0)))
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		assert.Equal(t, "no time left: the next attempt would be in 5s, and the call has 2s", reasonOf(script(down), message(t, ctx), graphretry.WithJitter(0)), "a deadline")
+		assert.Equal(t, "no time left: the next attempt would be in 5s, and the call has 3s",
+			reasonOf(script(down), message(t, t.Context()), graphretry.WithJitter(0), graphretry.WithMaxElapsedTime(3*time.Second)), "the maximum elapsed time")
 	})
 }

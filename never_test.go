@@ -15,7 +15,7 @@ func isNever(code graphretry.Code) bool {
 	return code.Class() == graphretry.ClassParameter || code.Class() == graphretry.ClassExperiment
 }
 
-func TestNeverCodeIsRefusedInWordsThatNameItAndTheReason(t *testing.T) {
+func TestErrorOfAnOptionForANeverCodeNamesItAndTheReason(t *testing.T) {
 	var never int
 	for _, code := range append(documentedNumbers(t), 33, 100, 131008, 131009, 130472) {
 		policy, err := graphretry.NewPolicy(graphretry.WithRetryOn(code, 1))
@@ -37,7 +37,7 @@ func TestNeverCodeIsRefusedInWordsThatNameItAndTheReason(t *testing.T) {
 	assert.Greater(t, never, 60, "codes that are never retried")
 }
 
-func TestNeverCodeIsNotRetriedWhateverIsOptedInto(t *testing.T) {
+func TestNeverCodeIsNotRetriedWithAnyOption(t *testing.T) {
 	policy := policyWith(t, everyOptIn()...)
 	for _, code := range append(documentedNumbers(t), 33, 100, 131008, 131009, 130472) {
 		if !isNever(code) {

@@ -3,18 +3,19 @@ package graphretry
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"time"
 )
 
-// Event is something that happened to a call, for [WithObserver]. There is one
-// for each failed attempt, one for a success after a retry, and one each for the
-// beginning and the end of an outage. A call that gives up in the queue of an
-// outage has an [EventGaveUp] besides. A call that succeeds at once has none, and
-// one that its caller ends during a wait has no further one: its [*WaitError]
-// tells.
+// Event is something that happened to a call, for [WithObserver]. There is one for
+// each failed attempt, one for a success after a retry, and one each for the
+// beginning and the end of an outage. A call that gives up in the queue of an outage
+// also has an [EventGaveUp]. A call that succeeds at once has none. A call that its
+// caller ends during a wait has no further event: its [*WaitError] says what
+// happened.
 type Event struct {
 	// Kind is what happened.
 	Kind EventKind
@@ -29,22 +30,27 @@ type Event struct {
 	Graph *Error
 	// Err is the attempt's error if it had no response, or what kept a call from
 	// being retried: a [*WaitError], or the error of GetBody. For [EventRecovered]
-	// it is the error of the attempt before. One of the next RoundTripper or of
-	// GetBody is as it came, so its text is not blanked.
+	// it is the error of the attempt before. An error of the next RoundTripper or of
+	// GetBody is passed on unchanged, so its text is not blanked.
 	Err error
-	// Wait is the time until the next attempt for [EventRetrying], where time in
-	// the queue of an outage comes on top, and otherwise 0.
+	// Wait is the time until the next attempt, for [EventRetrying]; otherwise it is
+	// 0. Time in the queue of an outage is not included.
 	Wait time.Duration
-	// Held is how many calls the outage held, for [EventOutageEnded], and otherwise
-	// 0. A call that came to the queue twice counts twice.
+	// Held is how many calls the outage held back, for [EventOutageEnded]; otherwise
+	// it is 0. A call that joined the queue twice counts twice.
 	Held int
-	// Lasted is how long the outage lasted, for [EventOutageEnded], and otherwise 0.
+	// Lasted is how long the outage lasted, for [EventOutageEnded]; otherwise it is
+	// 0.
 	Lasted time.Duration
-	// Reason is why it is, or is not, retried: for [EventRetrying], [EventGaveUp]
-	// and [EventNotRetried], and otherwise 0.
+	// Reason says why the attempt is, or is not, retried, for [EventRetrying],
+	// [EventGaveUp] and [EventNotRetried]; otherwise it is 0.
 	Reason Reason
 	// Time is when it happened.
 	Time time.Time
+
+	// For [ReasonNoTime], needed is the wait that did not fit, and left the time that
+	// the call had.
+	needed, left time.Duration
 }
 
 // EventKind is the kind of an [Event].
@@ -53,20 +59,19 @@ type EventKind int
 const (
 	// EventRetrying: an attempt failed, and the next one follows after Wait.
 	EventRetrying EventKind = iota + 1
-	// EventGaveUp: the failure was one that is retried, and was not: Reason says
-	// whether retries or time ran out, the body cannot be sent again, or the call
-	// could not wait for the end of an outage. In the last case Attempt is 0 if
+	// EventGaveUp: a failure that the policy retries was not retried. Reason says
+	// why: no retries or no time was left, the body cannot be sent again, or the
+	// call could not wait for the end of an outage. In the last case Attempt is 0 if
 	// nothing was sent.
 	EventGaveUp
 	// EventNotRetried: an attempt failed in a way that is not retried.
 	EventNotRetried
 	// EventRecovered: an attempt succeeded after a retry.
 	EventRecovered
-	// EventOutageBegan: this call's answer brought the request's host down, as
-	// [HostDown] has it.
+	// EventOutageBegan: after this call's answer the request's host is [HostDown].
 	EventOutageBegan
-	// EventOutageEnded: the request's host is up again, as [HostUp] has it. Held and
-	// Lasted tell of the outage.
+	// EventOutageEnded: the request's host is [HostUp] again. Held and Lasted
+	// describe the outage.
 	EventOutageEnded
 )
 
@@ -94,13 +99,18 @@ func (k EventKind) level() slog.Level {
 	}
 }
 
-// reason returns why an attempt is not retried, and for a limit that soon passes
-// what would retry it.
+// reason returns why an attempt is not retried. For a limit that soon passes it names
+// the option that retries it, and for lack of time it says how much is missing.
 func (e *Event) reason() string {
-	if e.Reason == ReasonNotRetried && e.Graph != nil && slices.Contains(throttleRetries, e.Graph.specificCode()) {
+	switch {
+	case e.Reason == ReasonNotRetried && e.Graph != nil && slices.Contains(throttleRetries, e.Graph.specificCode()):
 		return e.Reason.String() + ": WithThrottleRetries retries this code"
+	case e.Reason == ReasonNoTime:
+		return fmt.Sprintf("%v: the next attempt would be in %v, and the call has %v",
+			e.Reason, e.needed.Round(time.Millisecond), e.left.Round(time.Millisecond))
+	default:
+		return e.Reason.String()
 	}
-	return e.Reason.String()
 }
 
 // logTo returns the observer that writes each event to a logger. The host is there

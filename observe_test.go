@@ -210,7 +210,7 @@ func graphtestDown(code graphretry.Code) *graphtest.API {
 	return api
 }
 
-func TestEventTellsOfTheCall(t *testing.T) {
+func TestEventDescribesTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
 		ctx := context.WithValue(t.Context(), key{}, "the caller's")
@@ -246,7 +246,7 @@ func TestEventTellsOfTheCall(t *testing.T) {
 	})
 }
 
-func TestErrorOfAnAttemptIsInItsEventAsItCame(t *testing.T) {
+func TestEventHasTheErrorOfTheAttemptUnchanged(t *testing.T) {
 	failure := &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 	transport, events := eventsOf(t, roundTripper(func(*http.Request) (*http.Response, error) { return nil, failure }))
 	_, err := transport.RoundTrip(message(t, t.Context()))

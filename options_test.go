@@ -73,7 +73,7 @@ func badOptions() map[string]struct {
 	}
 }
 
-func TestBadOptionIsRefusedInWordsThatNameItAndItsValue(t *testing.T) {
+func TestErrorOfABadOptionNamesItAndItsValue(t *testing.T) {
 	for name, bad := range badOptions() {
 		t.Run(name, func(t *testing.T) {
 			transport, err := graphretry.NewTransport(nil, bad.opt)
@@ -152,7 +152,7 @@ func TestValuesAtTheEdgeAreTaken(t *testing.T) {
 	}
 }
 
-func TestOptionsAreThoseOfTheMomentTheyWereGiven(t *testing.T) {
+func TestOptionsCopyTheirArguments(t *testing.T) {
 	hosts := []string{"graph.facebook.com"}
 	codes := []graphretry.Code{1}
 	opts := []graphretry.Option{graphretry.WithHosts(hosts...), graphretry.WithRetryOn(1, 1), graphretry.WithRetryOn(131005, 1), graphretry.WithoutRetryOn(codes...)}

@@ -232,7 +232,7 @@ func TestMaintenanceOfOneAccountBringsNoHostDown(t *testing.T) {
 	})
 }
 
-func TestEachHostHasAGateOfItsOwn(t *testing.T) {
+func TestEachHostHasItsOwnGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		api.DownAfter(0, time.Second, gateDown)
@@ -274,7 +274,7 @@ func TestOutageEndsBeforeTheReleaseThatEmptiesTheQueueIsSent(t *testing.T) {
 	})
 }
 
-func TestLoggerTellsHowLongAnOutageLastedAndHowManyCallsItHeld(t *testing.T) {
+func TestLogSaysHowLongAnOutageLastedAndHowManyCallsItHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		api.DownAfter(0, 2*time.Second, gateDown)
@@ -303,7 +303,7 @@ func TestLoggerTellsHowLongAnOutageLastedAndHowManyCallsItHeld(t *testing.T) {
 	})
 }
 
-func TestBypassAndZeroThresholdKnowNoGate(t *testing.T) {
+func TestBypassAndZeroThresholdSwitchOffTheGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		api.DownAfter(0, time.Hour, gateDown)

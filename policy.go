@@ -9,8 +9,8 @@ type Policy struct {
 	settings
 }
 
-// NewPolicy returns a Policy with the options that a Transport takes. Those that
-// are not about codes, waits or the number of retries have no part in it. Invalid
+// NewPolicy returns a Policy with the options that a Transport takes. Options that
+// are not about codes, waits or the number of retries have no effect. Invalid
 // options are reported together in one error.
 func NewPolicy(opts ...Option) (*Policy, error) {
 	s, err := defaultSettings().with(opts)
@@ -20,7 +20,7 @@ func NewPolicy(opts ...Option) (*Policy, error) {
 	return &Policy{s}, nil
 }
 
-// Decision is what becomes of a failure.
+// Decision says whether a failure is retried, and when.
 type Decision struct {
 	// Retry reports whether to try again.
 	Retry bool
@@ -28,20 +28,20 @@ type Decision struct {
 	// jitter, or what the answer's headers asked for if that is longer. It is 0
 	// if Retry is false.
 	Wait time.Duration
-	// Reason is why.
+	// Reason says why.
 	Reason Reason
 }
 
-// Reason is why a failure is, or is not, retried.
+// Reason says why a failure is, or is not, retried.
 type Reason int
 
 const (
-	// ReasonNotRetried: neither the code nor the failure of the network is one that
-	// is retried. A request that was never sent is retried by [WithNetworkRetries]; a
-	// bad certificate, for one, never is.
+	// ReasonNotRetried: the policy does not retry this code, or this error of the
+	// next RoundTripper. [WithNetworkRetries] retries a request that was never sent;
+	// nothing retries a bad certificate.
 	ReasonNotRetried Reason = iota + 1
 	// ReasonNever: the code, or a WhatsApp code in the subcode, is of
-	// [ClassParameter] or [ClassExperiment], and no option can have it retried.
+	// [ClassParameter] or [ClassExperiment], and no option retries it.
 	ReasonNever
 	// ReasonTransient: temporary downtime or overload, codes 2 and 131016.
 	ReasonTransient
@@ -59,27 +59,27 @@ const (
 	// ReasonAmbiguous: the request may have been carried out, as after a
 	// timeout, a broken connection or an answer that is no Graph error.
 	ReasonAmbiguous
-	// ReasonNoGraphError: the answer failed, with a status from 400 to 499, which
-	// leaves no doubt about that, and has no Graph error in it. Also what Decide
-	// says of a nil Error.
+	// ReasonNoGraphError: the answer has a status from 400 to 499, so the request
+	// was refused, and no Graph error in its body. [Policy.Decide] also returns it
+	// for a nil Error.
 	ReasonNoGraphError
-	// ReasonRetriesExhausted: it would be retried, but has had its retries.
+	// ReasonRetriesExhausted: the failure would be retried, but no retries are left.
 	ReasonRetriesExhausted
-	// ReasonNoTime: it would be retried, but the wait does not fit into the
+	// ReasonNoTime: the failure would be retried, but the wait does not fit into the
 	// call's deadline or its maximum elapsed time.
 	ReasonNoTime
-	// ReasonBody: it would be retried, but the request's body cannot be sent
-	// again. Set its GetBody, or raise [WithMaxBufferedBody].
+	// ReasonBody: the failure would be retried, but the request's body cannot be
+	// sent again. Set its GetBody, or raise [WithMaxBufferedBody].
 	ReasonBody
-	// ReasonCanceled: the caller ended the call during an attempt, or its deadline
-	// did.
+	// ReasonCanceled: the caller canceled the call during an attempt, or its
+	// deadline passed.
 	ReasonCanceled
-	// ReasonOutage: the API is down and the call cannot wait for it.
+	// ReasonOutage: the API is down and the call cannot wait until it is back.
 	ReasonOutage
 )
 
 var reasonTexts = [...]string{
-	ReasonNotRetried:       "not among what is retried",
+	ReasonNotRetried:       "this failure is not retried",
 	ReasonNever:            "this code is never retried",
 	ReasonTransient:        "temporary failure",
 	ReasonRetryOnce:        "retried once",
@@ -152,16 +152,15 @@ func punished(code Code) bool {
 	return class == ClassPolicy || class == ClassRecipient
 }
 
-// Decide returns what becomes of work that failed with e. retries is how often
-// this work was retried already, for whatever code: 0 for its first failure. So
-// a 2 and then a 131000 is refused here where a Transport, which counts by code,
-// retries it once.
+// Decide returns whether to retry work that failed with e, and after how long.
+// retries is how many times this work was retried before, whatever the codes were: 0
+// for its first failure. A Transport counts by code, so it can decide otherwise: it
+// retries a 131000 after a 2 once, and Decide does not.
 //
-// The wait is that of the schedule after so many retries. The time that the work
-// has taken is not known here, so [WithMaxElapsedTime] has no part in it; a queue
-// knows how old its work is. Negative retries count as 0. A nil Error is not
-// retried, for [ReasonNoGraphError], and nothing is by a Policy that [NewPolicy]
-// did not make.
+// The wait is the one that the schedule has after that many retries.
+// [WithMaxElapsedTime] has no effect, since a Policy does not know how old the work
+// is; the queue does. Negative retries count as 0. A nil Error is not retried, with
+// [ReasonNoGraphError]. The zero Policy and a nil one retry nothing.
 func (p *Policy) Decide(e *Error, retries int) Decision {
 	switch {
 	case e == nil:

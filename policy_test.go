@@ -143,7 +143,7 @@ func TestDecideCountsRetriesWhateverTheirCode(t *testing.T) {
 	}
 }
 
-func TestThrottlingCodesAreRetriedOnRequest(t *testing.T) {
+func TestThrottlingCodesAreRetriedByTheirOption(t *testing.T) {
 	throttling := map[graphretry.Code]bool{
 		4: true, 17: true, 341: true, 613: true, 80007: true, 80008: true,
 		130429: true, 131056: true, 133015: true, 134101: true,
@@ -169,7 +169,7 @@ func TestThrottlingCodesAreRetriedOnRequest(t *testing.T) {
 	assert.Empty(t, throttling, "these are not in graphtest/codes.csv")
 }
 
-func TestWhatMetaPunishesIsNoThrottleRetry(t *testing.T) {
+func TestLastingBlocksAreNotRetriedByWithThrottleRetries(t *testing.T) {
 	policy := policyWith(t, graphretry.WithThrottleRetries())
 	for _, code := range []graphretry.Code{131048, 131049, 131050, 131064, 130403, 133016} {
 		e := &graphretry.Error{Code: code, RetryAfter: time.Second}
@@ -177,7 +177,7 @@ func TestWhatMetaPunishesIsNoThrottleRetry(t *testing.T) {
 	}
 }
 
-func TestTransientFlagIsHeededOnRequest(t *testing.T) {
+func TestTransientFlagIsRetriedByItsOption(t *testing.T) {
 	plain, flagged := policyWith(t), policyWith(t, graphretry.WithTransientFlag())
 	refused := map[graphretry.Class]bool{
 		graphretry.ClassParameter: true, graphretry.ClassExperiment: true,
@@ -285,7 +285,7 @@ func TestWorkThatWasRetriedEndlesslyIsDecidedAtOnce(t *testing.T) {
 	}
 }
 
-func TestNegativeRetriesAreNone(t *testing.T) {
+func TestNegativeRetriesCountAsZero(t *testing.T) {
 	policy := policyWith(t, graphretry.WithThrottleRetries(), graphretry.WithMaxRetries(1))
 	for _, retries := range []int{-1, -1000, math.MinInt} {
 		for _, code := range []graphretry.Code{2, 131000, 131056, 1} {
@@ -301,7 +301,7 @@ func TestNoErrorIsNotRetried(t *testing.T) {
 	}
 }
 
-func TestPolicyThatNobodyMadeRetriesNothing(t *testing.T) {
+func TestZeroPolicyRetriesNothing(t *testing.T) {
 	for _, policy := range []*graphretry.Policy{nil, {}} {
 		for _, code := range []graphretry.Code{2, 131000, 131009, 4} {
 			assert.False(t, policy.Decide(&graphretry.Error{Code: code, Transient: true}, 0).Retry)
@@ -327,7 +327,7 @@ func TestDecideDependsOnNothingButItsArguments(t *testing.T) {
 	assert.Equal(t, before, *e)
 }
 
-func TestTimeThatWorkHasTakenIsTheQueuesToKnow(t *testing.T) {
+func TestPolicyIgnoresTheElapsedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := policyWith(t, graphretry.WithMaxElapsedTime(time.Second))
 		time.Sleep(time.Hour)

@@ -53,7 +53,7 @@ func serveProxy(t *testing.T, next *http.Transport, answer string) *atomic.Int32
 	return connects
 }
 
-func TestProxyThatIsUnavailableIsAskedAgainAndOneThatRefusesIsNot(t *testing.T) {
+func TestUnavailableProxyIsRetriedAndOneThatRefusesIsNot(t *testing.T) {
 	for answer, isRetried := range map[string]bool{
 		"502 Bad Gateway": true, "503 Service Unavailable": true, "504 Gateway Timeout": true,
 		"503 Service Temporarily Unavailable": true, "504 Gateway Time-out": true, // nginx
@@ -147,7 +147,7 @@ func serveSOCKS(t *testing.T, next *http.Transport, method, code byte) *atomic.I
 	return connections
 }
 
-func TestSOCKSProxyThatCannotReachTheHostIsAskedAgainAndOneThatRefusesIsNot(t *testing.T) {
+func TestSOCKSProxyThatCannotReachTheHostIsRetriedAndOneThatRefusesIsNot(t *testing.T) {
 	for _, test := range []struct {
 		method, code byte
 		isRetried    bool

@@ -22,7 +22,7 @@ import (
 
 // Request bodies.
 
-func TestRequestItselfGoesDownTheFirstTimeAndACopyOfItsOwnForEachRetry(t *testing.T) {
+func TestFirstAttemptSendsTheRequestItselfAndEachRetryACopy(t *testing.T) {
 	for _, kind := range []bodyKind{noBody, emptyBody, withGetBody, plainReader, readerOfKnown} {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestRequestItselfGoesDownTheFirstTimeAndACopyOfItsOwnForEachRetry(t *testin
 	}
 }
 
-func TestRequestItselfGoesDownIfItsBodyIsNotKept(t *testing.T) {
+func TestRequestItselfIsSentIfItsBodyIsNotRecorded(t *testing.T) {
 	for name, test := range map[string]struct {
 		limit  int64
 		length int64
@@ -71,7 +71,7 @@ func TestRequestItselfGoesDownIfItsBodyIsNotKept(t *testing.T) {
 	}
 }
 
-func TestGetBodyIsAskedOnceForEachRetryAndNeverForASuccess(t *testing.T) {
+func TestGetBodyIsCalledOnceForEachRetryAndNeverForASuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &witness{next: script(success)}
 		req := newWatchedRequest(t, t.Context(), http.MethodPost, withGetBody)

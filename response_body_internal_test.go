@@ -25,7 +25,7 @@ func TestPeekSeesTheEndOfABodyThatJustFits(t *testing.T) {
 	}
 }
 
-func TestPeekTakesNoMemoryOnAContentLengthsWord(t *testing.T) {
+func TestPeekDoesNotAllocateByContentLength(t *testing.T) {
 	for _, length := range []int64{1 << 40, math.MaxInt64} {
 		resp := &http.Response{ContentLength: length, Body: io.NopCloser(strings.NewReader("{}"))}
 		require.Less(t, cap(peek(resp).peeked), 2*peekLimit)

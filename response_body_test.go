@@ -95,7 +95,7 @@ func TestNoMoreThanThePeekIsReadAhead(t *testing.T) {
 	}
 }
 
-func TestGraphErrorLongerThanThePeekIsNone(t *testing.T) {
+func TestGraphErrorLongerThanThePeekIsNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		padding := strings.Repeat(" ", peekLimit)
 		long := reply{status: http.StatusServiceUnavailable, body: padding + down.body}
@@ -129,7 +129,7 @@ func TestWholeGraphErrorBeforeABreakDecides(t *testing.T) {
 	})
 }
 
-func TestCompressedErrorIsDecodedForTheDecisionAlone(t *testing.T) {
+func TestCompressedErrorIsDecodedOnlyForTheDecision(t *testing.T) {
 	for _, encoding := range []string{"gzip", "deflate"} {
 		t.Run(encoding, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

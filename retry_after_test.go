@@ -178,7 +178,7 @@ func TestRetryAfterThatIsADateCountsFromTheAnswersDate(t *testing.T) {
 	}
 }
 
-func TestLongestOfSeveralRetryAfterHolds(t *testing.T) {
+func TestLongestOfSeveralRetryAfterApplies(t *testing.T) {
 	const date, in50 = "Sat, 08 Jan 2000 23:00:00 GMT", "Sat, 08 Jan 2000 23:00:50 GMT"
 	for _, test := range []struct {
 		fields []string

@@ -60,7 +60,7 @@ func TestScheduleOfACallIsThatOfItsOptions(t *testing.T) {
 	}
 }
 
-func TestScheduleOfTheCallersIsMadeAnewForEachCall(t *testing.T) {
+func TestCallersScheduleIsMadeForEachCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		made := 0
 		transport := newTransport(t, script(down, down, success, success, down, success), graphretry.WithBackOff(func() backoff.BackOff {
@@ -121,7 +121,7 @@ func TestScheduleGoesOnAfterARetryAfter(t *testing.T) {
 	})
 }
 
-func TestThrottledCallWaitsOnItsOwnTerms(t *testing.T) {
+func TestThrottledCallWaitsAsItsHeadersAsk(t *testing.T) {
 	usage := `{"1":[{"type":"whatsapp","estimated_time_to_regain_access":2},{"estimated_time_to_regain_access":1}]}`
 	throttled := fails(graphretry.CodeRateLimitHit).with(func(r *reply) {
 		r.header = http.Header{"X-Business-Use-Case-Usage": {usage}, "Retry-After": {"60"}}
@@ -259,7 +259,7 @@ func TestRetryAfterRaisesAWaitAndNeverLowersIt(t *testing.T) {
 	}
 }
 
-func TestPairRateLimitHasAScheduleOfItsOwn(t *testing.T) {
+func TestPairRateLimitFollowsMetasSchedule(t *testing.T) {
 	waits := []time.Duration{1, 4, 16, 64, 256, 1024, 4096} // seconds: 4^n
 	for name, opts := range map[string][]graphretry.Option{
 		"by default":                       nil,
@@ -300,7 +300,7 @@ func (l *listedWaits) NextBackOff() time.Duration {
 	return l.waits[l.next-1]
 }
 
-func TestScheduleOfTheCallersIsTakenAsItComes(t *testing.T) {
+func TestCallersScheduleIsUsedUnchanged(t *testing.T) {
 	var made int
 	policy, err := graphretry.NewPolicy(graphretry.WithBackOff(func() backoff.BackOff {
 		made++
@@ -322,7 +322,7 @@ func TestScheduleOfTheCallersIsTakenAsItComes(t *testing.T) {
 	assert.False(t, policy.Decide(&graphretry.Error{Code: 1}, 0).Retry)
 }
 
-func TestMaxRetriesHoldsOverAScheduleOfTheCallers(t *testing.T) {
+func TestMaxRetriesLimitsTheCallersSchedule(t *testing.T) {
 	policy := policyWith(t, graphretry.WithMaxRetries(2), graphretry.WithBackOff(func() backoff.BackOff { return &backoff.ZeroBackOff{} }))
 	assert.True(t, policy.Decide(&graphretry.Error{Code: 2}, 1).Retry)
 	assert.False(t, policy.Decide(&graphretry.Error{Code: 2}, 2).Retry)
@@ -340,7 +340,7 @@ func TestScheduleThatStopsAtOnceOrIsNilRetriesNothing(t *testing.T) {
 	}
 }
 
-func TestPairRateLimitFollowsAScheduleOfTheCallers(t *testing.T) {
+func TestPairRateLimitFollowsTheCallersSchedule(t *testing.T) {
 	policy, err := graphretry.NewPolicy(graphretry.WithThrottleRetries(), graphretry.WithBackOff(func() backoff.BackOff {
 		return &listedWaits{waits: []time.Duration{time.Minute}}
 	}))

@@ -23,7 +23,7 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-func TestSecretsThatMetaEchoesAreBlankedWhereverWeSpeak(t *testing.T) {
+func TestSecretsThatMetaEchoesAreBlankedInLogsErrorsAndEvents(t *testing.T) {
 	for name, carrier := range carriers() {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestShortestSecretHasFourCharacters(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSecretIsLeftToRead(t *testing.T) {
+func TestTextThatIsNotASecretIsNotBlanked(t *testing.T) {
 	for name, prepare := range map[string]func(*http.Request){
 		"short values":      func(req *http.Request) { req.URL.RawQuery = "access_token=a&fields=id" },
 		"an empty value":    func(req *http.Request) { req.URL.RawQuery = "access_token=&appsecret_proof" },
@@ -235,7 +235,7 @@ func TestWhatIsNoSecretIsLeftToRead(t *testing.T) {
 }
 
 // What Meta says of tokens and parameters is what helps, and none of it is a value.
-func TestWordsThatOnlyNameASecretAreLeftToRead(t *testing.T) {
+func TestNameOfASecretIsNotBlanked(t *testing.T) {
 	for _, text := range []string{
 		"Error validating access token: Session has expired on Friday, 27-Nov-26 04:00:00 PST.",
 		"Invalid appsecret_proof provided in the API argument",

@@ -13,9 +13,9 @@ import (
 // concurrent use. Share one Transport: its outage gates learn from every call that
 // goes through it.
 //
-// It holds to the contract of http.RoundTripper, for retried calls too: the
-// request is not modified, its body is closed, and a response, whatever its
-// status, comes with a nil error.
+// It keeps the contract of http.RoundTripper, for retried calls too: the request is
+// not modified, its body is closed, and a response, whatever its status, comes with
+// a nil error.
 //
 // [NewTransport] and [WrapClient] make one. The zero Transport refuses every call.
 type Transport struct {
@@ -75,8 +75,8 @@ func WrapClient(client *http.Client, opts ...Option) (*http.Client, error) {
 	return &wrapped, nil
 }
 
-// CloseIdleConnections has the next RoundTripper close its idle connections, if
-// it has any. [http.Client.CloseIdleConnections] calls it.
+// CloseIdleConnections closes the idle connections of the next RoundTripper, if that
+// has a method CloseIdleConnections. [http.Client.CloseIdleConnections] calls it.
 func (t *Transport) CloseIdleConnections() {
 	if t == nil {
 		return
@@ -87,16 +87,15 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 // RoundTrip sends req, and sends it again as long as it fails in a way that the
-// policy retries and there is time. It returns the last response as it came,
-// with a nil error, or the error of the next RoundTripper as it came.
+// policy retries and there is time. It returns the last response unchanged, with a
+// nil error, or the error of the next RoundTripper unchanged.
 //
-// It returns an error of its own in these cases only: a [*WaitError] if the call
-// was ended during a wait or could not wait for an outage to end; an attempt took
-// longer than [WithAttemptTimeout]; the context ended while an attempt was under
-// way, where the error can be [context.Cause] in place of the next
-// RoundTripper's; an option in the context is bad; the request is nil; the Transport
-// is a zero one; or the next RoundTripper returned neither a response
-// nor an error.
+// It returns an error of its own in these cases only: a [*WaitError] if the call was
+// ended during a wait or could not wait for an outage to end; an attempt took longer
+// than [WithAttemptTimeout]; the context ended while an attempt was under way, where
+// the error can be [context.Cause] in place of the next RoundTripper's; an option in
+// the context is bad; the request is nil; the Transport is the zero one; or the next
+// RoundTripper returned neither a response nor an error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case req == nil:

@@ -128,7 +128,7 @@ func TestCloseIdleConnectionsIsPassedOn(t *testing.T) {
 	})
 }
 
-func TestTransportThatNobodyMadeSaysSo(t *testing.T) {
+func TestZeroTransportRefusesEveryCall(t *testing.T) {
 	for _, transport := range []*graphretry.Transport{nil, new(graphretry.Transport)} {
 		req := newWatchedRequest(t, t.Context(), http.MethodPost, plainReader)
 		resp, err := transport.RoundTrip(req.Request)

@@ -10,20 +10,20 @@ import (
 	"github.com/graphretry/graphretry/internal/jsonbody"
 )
 
-// Failure is an error that Meta reported by webhook: of a message that was
-// accepted and not delivered, of one that came in and could not be passed on, or
-// of the account.
+// Failure is an error that Meta reported by webhook. It is about a message that was
+// accepted and not delivered, an incoming message that could not be passed on, or
+// the account.
 type Failure struct {
-	// Graph is the error. Its Status and RetryAfter are 0, since no answer
-	// brought it. [Policy.Decide] takes it as it is.
+	// Graph is the error. Its Status and RetryAfter are 0, since it was not in an
+	// answer. [Policy.Decide] takes it.
 	Graph *Error
 	// MessageID is the field "id" of the status or of the message, as in
 	// "wamid.HBgL...": for a status, the id that the answer to POST /messages
 	// gave. It is empty for an error that belongs to no message.
 	MessageID string
-	// RecipientID is the field "recipient_id" of the status: the phone number. It
-	// is empty for a message that came in, whose recipient is the business, and
-	// for a recipient who is known by RecipientUserID alone.
+	// RecipientID is the field "recipient_id" of the status: the phone number. It is
+	// empty for an incoming message, whose recipient is the business, and for a
+	// recipient of whom Meta gives only the RecipientUserID.
 	RecipientID string
 	// RecipientUserID is the field "recipient_user_id" of the status: the
 	// recipient's business-scoped user ID, empty if there was none.
@@ -40,32 +40,34 @@ type Failure struct {
 	// Field is the field "field" of the change, as in "messages" or "history": what
 	// the webhook is about.
 	Field string
-	// Path is where the error stood in the value of the change, as in
-	// "statuses[0].errors[0]". It tells an error of a message that was sent from one
-	// of an echo or of the history.
+	// Path is the place of the error in the value of the change, as in
+	// "statuses[0].errors[0]". It shows whether the error is about a message that
+	// was sent, an echo or the history.
 	Path string
 }
 
-// ParseWebhook reads the errors out of the body of a webhook: every entry with an
-// integer code of every array "errors", wherever it stands in the value of a
-// change. Meta has them in statuses, for messages that failed; in messages, for
-// those that came in and could not be passed on; in message_echoes, history and
-// groups; and in the value itself. A status with several errors has a Failure for
-// each. The message's id, its recipient and its time come from the nearest object
-// that has them. A webhook that reports no error, such as "delivered", has none.
-// Anything of another shape than Meta's is passed over, and so is what is nested
-// over 32 deep or has a Path over 256 bytes; what stands beside it is read. Only a
-// body that is not a JSON object is an error.
+// ParseWebhook returns the errors in the body of a webhook. It reads every array
+// "errors" in the value of a change, and returns a Failure for each element that has
+// an integer code. Meta puts such arrays in statuses, for messages that failed; in
+// messages, for incoming messages that could not be passed on; in message_echoes,
+// history and groups; and in the value itself. The message's id, its recipient and
+// its time are those of the nearest object around the error that has them. A webhook
+// that reports no error, such as "delivered", has no Failure.
 //
-// Check the signature first, X-Hub-Signature-256, over the same bytes: anybody
-// can post to a webhook's URL. And expect repetitions: Meta delivers a webhook
-// again, for up to 7 days
+// What is not as Meta documents it is skipped, and so is what is nested more than 32
+// levels deep or has a Path of more than 256 bytes. The rest is read all the same.
+// Only a body that is not a JSON object is an error.
+//
+// Check the signature first, X-Hub-Signature-256, over the same bytes: anybody can
+// post to a webhook's URL. Expect repetitions: Meta delivers a webhook again, for up
+// to 7 days
 // (https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview),
-// until it is answered with 200, and sometimes after that. So keep the MessageID
-// of each failed message that was dealt with, and pass over one that comes again.
+// until it is answered with 200, and sometimes after that. So remember the MessageID
+// of each failed message that was dealt with, and skip it when it comes again.
 //
-// See https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
-// and the other pages beside it.
+// See
+// https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
+// and the pages next to it.
 func ParseWebhook(body []byte) ([]Failure, error) {
 	body = jsonbody.Trim(body)
 	if !json.Valid(body) || !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {

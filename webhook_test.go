@@ -50,7 +50,7 @@ func TestFailureIsReadFromThePublishedWebhook(t *testing.T) {
 	assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, policyWith(t).Decide(failure.Graph, 0))
 }
 
-func TestFailureOfAMessageThatWasAcceptedIsToldApartByItsCallbackData(t *testing.T) {
+func TestFailureHasTheCallbackDataOfItsMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := graphtest.StatusWebhook(graphtest.Message{
 			ID: "wamid.1", RecipientID: "16505551234", PhoneNumberID: "106540352242922", CallbackData: "reminder-1",
@@ -189,7 +189,7 @@ func TestTimestampIsInSecondsAsAStringOrANumber(t *testing.T) {
 	assert.True(t, failures[0].Time.IsZero())
 }
 
-func TestOneOddEntryHidesNoOther(t *testing.T) {
+func TestInvalidEntryDoesNotHideOthers(t *testing.T) {
 	const good = `{"id":"wamid.good","timestamp":"1751142888","recipient_id":"12","errors":[{"code":131026}]}`
 	value := func(members string) string { return `{"entry":[{"changes":[{"value":{` + members + `}}]}]}` }
 	for name, body := range map[string]string{
@@ -216,7 +216,7 @@ func TestOneOddEntryHidesNoOther(t *testing.T) {
 	}
 }
 
-func TestOddFieldOfAFailureIsLeftEmpty(t *testing.T) {
+func TestInvalidFieldOfAFailureIsLeftEmpty(t *testing.T) {
 	failures, err := graphretry.ParseWebhook([]byte(`{"entry":[{"changes":[{"value":{"metadata":{"phone_number_id":7},"statuses":[` +
 		`{"id":7,"recipient_id":{},"biz_opaque_callback_data":[],"timestamp":true,"errors":[{"code":2,"message":7,"error_data":7}]}]}}]}]}`))
 	require.NoError(t, err)

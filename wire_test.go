@@ -63,7 +63,7 @@ type sizedBody struct {
 	length int64
 }
 
-func TestBodyGoesOutAsWithoutUs(t *testing.T) {
+func TestBodyIsSentAsWithoutGraphretry(t *testing.T) {
 	const small, large = 1 << 10, 2 << 20 // larger than what is kept
 	path := filepath.Join(t.TempDir(), "upload")
 	require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte("x"), large), 0o600))

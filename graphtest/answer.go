@@ -9,27 +9,26 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// An Answer says what a call gets. Its fields are put together as they are
-// needed; the zero Answer is what the API gives when all is well.
+// An Answer is what a call gets. Set the fields that are needed; the zero Answer is
+// a success.
 //
 //	Answer{Code: 131016}                          a Graph error, with its documented status
 //	Answer{Code: 2, Transient: true}              the same, marked is_transient
-//	Answer{Code: 4, RetryAfter: "30"}             a throttling error that says when to come back
+//	Answer{Code: 4, RetryAfter: "30"}             a throttling error that says how long to wait
 //	Answer{Status: 502}                           a gateway's HTML page
 //	Answer{Status: 503, Body: []byte{}}           an empty answer
-//	Answer{Fault: FaultBreak}                     the connection breaks, the message is not taken
-//	Answer{Fault: FaultBreak, Accept: true}       the message is taken, then the connection breaks
-//	Answer{Status: 504, Accept: true}             the message is taken, and a gateway gives up waiting
-//	Answer{Fault: FaultHang}                      nothing comes until the caller leaves
+//	Answer{Fault: FaultBreak}                     the connection breaks, the message is not accepted
+//	Answer{Fault: FaultBreak, Accept: true}       the message is accepted, then the connection breaks
+//	Answer{Status: 504, Accept: true}             the message is accepted, and a gateway times out
+//	Answer{Fault: FaultHang}                      no answer until the caller ends the call
 //	Answer{Delay: 8 * time.Second}                a success, late
 type Answer struct {
-	// Code is the code of the Graph error to answer with. 0 stands for none,
-	// since no retry treats code 0, AuthException; for that code give
-	// Status 401 and Body ErrorBody(0).
+	// Code is the code of the Graph error to answer with. 0 means no error. For the
+	// error with code 0, AuthException, give Status 401 and Body ErrorBody(0).
 	Code graphretry.Code
-	// Status is the HTTP status, between 200 and 599. 0 stands for the one
-	// documented for Code (see [Status]), or 200 without a Code. A Status of 400
-	// or above without a Code and a Body is a gateway's HTML page.
+	// Status is the HTTP status, between 200 and 599. 0 means the status documented
+	// for Code (see [Status]), or 200 without a Code. A Status of 400 or above
+	// without a Code and a Body is a gateway's HTML page.
 	Status int
 	// Subcode, if not 0, is the error's error_subcode.
 	Subcode int
@@ -39,28 +38,28 @@ type Answer struct {
 	// documented title after "(#code) ". Details, which stands in error_data, is
 	// otherwise the title for WhatsApp's own codes and absent for the others.
 	Message, Details string
-	// RetryAfter is the value of the Retry-After header, in seconds or as an
-	// HTTP date. It is sent as it stands, so that a bad one can be tried too.
+	// RetryAfter is the value of the Retry-After header, in seconds or as an HTTP
+	// date. It is sent unchanged, so that an invalid one can be tried too.
 	RetryAfter string
 	// Header is added to the answer's headers; it replaces those of the same
 	// name. "Connection: close" closes the connection after the answer.
 	Header http.Header
-	// Body, if not nil, is sent in place of the body that would be made.
+	// Body, if not nil, is sent instead of the body that the other fields make.
 	Body []byte
-	// Gzip compresses the body, for a caller whose Accept-Encoding has gzip.
-	// An [http.Transport] asks for it, and undoes it, by itself.
+	// Gzip compresses the body, for a caller whose Accept-Encoding has gzip. An
+	// [http.Transport] asks for it and decompresses the body by itself.
 	Gzip bool
-	// Accept has the message accepted although its caller is not told so. An
-	// answer that is a success accepts in any case. A message that is not well
-	// formed is never accepted.
+	// Accept accepts the message although the answer does not say so. An answer that
+	// is a success always accepts it. A message that is not well formed is never
+	// accepted.
 	Accept bool
-	// Delay is how long this answer takes, besides the API's latency.
+	// Delay is how long this answer takes, in addition to the API's latency.
 	Delay time.Duration
-	// Fault says what becomes of the connection.
+	// Fault says what happens to the connection.
 	Fault Fault
 }
 
-// A Fault is what becomes of the connection under an [Answer].
+// A Fault is what happens to the connection of an [Answer].
 type Fault int
 
 const (
@@ -73,15 +72,15 @@ const (
 	// An [http.Transport] repeats a GET by itself when the connection it reused
 	// breaks so; over HTTP the record then holds more calls than were made.
 	FaultBreak
-	// FaultHang gives no answer until the caller leaves: its context ends, its
-	// Cancel channel closes, or over HTTP its connection closes.
+	// FaultHang gives no answer until the caller ends the call: its context ends,
+	// its Cancel channel closes, or over HTTP its connection closes.
 	FaultHang
 	// FaultTruncate sends the headers and half of the body, then breaks the
 	// connection. Reading the body ends in [io.ErrUnexpectedEOF], or over HTTP/2
 	// in a stream error. An answer without a body arrives as it is.
 	FaultTruncate
 	// FaultStall sends the headers and half of the body, then nothing until the
-	// caller leaves. An answer without a body arrives as it is.
+	// caller ends the call. An answer without a body arrives as it is.
 	FaultStall
 )
 
@@ -165,9 +164,8 @@ func (answer Answer) graphError(traceID string) graphError {
 	return e
 }
 
-// ErrorBody is the body of an answer with a Graph error of that code, as the
-// API gives it, for tests that bring an HTTP fake of their own. Its fbtrace_id
-// is always the same.
+// ErrorBody returns the body of an answer with a Graph error of that code, for tests
+// with their own HTTP fake. Its fbtrace_id is always the same.
 func ErrorBody(code graphretry.Code) []byte {
 	return Answer{Code: code}.errorBody("AGraphtestTraceIDxxxxxx")
 }

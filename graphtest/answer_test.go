@@ -353,7 +353,7 @@ var leavings = map[string]func(*http.Request) (*http.Request, func()){
 	},
 }
 
-func TestCallerLeavesACallThatIsNotAnswered(t *testing.T) {
+func TestCallerCanEndACallThatIsNotAnswered(t *testing.T) {
 	for how, prepare := range leavings {
 		for name, answer := range map[string]graphtest.Answer{
 			"hanging": {Fault: graphtest.FaultHang},
@@ -382,7 +382,7 @@ func TestCallerLeavesACallThatIsNotAnswered(t *testing.T) {
 	}
 }
 
-func TestCallerLeavesAnAnswerThatStalls(t *testing.T) {
+func TestCallerCanEndAnAnswerThatStalls(t *testing.T) {
 	for how, prepare := range leavings {
 		t.Run(how, func(t *testing.T) {
 			overEachWay(t, func(t *testing.T, api *graphtest.API, w way) {
@@ -433,7 +433,7 @@ func TestStalledBodyCanBeClosedWhileItIsRead(t *testing.T) {
 	})
 }
 
-func TestCauseOfALeavingIsKept(t *testing.T) {
+func TestCauseOfACancellationIsReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultHang})

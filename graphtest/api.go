@@ -14,15 +14,13 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// An API is a fake Graph API. It is an [http.Handler] and an
-// [http.RoundTripper]; calls that come either way meet the same script and
-// stand in the same record. [New] makes one. Every method may be called at any
-// moment from any goroutine.
+// An API is a fake Graph API. It is an [http.Handler] and an [http.RoundTripper];
+// calls of both kinds follow the same script and are in the same record. [New] makes
+// one. Every method may be called at any moment from any goroutine.
 //
 // # The script
 //
-// Each call is put to these rules, and the first that has an answer for it
-// gives it:
+// The first of these rules that has an answer for a call gives it:
 //
 //  1. the queue: [API.AnswerNext];
 //  2. the times it is down: [API.DownBetween] and [API.DownAfter];
@@ -30,21 +28,21 @@ import (
 //  4. the limit of calls per second: [API.SetLimit];
 //  5. the request itself: one that is well formed succeeds.
 //
-// A success that a rule gives is one, whatever is wrong with the request; a message
-// that is not well formed is not accepted all the same. Of a batch (POST / with the
-// parameter batch) each part is a call.
+// If a rule gives a success, the answer is a success even if the request is wrong,
+// but a message that is not well formed is not accepted. Each part of a batch (POST
+// / with the parameter batch) is a call.
 //
-// How long the answer takes is a matter apart ([API.SetLatency],
-// [API.SetSlowShare]). What happens to a call is settled when its body has been
-// read: a message is accepted then, though its answer may come later, or, if
-// its caller leaves, never.
+// How long the answer takes is set separately ([API.SetLatency],
+// [API.SetSlowShare]). What happens to a call is decided when its body has been
+// read. A message is accepted then, even if its answer comes later, or never because
+// the caller ends the call.
 //
 // # Wrong arguments
 //
-// A share above 1 or a negative number of calls is not clamped and does not
-// panic. From then on every call fails, in memory with an error and over HTTP
-// with a plain-text 500 that is no Graph error, in words that name the method
-// and the argument.
+// After a wrong argument, such as a share above 1 or a negative number of calls,
+// every call fails: in memory with an error, and over HTTP with a plain-text 500
+// that is not a Graph error. The text names the method and the argument. Nothing
+// panics.
 type API struct {
 	// open counts the answers given in memory whose Body is not closed yet.
 	open atomic.Int64
@@ -89,10 +87,9 @@ type share struct {
 // An Option changes what [New] makes.
 type Option func(*API)
 
-// WithSeed sets the seed of everything that is drawn at random: which calls
-// fail, which are slow and how slow, and the ids in the answers. It is 1 if not
-// given. The same seed and the same calls in the same order give the same
-// answers.
+// WithSeed sets the seed of everything that is random: which calls fail, which are
+// slow and how slow, and the ids in the answers. The default is 1. The same seed and
+// the same calls in the same order give the same answers.
 func WithSeed(seed uint64) Option {
 	return func(a *API) {
 		a.failing = rand.New(rand.NewPCG(seed, 1))
@@ -111,10 +108,10 @@ func New(options ...Option) *API {
 	return a
 }
 
-// AnswerNext answers the next n calls with answer, after those that earlier
-// calls of AnswerNext speak of. The zero Answer is a success, so a queue may
-// hold failures and successes in any order; what is wrong with the request does not
-// overrule it. A negative n is a wrong argument.
+// AnswerNext answers the next n calls with answer, after the answers of earlier
+// calls of AnswerNext. The zero Answer is a success, even if the request is wrong,
+// so a queue may hold failures and successes in any order. A negative n is a wrong
+// argument.
 func (a *API) AnswerNext(n int, answer Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -127,9 +124,9 @@ func (a *API) AnswerNext(n int, answer Answer) {
 	}
 }
 
-// DownBetween takes the API down: calls that come at from or later, and before
-// until, get answer. The zero Answer stands for code 2, API Service. Where such
-// times overlap, the one that began first answers. An until before from is a
+// DownBetween takes the API down: calls that arrive at from or later, and before
+// until, get answer. The zero Answer means code 2, API Service. If such times
+// overlap, the answer is that of the one that began first. An until before from is a
 // wrong argument.
 func (a *API) DownBetween(from, until time.Time, answer Answer) {
 	a.mu.Lock()
@@ -168,11 +165,10 @@ func (a *API) down(method string, from, until time.Time, answer Answer) {
 	a.downs = slices.Insert(a.downs, i, downtime{from, until, answer.clone()})
 }
 
-// AnswerShare answers a share of the calls, drawn at random with the seed, with
-// answer. The zero Answer stands for code 2, API Service. Shares of several
-// calls of AnswerShare add up: a call gets one of the answers at most. A share
-// that is not between 0 and 1, or that takes the sum above 1, is a wrong
-// argument.
+// AnswerShare answers a random share of the calls with answer. The zero Answer means
+// code 2, API Service. The shares of several calls of AnswerShare add up: a call
+// gets at most one of the answers. A share that is not between 0 and 1, or that
+// takes the sum above 1, is a wrong argument.
 func (a *API) AnswerShare(of float64, answer Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -194,17 +190,16 @@ func (a *API) AnswerShare(of float64, answer Answer) {
 	}
 }
 
-// SetLimit sets how many calls are let through in any one second. A call above
-// that gets answer and takes no room from others; the zero Answer stands for
-// code 130429, Rate limit hit. Calls that an earlier rule answers do not count.
-// It replaces the limit there was; 0 lifts it. A negative limit is a wrong
-// argument.
+// SetLimit sets how many calls are let through in any one second. A call above the
+// limit gets answer and does not count; the zero Answer means code 130429, Rate
+// limit hit. Calls that an earlier rule answers do not count either. It replaces an
+// earlier limit; 0 removes it. A negative limit is a wrong argument.
 func (a *API) SetLimit(perSecond int, answer Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	answer = answer.or(graphretry.CodeRateLimitHit)
 	if perSecond < 0 {
-		a.misused("SetLimit(%d, ...): a limit must not be negative; 0 lifts it", perSecond)
+		a.misused("SetLimit(%d, ...): a limit must not be negative; 0 removes it", perSecond)
 		return
 	}
 	if a.usable("SetLimit", answer) {
@@ -212,8 +207,8 @@ func (a *API) SetLimit(perSecond int, answer Answer) {
 	}
 }
 
-// SetLatency sets how long every answer takes. It is 0 at first: an answer
-// comes at once. A negative latency is a wrong argument.
+// SetLatency sets how long every answer takes. The default is 0: an answer comes at
+// once. A negative latency is a wrong argument.
 func (a *API) SetLatency(latency time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -224,10 +219,9 @@ func (a *API) SetLatency(latency time.Duration) {
 	a.latency = latency
 }
 
-// SetSlowShare makes a share of the answers, drawn at random with the seed,
-// slower by anything up to upTo, whatever they are. It replaces what an earlier
-// call set. A share that is not between 0 and 1 and a negative upTo are wrong
-// arguments.
+// SetSlowShare makes a random share of the answers slower, each by a random time up
+// to upTo. It replaces an earlier share. A share that is not between 0 and 1 and a
+// negative upTo are wrong arguments.
 func (a *API) SetSlowShare(of float64, upTo time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -241,8 +235,8 @@ func (a *API) SetSlowShare(of float64, upTo time.Duration) {
 	}
 }
 
-// Clear lifts every rule: the queue, the times it is down, shares, limit and
-// latency. What was recorded stays.
+// Clear removes every rule: the queue, the times it is down, shares, limit and
+// latency. The record stays.
 func (a *API) Clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

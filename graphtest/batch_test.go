@@ -67,7 +67,7 @@ func TestBatchIsAnsweredByPart(t *testing.T) {
 	}
 }
 
-func TestPartsOfABatchMeetTheScriptOneByOne(t *testing.T) {
+func TestEachPartOfABatchFollowsTheScript(t *testing.T) {
 	api := graphtest.New()
 	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
 	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})

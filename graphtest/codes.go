@@ -75,7 +75,8 @@ func (c catalogue) lookUp(code graphretry.Code) documented {
 	return row
 }
 
-// Status is the HTTP status of an answer with that code, as Meta documents it in
+// Status returns the HTTP status of an answer with that code, as Meta documents it
+// in
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes.
 // Where that page names two, it is the first (503 for code 2, 400 for code 4); for a
 // code without a documented status it is 400.

@@ -1,18 +1,18 @@
-// Package graphtest has a fake of Meta's Graph API, for the tests of programs
-// that send through it. It fails the way the real one does, as often and for as
-// long as a test asks, and remembers what reached it.
+// Package graphtest is a fake of Meta's Graph API, for the tests of programs that
+// use it. It fails as the real API does, as often and for as long as a test says,
+// and records the calls that reach it.
 //
 //   - [New] and [WithSeed] make an [API].
 //   - [API.AnswerNext], [API.DownBetween], [API.DownAfter], [API.AnswerShare] and
 //     [API.SetLimit] script its answers, each an [Answer], which may end in a [Fault].
-//   - [API.SetLatency] and [API.SetSlowShare] say how fast it is; [API.Clear] lifts
+//   - [API.SetLatency] and [API.SetSlowShare] set how fast it is; [API.Clear] removes
 //     the script.
 //   - [API.Totals], [API.Calls], [API.CallsPerSecond], [API.Accepted],
-//     [API.AcceptedKeys], [API.Duplicates] and [API.Lost] tell what happened, in
-//     terms of a [Call] and a [Message].
-//   - [API.RoundTrip] and [API.ServeHTTP] are the ways to reach it; [NewServer] starts
-//     a [Server] with a client that is pointed at it.
-//   - [StatusWebhook], [ErrorBody] and [Status] stand alone.
+//     [API.AcceptedKeys], [API.Duplicates] and [API.Lost] return what happened, as
+//     values of [Call] and [Message].
+//   - [API.RoundTrip] and [API.ServeHTTP] answer calls, in memory and over HTTP.
+//     [NewServer] starts a [Server] with a client that reaches it.
+//   - [StatusWebhook], [ErrorBody] and [Status] need no API.
 //
 // # In memory
 //
@@ -35,9 +35,9 @@
 //
 // # Over HTTP
 //
-// An API is an [http.Handler] too. Over a real connection, HTTP/1.1 or HTTP/2,
-// the same script serves. The client's every call reaches the server, so URLs stay
-// as they are:
+// An API is also an [http.Handler], which answers over a real connection, HTTP/1.1
+// or HTTP/2, by the same script. The client of a [Server] reaches it whatever the
+// URL, so the code under test keeps its URLs:
 //
 //	server := graphtest.NewServer(t)
 //	server.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
@@ -46,7 +46,7 @@
 //
 // # What it knows
 //
-// A version at the head of a path is optional, and no access token is asked for.
+// A path may begin with a version. No access token is needed.
 //
 //   - POST /{phone-number-id}/messages, with the fields of a message as JSON or as
 //     a form: accepted, if it has messaging_product and to (or recipient), with an
@@ -58,6 +58,6 @@
 //   - GET /{id} is answered with that id, GET /{id}/{edge} with an empty list, and
 //     every other call with {"success":true}.
 //
-// Messages are told apart by their biz_opaque_callback_data, and by their whole
-// body where they have none: see [Message].
+// Messages are distinguished by their biz_opaque_callback_data, or by their whole
+// body if they have none: see [Message].
 package graphtest

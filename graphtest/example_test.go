@@ -68,7 +68,7 @@ func Example() {
 	// [reminder-1]
 }
 
-// t stands for the test that an example has not.
+// t takes the place of a test's t, which an example does not have.
 var t = struct{ testing.TB }{new(testing.B)}
 
 // The code under test keeps its URLs.
@@ -191,7 +191,7 @@ func ExampleWithSeed() {
 	// false
 }
 
-// The API gives each of these once, in this order, and is well after that.
+// The API gives each of these answers once, in this order, and succeeds after that.
 func ExampleAnswer() {
 	api := graphtest.New()
 	for _, answer := range []graphtest.Answer{
@@ -216,7 +216,7 @@ func ExampleAnswer() {
 	// 200 ""
 }
 
-// The connection breaks before the API has taken the message, and after it.
+// The connection breaks before the API has accepted the message, and after it.
 func ExampleFault() {
 	api := graphtest.New()
 	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})

@@ -15,8 +15,7 @@ const maxKeptBody = 1 << 20
 // A Call is what the API recorded of one request. Nothing of its query or its
 // headers is kept, since they hold access tokens.
 type Call struct {
-	// Time is when the request had been read, which is when its answer was
-	// settled.
+	// Time is when the request had been read and its answer was decided.
 	Time time.Time
 	// Method and Path are those of the request.
 	Method, Path string
@@ -32,9 +31,10 @@ type Call struct {
 	Code graphretry.Code
 	// TraceID is the answer's fbtrace_id and X-Fb-Trace-Id.
 	TraceID string
-	// Down reports whether the call came while the API was down, whatever answered.
+	// Down reports whether the call arrived while the API was down, whichever rule
+	// answered it.
 	Down bool
-	// Accepted reports whether the call brought a message, and it was accepted.
+	// Accepted reports whether the call was a message that was accepted.
 	Accepted bool
 }
 
@@ -42,14 +42,14 @@ type Call struct {
 type Message struct {
 	// Time is when it was accepted.
 	Time time.Time
-	// ID is the id that the answer gave it, beginning with "wamid.".
+	// ID is its id in the answer, beginning with "wamid.".
 	ID string
-	// Key is what tells messages apart: CallbackData, or the whole body where
-	// there is none.
+	// Key distinguishes messages: it is CallbackData, or the whole body if that is
+	// empty.
 	Key string
 	// CallbackData is the message's biz_opaque_callback_data.
 	CallbackData string
-	// RecipientID is the WhatsApp id of the receiver (wa_id): the digits of "to".
+	// RecipientID is the WhatsApp id of the recipient (wa_id): the digits of "to".
 	RecipientID string
 	// PhoneNumberID is the sender's, from the path.
 	PhoneNumberID string
@@ -58,13 +58,13 @@ type Message struct {
 	Body []byte
 }
 
-// Totals are the sums of what an API has recorded.
+// Totals are the numbers of calls and messages that an API has recorded.
 type Totals struct {
-	// Calls is the number of calls, WhileDown that of the calls that came while
-	// the API was down.
+	// Calls is the number of calls, and WhileDown the number of those that arrived
+	// while the API was down.
 	Calls, WhileDown int
-	// Accepted is the number of messages accepted, Duplicates that of the
-	// messages among them whose Key had been accepted before.
+	// Accepted is the number of accepted messages, and Duplicates the number of
+	// those whose Key had been accepted before.
 	Accepted, Duplicates int
 	// OpenBodies is the number of answers given in memory whose Body has not been
 	// closed.
@@ -113,7 +113,7 @@ func (r *record) accept(m Message) {
 	}
 }
 
-// Totals returns the sums, at no cost that grows with the number of calls.
+// Totals returns the totals. It takes the same time however many calls there were.
 func (a *API) Totals() Totals {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -133,9 +133,9 @@ func (a *API) Calls() []Call {
 	return slices.Clone(a.record.calls)
 }
 
-// CallsPerSecond counts the calls of each second from the moment since: the
-// first element those of the first second, and so on up to the last call. Calls
-// before since are left out. The zero Time stands for the time of the first call.
+// CallsPerSecond returns the number of calls in each second from since to the last
+// call. Calls before since are left out. The zero Time means the time of the first
+// call.
 func (a *API) CallsPerSecond(since time.Time) []int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -159,16 +159,15 @@ func (a *API) CallsPerSecond(since time.Time) []int {
 	return counts
 }
 
-// Accepted returns every message accepted so far, one that was accepted twice
-// twice, in the order of Time.
+// Accepted returns every accepted message, in the order of Time. A message that was
+// accepted twice is there twice.
 func (a *API) Accepted() []Message {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.record.messages)
 }
 
-// AcceptedKeys returns the Key of every message accepted so far, one that was
-// accepted twice twice, in the order in which they were accepted.
+// AcceptedKeys returns the Key of each message of [API.Accepted], in the same order.
 func (a *API) AcceptedKeys() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -179,8 +178,8 @@ func (a *API) AcceptedKeys() []string {
 	return keys
 }
 
-// Duplicates returns the messages whose Key had been accepted before: nothing,
-// if nothing was sent twice.
+// Duplicates returns the accepted messages whose Key had been accepted before. It is
+// empty if no message was accepted twice.
 func (a *API) Duplicates() []Message {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -195,8 +194,8 @@ func (a *API) Duplicates() []Message {
 	return again
 }
 
-// Lost returns those of the keys that were never accepted, in the order given:
-// nothing, if nothing was lost.
+// Lost returns the keys of which no message was accepted, in the order given. It is
+// empty if every message arrived.
 func (a *API) Lost(keys ...string) []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

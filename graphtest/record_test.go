@@ -37,7 +37,7 @@ func TestWhatWasSentTwiceAndWhatWasLost(t *testing.T) {
 	})
 }
 
-func TestMessagesWithoutCallbackDataAreToldApartByTheirBody(t *testing.T) {
+func TestMessagesWithoutCallbackDataAreDistinguishedByTheirBody(t *testing.T) {
 	w, api := newMemory()
 	const hello, bye = `{"messaging_product":"whatsapp","to":"1","text":{"body":"Hello"}}`, `{"messaging_product":"whatsapp","to":"1","text":{"body":"Bye"}}`
 	for _, body := range []string{hello, bye, hello} {

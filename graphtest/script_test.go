@@ -237,7 +237,7 @@ func TestShareOfAnswersIsSlow(t *testing.T) {
 	})
 }
 
-func TestClearLiftsEveryRuleAndKeepsTheRecord(t *testing.T) {
+func TestClearRemovesEveryRuleAndKeepsTheRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, api := newMemory()
 		w.send(t, "order-0")
@@ -258,7 +258,7 @@ func TestClearLiftsEveryRuleAndKeepsTheRecord(t *testing.T) {
 	})
 }
 
-func TestWrongArgumentFailsEveryCallInWordsThatNameIt(t *testing.T) {
+func TestWrongArgumentFailsEveryCallWithAnErrorThatNamesIt(t *testing.T) {
 	now := time.Now()
 	for want, misuse := range map[string]func(*graphtest.API){
 		"AnswerNext(-1, ...): the number of calls must not be negative": func(api *graphtest.API) {

@@ -19,10 +19,9 @@ import (
 // ServeHTTP answers over HTTP/1.1 and HTTP/2, for
 // [net/http/httptest.NewServer].
 //
-// It breaks a connection by closing it, or where it cannot take the connection
-// over (HTTP/2) by panicking with [http.ErrAbortHandler], which is how net/http
-// is asked to. A server's Close waits for calls that hang under FaultHang or
-// FaultStall, so let their callers leave first.
+// To break a connection it closes it. Over HTTP/2, where it cannot, it panics with
+// [http.ErrAbortHandler], as net/http documents. A server's Close waits for the
+// calls that hang in [FaultHang] or [FaultStall], so end those calls first.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request, err := readRequest(r, r.Body)
 	reply, misuse := a.handle(request)
@@ -88,12 +87,11 @@ func reset(w http.ResponseWriter) bool {
 	return true
 }
 
-// RoundTrip answers in memory: no connection, no goroutine, time only from
-// [time.Timer], so that it may be called inside a [testing/synctest] bubble. It
-// holds to the contract of [http.RoundTripper] and, beyond that, to what
-// [http.Transport] does: the body's length must be the ContentLength that the
-// request gives, a call leaves when its context ends or its Cancel channel
-// closes, and the answer's Body can be read for as long only.
+// RoundTrip answers in memory, without a connection and without a goroutine, so it
+// can be called in a [testing/synctest] bubble. It keeps the contract of
+// [http.RoundTripper], and does as [http.Transport] does: a body must have the
+// length of the request's ContentLength, and a call ends when its context ends or
+// its Cancel channel is closed. After that the answer's Body cannot be read.
 func (a *API) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := &onceBody{ReadCloser: r.Body}
 	defer body.Close()

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// A Server is an [API] on a real connection of this machine. [NewServer] makes one.
+// A Server is an [API] that listens on this machine. [NewServer] makes one.
 type Server struct {
-	// API is what the server answers with.
+	// API answers the calls to the server.
 	*API
-	// URL is where the server is reached without its client, as in
+	// URL is the server's address for other clients than its own, as in
 	// "https://127.0.0.1:36299".
 	URL string
 
@@ -20,8 +20,7 @@ type Server struct {
 }
 
 // NewServer returns a running server with an [API] of its own, over TLS, HTTP/1.1
-// and HTTP/2. It is closed when the test ends, and calls that hang are then broken
-// off.
+// and HTTP/2. It is closed when the test ends, and calls that still hang are ended.
 func NewServer(t testing.TB, options ...Option) *Server {
 	t.Helper()
 	api := New(options...)
@@ -42,8 +41,8 @@ func NewServer(t testing.TB, options ...Option) *Server {
 	return &Server{API: api, URL: server.URL, client: &http.Client{Transport: transport}}
 }
 
-// Client returns the client whose every call reaches the server, whatever its host.
-// So the code under test keeps its URLs, and a
-// [github.com/graphretry/graphretry.Transport] around it needs no WithHosts. It is
-// the same client each time.
+// Client returns a client that reaches the server whatever the host in the URL. So
+// the code under test keeps its URLs, and a
+// [github.com/graphretry/graphretry.Transport] around the client needs no WithHosts.
+// It is the same client each time.
 func (s *Server) Client() *http.Client { return s.client }

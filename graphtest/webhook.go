@@ -7,11 +7,11 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// StatusWebhook is the body of the webhook with which Meta reports what became
-// of a message: its status is "sent", "delivered", "read" or, with the codes of
-// its errors, "failed". Its timestamp is now. Of the message it uses ID,
-// RecipientID, PhoneNumberID and CallbackData, so one from [API.Accepted] will
-// do, or one made by hand.
+// StatusWebhook returns the body of the webhook with which Meta reports the status
+// of a message: "sent", "delivered", "read" or, with the codes of its errors,
+// "failed". Its timestamp is now. It uses the message's ID, RecipientID,
+// PhoneNumberID and CallbackData. The message can be one of [API.Accepted] or made
+// by hand.
 //
 // See https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status.
 func StatusWebhook(m Message, status string, errors ...graphretry.Code) []byte {

@@ -12,8 +12,8 @@ import (
 	"github.com/graphretry/graphretry/otelgraphretry"
 )
 
-// A program has a MeterProvider with an exporter in place of the one here, which
-// measures nothing, or sets the global one and gives New a nil.
+// The provider here measures nothing. A program uses a MeterProvider with an
+// exporter, or sets the global one and gives New nil.
 func Example() {
 	provider := noop.NewMeterProvider()
 
@@ -31,7 +31,7 @@ func Example() {
 	// Output: *otelgraphretry.Transport
 }
 
-// For a Transport that somebody else makes.
+// For a Transport that other code makes.
 func ExampleMetrics_Observe() {
 	metrics, err := otelgraphretry.New(noop.NewMeterProvider())
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 // ScopeName is the name of the instrumentation scope.
 const ScopeName = "github.com/graphretry/graphretry/otelgraphretry"
 
-// Metrics are the instruments, and make Transports that are measured by them. One
-// Metrics serves a whole program. [New] makes one; it is safe for concurrent use.
+// Metrics holds the instruments, and makes Transports that they measure. A program
+// needs only one. [New] makes one; it is safe for concurrent use.
 type Metrics struct {
 	meter                          metric.Meter
 	calls, attempts, outages, held metric.Int64Counter
@@ -26,9 +26,9 @@ type Metrics struct {
 	codes                          codes
 }
 
-// New makes the instruments with a meter of the provider. A nil provider is the
-// global one, [otel.GetMeterProvider]. It fails if the meter cannot make an
-// instrument.
+// New makes the instruments with a meter of the provider. A nil provider means the
+// global one, [otel.GetMeterProvider]. It returns an error if the meter cannot make
+// an instrument.
 func New(provider metric.MeterProvider) (*Metrics, error) {
 	if provider == nil {
 		provider = otel.GetMeterProvider()
@@ -61,14 +61,15 @@ func New(provider metric.MeterProvider) (*Metrics, error) {
 	return m, nil
 }
 
-// Observe measures an event. It is for [graphretry.WithObserver] where a Transport
-// is made by somebody else:
+// Observe records an event. Give it to [graphretry.WithObserver] if other code makes
+// the Transport:
 //
 //	box, err := outbox.Open(ctx, jetStream, nil,
 //		outbox.WithTransportOptions(graphretry.WithObserver(metrics.Observe)))
 //
-// Then graphretry.calls and the two of a host are missing, and server.port too. A
-// Transport of [Metrics.NewTransport] has an observer already.
+// Then there are no graphretry.calls, graphretry.host.state and
+// graphretry.host.waiting, and no server.port. A Transport of [Metrics.NewTransport]
+// observes by itself.
 func (m *Metrics) Observe(ctx context.Context, event graphretry.Event) {
 	m.observe(ctx, event, serverOf(event.Request.URL.Hostname()))
 }
@@ -101,9 +102,9 @@ type Transport struct {
 	registration metric.Registration
 }
 
-// NewTransport is [graphretry.NewTransport] with the metrics and the span events
-// of this package. It fails as that does, and if the meter refuses the metrics of
-// the hosts.
+// NewTransport returns a Transport of [graphretry.NewTransport] with the metrics and
+// the span events of this package. It returns the errors of that function, and one
+// if the meter refuses the metrics of the hosts.
 func (m *Metrics) NewTransport(next http.RoundTripper, opts ...graphretry.Option) (*Transport, error) {
 	t := &Transport{metrics: m}
 	observed := append([]graphretry.Option{graphretry.WithObserver(t.observe)}, opts...)
@@ -142,7 +143,7 @@ func (t *Transport) addZeros() {
 	}
 }
 
-// RoundTrip is that of [graphretry.Transport], and counts the call.
+// RoundTrip does as [graphretry.Transport.RoundTrip], and counts the call.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.Transport.RoundTrip(req)
 	if server, ok := t.server(req); ok {
@@ -151,9 +152,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// Unregister ends the metrics of the hosts of this Transport, for a program that
-// is done with it before it ends. Calls can still be made, and are counted. It may
-// be called more than once.
+// Unregister removes this Transport from the metrics of its hosts, for a program
+// that stops using it before the program ends. The Transport still works, and its
+// calls are counted. Unregister may be called more than once.
 func (t *Transport) Unregister() error {
 	if t.registration == nil {
 		return nil // the zero Transport

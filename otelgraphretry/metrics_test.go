@@ -232,7 +232,7 @@ func TestStatesOfSeveralTransportsAreSummed(t *testing.T) {
 	})
 }
 
-func TestHostsAreToldApartByNameAndPort(t *testing.T) {
+func TestHostsAreDistinguishedByNameAndPort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeasured(t, graphretry.WithHosts("graph.facebook.com", "localhost:8080", "[::1]:443", "::1"))
 		for _, url := range []string{
@@ -403,7 +403,7 @@ func TestSuccessAllocatesOnceMoreThanWithAnObserver(t *testing.T) {
 
 // No value of a metric may tell of a call: each is a time series, and a path or a
 // recipient is nobody else's business.
-func TestNoAttributeTellsOfACall(t *testing.T) {
+func TestNoAttributeIdentifiesACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeasured(t)
 		m.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeAPIService, Message: "15550100001"})

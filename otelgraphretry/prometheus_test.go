@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,6 +98,63 @@ func TestAlertsAndDashboardNameMetricsThatAreExported(t *testing.T) {
 			assert.True(t, names[name], "%s names %s, which is not exported", file, name)
 		}
 	}
+}
+
+// Each number of series that the README gives is counted in what Prometheus scrapes.
+func TestHostHasAsManySeriesAsTheREADMESays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		metrics, registry := exported(t)
+		api := graphtest.New()
+		transport, err := metrics.NewTransport(api, graphretry.WithOutageThreshold(3))
+		require.NoError(t, err)
+		series := func() map[string]int {
+			scrape := httptest.NewRecorder()
+			promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(scrape, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			counted := map[string]int{}
+			for _, line := range regexp.MustCompile(`(?m)^graphretry_\w+\{`).FindAllString(scrape.Body.String(), -1) {
+				switch {
+				case strings.HasPrefix(line, "graphretry_attempts"):
+					counted["attempts"]++
+				case strings.HasPrefix(line, "graphretry_wait_duration"):
+					counted["wait.duration"]++
+				case strings.HasPrefix(line, "graphretry_outage_duration"):
+					counted["outage.duration"]++
+				default:
+					counted["plain"]++
+				}
+			}
+			return counted
+		}
+		told := func(pattern string) int {
+			found := regexp.MustCompile(pattern).FindStringSubmatch(readFile(t, "README.md"))
+			require.NotNil(t, found, pattern)
+			number, err := strconv.Atoi(found[1])
+			require.NoError(t, err)
+			return number
+		}
+		plain, zeros := told(`- (\d+) series for its calls`), told(`, (\d+) of which are there from the beginning`)
+		outageDuration, waitDuration := told("- (\\d+) for `graphretry.outage.duration`"), told("- (\\d+) for `graphretry.wait.duration` for each class")
+		assert.Equal(t, map[string]int{"plain": plain, "attempts": zeros}, series())
+
+		sendOne := func() {
+			resp, err := (&http.Client{Transport: transport}).Post(messagesURL, "application/json", strings.NewReader(message))
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+		}
+		api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong})
+		sendOne() // retrying, then recovered
+		assert.Equal(t, map[string]int{"plain": plain, "attempts": zeros + 2, "wait.duration": waitDuration}, series())
+
+		api.DownAfter(0, 3*time.Minute, graphtest.Answer{Code: graphretry.CodeAPIService})
+		var senders sync.WaitGroup
+		for range 10 {
+			senders.Go(sendOne)
+		}
+		senders.Wait() // retrying, then recovered, with a code of another class
+		assert.Equal(t, map[string]int{
+			"plain": plain, "attempts": zeros + 4, "wait.duration": 2 * waitDuration, "outage.duration": outageDuration,
+		}, series())
+	})
 }
 
 // queries are those of the dashboard, by panel and legend, with its variables as

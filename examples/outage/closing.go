@@ -7,8 +7,8 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// closing returns what is said at the end, and the exit code. Each figure is
-// measured in this run.
+// closing returns the closing lines and the exit code. Each figure is measured in
+// this run.
 func (c *comparison) closing(end moment, interrupted bool) (text []string, exit int) {
 	ours, plain := end.ours, end.plain
 	if interrupted {
@@ -44,8 +44,8 @@ func (c *comparison) busiest(l *load) (calls int) {
 	return calls
 }
 
-// stateText says what graphretry holds the host to be, and what it does. released is
-// how many calls were released in the last second.
+// stateText returns the state of the host as graphretry sees it, and what graphretry
+// does. released is how many calls were released in the last second.
 func stateText(m moment, released int) string {
 	switch m.host.State {
 	case graphretry.HostDown:

@@ -41,9 +41,9 @@ func parse(args []string, stdout io.Writer, getenv func(string) string) (setting
 	flags := flag.NewFlagSet("outage", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.IntVar(&s.rate, "rate", 20, "how `many` messages are sent a second")
-	flags.BoolVar(&s.one, "one", false, "send one message, and tell what happens to each of its attempts")
+	flags.BoolVar(&s.one, "one", false, "send one message, and show what happens to each attempt")
 	flags.DurationVar(&s.outage, "outage", 7*time.Second, "how `long` the API is down")
-	flags.DurationVar(&s.interval, "interval", time.Second, "how `long` the first wait is, of a call and between probes; each further one is twice as long; graphretry's default is 5s")
+	flags.DurationVar(&s.interval, "interval", time.Second, "how `long` the first wait is, before a retry and between probes; each further wait is twice as long; graphretry's default is 5s")
 	flags.IntVar((*int)(&s.code), "code", int(graphretry.CodeAPIService), "the Graph error `code` that the API answers with while it is down")
 	flags.StringVar(&s.to, "to", "16505551234", "the phone `number` to send to, with its country code")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {

@@ -172,8 +172,7 @@ func (c *comparison) look() moment {
 	return m
 }
 
-// compareStates notes what has changed from one moment to the next, as far as no
-// event tells of it.
+// compareStates notes the changes from one moment to the next that have no event.
 func (c *comparison) compareStates(last, now moment) {
 	switch {
 	case last.host.State == graphretry.HostDown && now.host.State == graphretry.HostRecovering:

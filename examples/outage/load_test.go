@@ -53,7 +53,7 @@ func TestMessagesThatMeetAnOutageAreDeliveredOnceAndComparedWithPlainBackoff(t *
 
 // 2 messages a second make a short queue. A loop whose sixth attempt fails waits 32 s or
 // more for its seventh.
-func TestPlainLoopsThatStillWaitAreToldOf(t *testing.T) {
+func TestClosingLinesCountPlainLoopsThatStillWait(t *testing.T) {
 	t.Parallel()
 	r := inVirtualTime(t, "-outage", "40s", "-rate", "2")
 	assert.Equal(t, exitDelivered, r.exit)

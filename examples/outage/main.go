@@ -31,8 +31,8 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-// wrap is all that a program does to have graphretry: it wraps the transport of
-// its client, once. The rest of the program stays as it was; see send.
+// wrap is all that a program needs to use graphretry: it wraps the transport of its
+// client, once. The rest of the program stays as it was; see send.
 func wrap(next http.RoundTripper, s settings, observe func(context.Context, graphretry.Event)) (*graphretry.Transport, error) {
 	return graphretry.NewTransport(next,
 		graphretry.WithObserver(observe), // WithLogger(slog.Default()) does for most programs
@@ -46,8 +46,8 @@ const (
 	maxElapsedTime = 15 * time.Minute
 )
 
-// send sends one message, as a program does that knows nothing of retries. It
-// returns the id that the API gave the message.
+// send sends one message, as a program without retries does. It returns the id that
+// the API gave the message.
 func send(ctx context.Context, client *http.Client, to destination, message []byte) (wamid string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url, bytes.NewReader(message))
 	if err != nil {

@@ -125,7 +125,7 @@ func TestTokenIsSentAndNeverPrinted(t *testing.T) {
 	})
 }
 
-func TestAnswerThatIsNoGraphErrorIsToldAsSuch(t *testing.T) {
+func TestAnswerWithoutAGraphErrorIsReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
@@ -137,7 +137,7 @@ func TestAnswerThatIsNoGraphErrorIsToldAsSuch(t *testing.T) {
 	})
 }
 
-func TestConnectionThatBreaksIsToldAsSuch(t *testing.T) {
+func TestBrokenConnectionIsReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()

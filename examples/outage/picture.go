@@ -203,8 +203,8 @@ func mark(value, row, rows, top int) string {
 	}
 }
 
-// states returns the line with what graphretry held the host to be, each word
-// where the state began.
+// states returns the line with the states of the host, as graphretry saw them. Each
+// word is where its state began.
 func (p *picture) states(columns []column) string {
 	line := fmt.Sprintf("%*s", gutter, "host ")
 	for i := 0; i < len(columns); {

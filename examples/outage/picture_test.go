@@ -110,7 +110,7 @@ func TestPictureThatIsInterruptedLeavesTheTerminalAsItWas(t *testing.T) {
 	assert.Regexp(t, `graphretry down: \d\d calls in the queue, next probe in \d\.\d s`, strings.Join(drawn[59], "\n"))
 }
 
-func TestPictureTellsStatesAndRate(t *testing.T) {
+func TestPictureShowsStatesAndRate(t *testing.T) {
 	t.Parallel()
 	_, out := drawnOn(t, toTheEnd, sized(80, 24))
 	requireFits(t, out, 80, 24)

@@ -8,10 +8,10 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// sendWithPlainBackoff is what a program without graphretry often does: it puts
-// a loop around each call. The codes that are retried and the waits are those of
-// graphretry: 5 s to 6 s, twice as long and so on, where the interval is 5 s.
-// What it has not is a queue: no call knows of any other.
+// sendWithPlainBackoff is what a program without graphretry often does: it puts a
+// loop around each call. The codes that are retried and the waits are those of
+// graphretry: 5 s to 6 s, twice as long and so on, where the interval is 5 s. It has
+// no queue: no call knows of the others.
 func sendWithPlainBackoff(ctx context.Context, s settings, send func() error) error {
 	schedule := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(s.interval+s.interval/10),

@@ -1,5 +1,5 @@
-// Command outbox enqueues WhatsApp messages, sends them, and shows what has
-// become of them. Kill it whenever you like: see README.md.
+// Command outbox enqueues WhatsApp messages, sends them, and shows their states. It
+// can be killed at any time: see README.md.
 package main
 
 import (
@@ -120,7 +120,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	return do(ctx, o)
 }
 
-// sending is what messages are sent through, and with which options.
+// sending returns the RoundTripper that messages are sent with, and the options.
 func (in *invocation) sending(wanted bool) (http.RoundTripper, []outbox.Option, error) {
 	opts := []outbox.Option{outbox.WithLogger(slog.New(slog.NewTextHandler(in.out, nil)))}
 	token := os.Getenv("WHATSAPP_TOKEN")

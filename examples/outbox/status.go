@@ -62,8 +62,8 @@ func (in *invocation) summary(ctx context.Context, o *outbox.Outbox) (counts, er
 	return seen, nil
 }
 
-// messages is the messages whose ids were given, or else reminder-1, reminder-2
-// and on, as far as there are any.
+// messages returns the messages whose ids were given, or else reminder-1, reminder-2
+// and so on, as many as there are.
 func (in *invocation) messages(ctx context.Context, o *outbox.Outbox) iter.Seq2[outbox.Status, error] {
 	return func(yield func(outbox.Status, error) bool) {
 		for i := 0; len(in.ids) == 0 || i < len(in.ids); i++ {

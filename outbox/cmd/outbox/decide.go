@@ -86,12 +86,13 @@ func (c *command) decide(ctx context.Context, verb string, args []string, allowe
 	if len(ids) == 1 && err != nil {
 		return err
 	}
+	var printing error
 	if c.asJSON {
-		err = errors.Join(err, json.NewEncoder(c.out).Encode(decision{verb, done, len(ids)}))
+		printing = json.NewEncoder(c.out).Encode(decision{verb, done, len(ids)})
 	} else {
-		fmt.Fprintf(c.out, "%s: %d of %d done\n", verb, done, len(ids))
+		_, printing = fmt.Fprintf(c.out, "%s: %d of %d done\n", verb, done, len(ids))
 	}
-	return err
+	return errors.Join(err, printing)
 }
 
 // doAll carries out a decision for each message, and returns for how many it could. One

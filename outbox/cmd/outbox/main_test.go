@@ -202,7 +202,6 @@ func TestListPrintsMoreThanAPage(t *testing.T) {
 		assert.Len(t, seen, want, args)
 	}
 	assert.Equal(t, pageSize+3, strings.Count(c.must("", "list"), "\n"), "one heading")
-	assert.Contains(t, c.must("", "delete", "-yes", "-state", "queued"), "delete: 1002 of 1002 done")
 }
 
 func TestShowPrintsAllOfOneMessage(t *testing.T) {

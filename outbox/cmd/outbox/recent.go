@@ -107,7 +107,7 @@ func (r *recentMessages) forgetDeleted(ctx context.Context) error {
 
 // shown returns the messages that top prints.
 func (r *recentMessages) shown() []outbox.Status {
-	return slices.Clone(r.newest[:min(len(r.newest), shownMessages)])
+	return append([]outbox.Status{}, r.newest[:min(len(r.newest), shownMessages)]...)
 }
 
 // waiting returns for each phone number why its message waits that was last put back.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -107,20 +106,32 @@ func (c *command) stats(ctx context.Context, args []string) error {
 	if c.asJSON {
 		return json.NewEncoder(c.out).Encode(stats)
 	}
-	table := newTable(c.out)
-	for _, row := range countRows(stats, nil, nil) {
-		fmt.Fprintln(table, row)
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
+	lines := aligned(countRows(stats, nil, nil))
 	if !stats.OldestQueued.IsZero() {
-		fmt.Fprintln(c.out, "oldest queued:", stats.OldestQueued.Format(time.RFC3339))
+		lines = append(lines, "oldest queued: "+stats.OldestQueued.Format(time.RFC3339))
 	}
-	return nil
+	return c.print(lines)
 }
 
-func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 8, 2, ' ', 0) }
+// print prints lines.
+func (c *command) print(lines []string) error {
+	_, err := fmt.Fprintln(c.out, strings.Join(lines, "\n"))
+	return err
+}
+
+// aligned returns rows whose cells are divided by tabs as lines in which they stand
+// beneath each other.
+func aligned(rows []string) []string {
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, strings.Join(rows, "\n"))
+	table.Flush() // a strings.Builder takes all
+	lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " ")
+	}
+	return lines
+}
 
 // counted are the states that Stats counts; its queued ones have those with them that are
 // being sent.
@@ -181,7 +192,7 @@ func (c *command) list(ctx context.Context, args []string) error {
 		return err
 	}
 	encoder := json.NewEncoder(c.out)
-	headed := false
+	rows := []string{"id\tphone number\tstate\tretries\tenqueued\tcode\treason"}
 	for found, err := range c.pages(ctx, filter) {
 		if err != nil {
 			return err
@@ -194,26 +205,35 @@ func (c *command) list(ctx context.Context, args []string) error {
 			}
 			continue
 		}
-		table := newTable(c.out)
-		if !headed {
-			fmt.Fprintln(table, messageHeading)
-			headed = true
+		for _, s := range found {
+			rows = append(rows, messageRow(s, s.Enqueued))
 		}
-		for _, status := range found {
-			fmt.Fprintln(table, messageRow(status))
+		if len(rows) > 0 {
+			if err := c.print(aligned(rows)); err != nil {
+				return err
+			}
 		}
-		if err := table.Flush(); err != nil {
-			return err
-		}
+		rows = nil // the heading stands above the first page alone
 	}
 	return nil
 }
 
-const messageHeading = "id\tphone number\tstate\tretries\tenqueued\treason"
+// messageRow returns a message as a row for a table, with one of its times.
+func messageRow(s outbox.Status, at time.Time) string {
+	code := "-"
+	if s.Graph != nil {
+		code = fmt.Sprint(int(s.Graph.Code))
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%d\t%s\t%s\t%s", oneLine(s.ID), s.PhoneNumberID, s.State, s.Retries, at.Format(time.RFC3339), code, reason(s))
+}
 
-// messageRow returns a message as a row for a table.
-func messageRow(s outbox.Status) string {
-	return fmt.Sprintf("%s\t%s\t%s\t%d\t%s\t%s", oneLine(s.ID), s.PhoneNumberID, s.State, s.Retries, s.Enqueued.Format(time.RFC3339), oneLine(s.Reason))
+// reason returns why a message is in its state, with what Meta said of it.
+func reason(s outbox.Status) string {
+	text := s.Reason
+	if s.Graph != nil && s.Graph.Message != "" {
+		text += ": " + s.Graph.Message
+	}
+	return oneLine(strings.TrimPrefix(text, ": "))
 }
 
 // oneLine returns a text that cannot draw on a terminal, nor turn the direction of what

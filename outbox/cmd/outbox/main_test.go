@@ -88,6 +88,7 @@ func (c *operator) send() {
 }
 
 // becomes enqueues a message, has the API answer it, and waits for what becomes of it.
+// No other message may be in the queue.
 func (c *operator) becomes(id string, state outbox.State, answers ...graphtest.Answer) {
 	c.t.Helper()
 	for _, answer := range answers {
@@ -101,6 +102,11 @@ func (c *operator) becomes(id string, state outbox.State, answers ...graphtest.A
 	case <-time.After(patience):
 		require.FailNow(c.t, "no outcome", id)
 	}
+	// Its entry leaves the queue a moment later, and Stats counts it there until then.
+	require.Eventually(c.t, func() bool {
+		stats, err := c.Stats(c.t.Context())
+		return err == nil && stats.States[outbox.StateQueued] == 0
+	}, patience, time.Millisecond)
 }
 
 // The answers after which a message is failed or unknown.

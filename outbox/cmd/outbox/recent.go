@@ -114,7 +114,7 @@ func (r *recentMessages) shown() []outbox.Status {
 func (r *recentMessages) waiting() map[string]string {
 	reasons := make(map[string]string, len(r.putBack))
 	for number, status := range r.putBack {
-		reasons[number] = status.Reason
+		reasons[number] = reason(status)
 	}
 	return reasons
 }

@@ -98,7 +98,7 @@ func (c *command) look(ctx context.Context, recent *recentMessages, last look) (
 	if err != nil {
 		return look{}, err
 	}
-	next := look{At: time.Now(), Stats: stats}
+	next := look{At: time.Now().UTC(), Stats: stats}
 	if err := recent.update(ctx, stats); err != nil {
 		return look{}, err
 	}
@@ -201,7 +201,7 @@ func cut(line string, columns int) string {
 func (s *screen) lines(l look, trouble error, most int) []string {
 	title := "outbox " + s.name
 	if !l.At.IsZero() {
-		title += "  " + l.At.Format(time.DateTime)
+		title += "  " + l.At.Format(time.RFC3339)
 	}
 	if !l.OldestQueued.IsZero() {
 		// By two clocks: one may be a little ahead.
@@ -230,29 +230,14 @@ func (s *screen) lines(l look, trouble error, most int) []string {
 	}
 	lines = append(lines, numbers...)
 	if messages > 0 {
-		rows := []string{"changed\tid\tphone number\tstate\tretries\treason"}
-		for _, m := range l.Recent[:messages] {
-			rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%s",
-				m.Changed.Local().Format(time.DateTime), oneLine(m.ID), m.PhoneNumberID, m.State, m.Retries, oneLine(m.Reason)))
+		rows := []string{"id\tphone number\tstate\tretries\tchanged\tcode\treason"}
+		for _, s := range l.Recent[:messages] {
+			rows = append(rows, messageRow(s, s.Changed))
 		}
 		lines = append(append(lines, ""), aligned(rows)...)
 	}
 	if most > 0 && len(lines) > most {
 		lines = lines[:most]
-	}
-	return lines
-}
-
-// aligned returns rows whose cells are divided by tabs as lines in which they stand
-// beneath each other.
-func aligned(rows []string) []string {
-	var text strings.Builder
-	table := newTable(&text)
-	fmt.Fprintln(table, strings.Join(rows, "\n"))
-	table.Flush()
-	lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
-	for i, line := range lines {
-		lines[i] = strings.TrimRight(line, " ")
 	}
 	return lines
 }

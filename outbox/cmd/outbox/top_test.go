@@ -61,7 +61,7 @@ func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 	blocks := strings.Split(out, "\n\noutbox ")
 	require.Len(t, blocks, 2, out)
 	assert.Regexp(t, `(?m)^all +0 +1 +1 +0 +-$`, blocks[0])
-	assert.Regexp(t, `(?m)wrong +`+number+` +failed +0 +\S`, blocks[0])
+	assert.Regexp(t, `(?m)wrong +`+number+` +failed +0 +\S+Z +131026 +.*Message Undeliverable`, blocks[0])
 	assert.NotContains(t, blocks[0], "oldest queued")
 	assert.Regexp(t, `(?m)^all +1 +2 +1 +1 +\d*[1-9.]\d*$`, blocks[1])
 	assert.Regexp(t, `(?m)^`+number+` +1 +2 +1 +1 +\d+\.\d +paused$`, blocks[1])

@@ -50,7 +50,7 @@ func (c *command) decide(ctx context.Context, verb string, args []string, allowe
 	}
 	ids := flags.Args()
 	if (len(ids) > 0) == (filtering > 0) {
-		return fmt.Errorf("%w: %s wants IDs, or flags that say which messages are meant", errUsage, verb)
+		return wrongUsage("%s wants IDs, or flags that say which messages are meant", verb)
 	}
 	if filtering > 0 {
 		filter, err := filterOf()
@@ -59,7 +59,7 @@ func (c *command) decide(ctx context.Context, verb string, args []string, allowe
 		}
 		for _, state := range filter.States {
 			if !slices.Contains(allowed, state) {
-				return fmt.Errorf("%w: %s has -state %s: want some of %v", errUsage, verb, state, allowed)
+				return wrongUsage("%s has -state %s: want some of %v", verb, state, allowed)
 			}
 		}
 		if len(filter.States) == 0 {

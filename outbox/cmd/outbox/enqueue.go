@@ -25,7 +25,7 @@ func (c *command) ofNumber(ctx context.Context, verb string, args []string, do f
 	}
 	// A variable of a script that is empty must not mean all numbers.
 	if flags.NArg() == 1 && flags.Arg(0) == "" {
-		return fmt.Errorf("%w: %s has an empty phone number ID: leave it out for all", errUsage, verb)
+		return wrongUsage("%s has an empty phone number ID: leave it out for all", verb)
 	}
 	return do(ctx, flags.Arg(0))
 }

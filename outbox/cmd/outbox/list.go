@@ -41,20 +41,20 @@ func filterFlags(flags *flag.FlagSet) func() (outbox.Filter, error) {
 		}
 		for _, state := range filter.States {
 			if !slices.Contains(states, state) {
-				return filter, fmt.Errorf("%w: -state has %q: want some of %v, with commas between them", errUsage, state, states)
+				return filter, wrongUsage("-state has %q: want some of %v, with commas between them", state, states)
 			}
 		}
 		// A flag that is given means something: a variable of a script that is empty
 		// must not mean all messages.
 		switch {
 		case given["number"] && *number == "":
-			return filter, fmt.Errorf("%w: -number is empty: want a phone number ID", errUsage)
+			return filter, wrongUsage("-number is empty: want a phone number ID")
 		case given["code"] && *code <= 0:
-			return filter, fmt.Errorf("%w: -code is %d: want a code above 0", errUsage, *code)
+			return filter, wrongUsage("-code is %d: want a code above 0", *code)
 		case *older < 0:
-			return filter, fmt.Errorf("%w: -older is %v: want a time that is not negative", errUsage, *older)
+			return filter, wrongUsage("-older is %v: want a time that is not negative", *older)
 		case *limit < 0:
-			return filter, fmt.Errorf("%w: -limit is %d: want a number that is not negative", errUsage, *limit)
+			return filter, wrongUsage("-limit is %d: want a number that is not negative", *limit)
 		}
 		return filter, nil
 	}

@@ -64,9 +64,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -94,7 +96,14 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("outbox: want stats, top, list, show, resend, drop, delete, pause, resume or enqueue; see go doc github.com/graphretry/graphretry/outbox/cmd/outbox")
+// errUsage is in the chain of the error of a wrong command line.
+var errUsage = errors.New("see go doc github.com/graphretry/graphretry/outbox/cmd/outbox")
+
+// wrongUsage returns an error that says what is wrong with the command line and what
+// would be right.
+func wrongUsage(format string, args ...any) error {
+	return fmt.Errorf("outbox: %s; %w", fmt.Sprintf(format, args...), errUsage)
+}
 
 // streams are what the program reads and writes.
 type streams struct {
@@ -132,7 +141,7 @@ func run(ctx context.Context, args []string, s streams) error {
 	}
 	verb, ok := verbs[flags.Arg(0)]
 	if !ok {
-		return errUsage
+		return wrongUsage("want one of %s", strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))
 	}
 	connection, err := connect(*servers, *creds)
 	if err != nil {
@@ -173,7 +182,7 @@ func connect(servers, creds string) (*nats.Conn, error) {
 		}
 		// Neither the URL nor what is wrong with it, in which a part of a password may stand.
 		if u, err := url.Parse(server); err != nil || u.Host == "" {
-			return nil, fmt.Errorf("%w: %s: want a URL such as nats://host:4222, or several with commas between them", errUsage, source)
+			return nil, wrongUsage("%s: want a URL such as nats://host:4222, or several with commas between them", source)
 		}
 	}
 	options := []nats.Option{nats.Name("outbox command"), nats.MaxReconnects(-1)}
@@ -187,9 +196,16 @@ func connect(servers, creds string) (*nats.Conn, error) {
 	return connection, nil
 }
 
+// newFlags returns the flags of a verb, or of the program, which print on standard error
+// what they are if they are asked.
 func newFlags(name string, s streams) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.SetOutput(s.err)
+	flags.SetOutput(io.Discard) // what is wrong is printed once, by main
+	flags.Usage = func() {
+		flags.SetOutput(s.err)
+		fmt.Fprintf(s.err, "The flags of %s; %v\n", name, errUsage)
+		flags.PrintDefaults()
+	}
 	return flags
 }
 
@@ -197,7 +213,7 @@ func newFlags(name string, s streams) *flag.FlagSet {
 func parse(flags *flag.FlagSet, args []string) error {
 	err := flags.Parse(args)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return wrongUsage("%v", err)
 	}
 	return err
 }
@@ -211,12 +227,12 @@ func parseArguments(flags *flag.FlagSet, args []string, least, most int, want st
 	}
 	rest := flags.Args()
 	if len(rest) < least || len(rest) > most {
-		return fmt.Errorf("%w: %s wants %s", errUsage, flags.Name(), want)
+		return wrongUsage("%s wants %s", flags.Name(), want)
 	}
 	dashes := len(args) > len(rest) && args[len(args)-len(rest)-1] == "--"
 	for _, argument := range rest {
 		if strings.HasPrefix(argument, "-") && !dashes {
-			return fmt.Errorf("%w: %s has %q after an argument: want flags before it, and -- before an ID that begins with a dash", errUsage, flags.Name(), argument)
+			return wrongUsage("%s has %q after an argument: want flags before it, and -- before an ID that begins with a dash", flags.Name(), argument)
 		}
 	}
 	return nil

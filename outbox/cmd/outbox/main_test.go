@@ -265,7 +265,7 @@ func TestWrongCommandLineIsSaidSo(t *testing.T) {
 	for _, args := range [][]string{{"-h"}, {"delete", "-h"}} {
 		_, err = c.do("", args...)
 		assert.ErrorIs(t, err, flag.ErrHelp)
-		assert.Contains(t, c.stderr, "Usage")
+		assert.Contains(t, c.stderr, "The flags of ")
 	}
 }
 

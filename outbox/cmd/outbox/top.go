@@ -17,7 +17,7 @@ import (
 const (
 	// lookTimeout bounds one look. A server that does not answer is said to, and asked
 	// again.
-	lookTimeout = 10 * time.Second
+	lookTimeout = 30 * time.Second
 	// leastMessages is how many lines a terminal keeps for messages, however many phone
 	// numbers there are.
 	leastMessages = 3
@@ -56,7 +56,7 @@ func (c *command) top(ctx context.Context, args []string) error {
 		return err
 	}
 	if *every <= 0 || *n < 0 {
-		return fmt.Errorf("%w: top has -every %v and -n %d: want a time above 0, and a number that is not negative", errUsage, *every, *n)
+		return wrongUsage("top has -every %v and -n %d: want a time above 0, and a number that is not negative", *every, *n)
 	}
 	s := screen{command: c}
 	if !c.asJSON {

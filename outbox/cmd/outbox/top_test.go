@@ -35,14 +35,14 @@ func (b *between) Write(p []byte) (int, error) {
 }
 
 // top runs top with these calls between its looks, and returns what it printed.
-func (c *operator) top(size func() (int, int), asJSON bool, calls ...func()) string {
+func (c *operator) top(asJSON bool, calls ...func()) string {
 	c.t.Helper()
 	out := between{calls: calls}
 	args := []string{"top", "-every", "1ms", "-n", fmt.Sprint(len(calls) + 1)}
 	if asJSON {
 		args = append([]string{"-json"}, args...)
 	}
-	require.NoError(c.t, c.run(streams{out: &out, err: io.Discard, size: size}, args...))
+	require.NoError(c.t, c.run(streams{out: &out, err: io.Discard, size: noTerminal}, args...))
 	return out.String()
 }
 
@@ -51,7 +51,7 @@ func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 	c.send()
 	c.becomes("before", outbox.StateSent)
 	c.becomes("wrong", outbox.StateFailed, refused)
-	out := c.top(noTerminal, false, func() {
+	out := c.top(false, func() {
 		c.becomes("meanwhile", outbox.StateSent)
 		c.becomes("lost", outbox.StateUnknown, broken)
 		assert.NoError(t, c.Pause(t.Context(), number))
@@ -72,7 +72,7 @@ func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 func TestTopPrintsAnObjectALine(t *testing.T) {
 	c := newOperator(t)
 	c.send()
-	out := c.top(noTerminal, true, func() {
+	out := c.top(true, func() {
 		c.becomes("a", outbox.StateSent)
 		c.becomes("b", outbox.StateFailed, refused)
 	})
@@ -140,8 +140,17 @@ func TestTopStaysWithinTheTerminal(t *testing.T) {
 	for i := range 30 {
 		require.NoError(t, c.Enqueue(t.Context(), fmt.Sprint(i), fmt.Sprint(900+i), []byte(payload), outbox.NotBefore(time.Now().Add(time.Hour))))
 	}
+	this := &command{Outbox: c.Outbox, name: "graphretry-outbox"}
+	seen, err := this.look(t.Context(), newRecentMessages(c.Outbox, 0), look{})
+	require.NoError(t, err)
 	for _, size := range [][2]int{{80, 24}, {200, 60}, {40, 10}, {20, 5}, {5, 2}, {1, 1}} {
-		out := c.top(func() (int, int) { return size[0], size[1] }, false, func() {})
+		var printed bytes.Buffer
+		this.streams = streams{out: &printed, size: func() (int, int) { return size[0], size[1] }}
+		s := screen{command: this}
+		require.NoError(t, s.show(seen, nil))
+		require.NoError(t, s.show(seen, nil))
+		s.leave()
+		out := printed.String()
 		assert.Equal(t, 1, strings.Count(out, clearScreen), "redraws in place")
 		assert.True(t, strings.HasSuffix(out, showCursor+"\r\n"))
 		frames := strings.Split(out, cursorHome)[1:]
@@ -168,12 +177,14 @@ func TestTopStaysWithinTheTerminal(t *testing.T) {
 	}
 }
 
-func TestTopEndsWithAnInterrupt(t *testing.T) {
+func TestTopEndsWithAnInterruptAndGivesTheTerminalBack(t *testing.T) {
 	c := newOperator(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	out := between{calls: []func(){cancel}}
-	require.NoError(t, run(ctx, []string{"-nats", c.server.URL(), "top", "-every", "1h"}, streams{out: &out, err: io.Discard, size: noTerminal}))
+	size := func() (int, int) { return 80, 24 }
+	require.NoError(t, run(ctx, []string{"-nats", c.server.URL(), "top", "-every", "1h"}, streams{out: &out, err: io.Discard, size: size}))
 	assert.Contains(t, out.String(), "all ")
+	assert.True(t, strings.HasSuffix(out.String(), showCursor+"\r\n"))
 }
 
 func TestTopShowsTheLookBeforeWhileTheServerDoesNotAnswer(t *testing.T) {

@@ -1,93 +1,160 @@
 // Command outbox shows what is in an outbox, and carries out what a person decides.
 //
-//	outbox [-nats URL] [-name NAME] [-json] stats
-//	outbox ... list   [-state S,S] [-number N] [-code C] [-older D] [-after REVISION] [-limit N]
-//	outbox ... show   ID
-//	outbox ... resend [-yes] ID, or the flags of list
-//	outbox ... drop   [-yes] ID, or the flags of list
-//	outbox ... pause  [NUMBER]
-//	outbox ... resume [NUMBER]
+//	outbox [-nats URL] [-creds FILE] [-name NAME] [-json] stats
+//	outbox ... top     [-every D] [-n N]
+//	outbox ... list    [-state S,S] [-number N] [-code C] [-older D] [-after REVISION] [-limit N]
+//	outbox ... show    ID
+//	outbox ... resend  [-yes] ID..., or the flags of list
+//	outbox ... drop    [-yes] ID..., or the flags of list
+//	outbox ... delete  [-yes] ID..., or the flags of list
+//	outbox ... pause   [NUMBER]
+//	outbox ... resume  [NUMBER]
 //	outbox ... enqueue [-urgent] [-not-before T] [-expires-at T] ID NUMBER <payload.json
 //
-// It prints plain lines, or with -json an object a line. Before it touches more than
-// one message it asks, and without a terminal it wants -yes. Its exit status is 1 if
-// something failed, and 2 if the command line is wrong.
+// The flags before the verb:
+//
+//	-nats URL    the NATS server, or several with commas between them; a user and a
+//	             password or a token may stand in it. The default is $NATS_URL, and
+//	             without that nats://127.0.0.1:4222.
+//	-creds FILE  the credentials of a NATS user, as nsc writes them.
+//	-name NAME   the outbox, as WithName sets it: graphretry-outbox by default.
+//	-json        print an object a line, with the names of the fields that the Go types
+//	             have.
+//
+// The verbs:
+//
+//   - stats counts the messages of each phone number.
+//   - top prints that again and again, with the messages a second that were sent since
+//     the look before, and beneath it the 20 messages that have last become failed or
+//     unknown; if there are more than 1,000 of these, it looks for them among the last
+//     10,000 changes. On a terminal it draws in place; elsewhere each look is a block of lines,
+//     or with -json an object. -every is the time between two looks (1s). -n ends it
+//     after so many; without it an interrupt does. Every process that sends decides for
+//     itself when to hold a phone number, and top is another process: of a number that is
+//     held it shows why one of its messages was last put back into the queue.
+//   - list prints the messages that fit all its flags, the longest unchanged first.
+//     -state has states with commas between them: queued, sending, sent, failed, unknown.
+//     -number is a phone number ID. -code is a code or a subcode of what Meta said last.
+//     -older is how long ago it was enqueued at least, as in 10m. -after is the Revision
+//     that an earlier list ended with. -limit is how many it prints at most.
+//   - show prints all that is known of one message.
+//   - resend puts messages that are unknown or failed back into the queue. Those that
+//     were sent after all are received twice.
+//   - drop gives up messages that are unknown or queued: they become failed.
+//   - delete takes messages out of the outbox with all that is known of them.
+//   - pause has every machine send nothing more from a phone number, or from any, until
+//     resume.
+//   - enqueue puts a message into the queue, the payload on its standard input being the
+//     body of Meta's POST /messages. The times are as in 2026-11-27T09:00:00Z.
+//
+// Flags stand before the arguments; -- stands before an ID that begins with a dash.
+//
+// Before resend, drop and delete touch more than one message they say how many and ask;
+// -yes answers for the person, and where nobody answers nothing is done. They touch only
+// the messages that were counted. One that cannot be touched, as it is being sent, is
+// named on standard error, and the others are done all the same.
+//
+// The exit status is 0 if all was done, 1 if something failed or was refused, and 2 if
+// the command line is wrong.
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/outbox"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout)
+	err := run(ctx, os.Args[1:], streams{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		size: func() (columns, lines int) { return terminalSize(os.Stdout) },
+	})
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, errUsage):
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "outbox:", err)
+		fmt.Fprintln(os.Stderr, "outbox:", strings.TrimPrefix(err.Error(), "outbox: "))
 		os.Exit(1)
 	}
 }
 
-var errUsage = errors.New("outbox: want stats, list, show, resend, drop, pause, resume or enqueue; see go doc github.com/graphretry/graphretry/outbox/cmd/outbox")
+// errUsage is in the chain of the error of a wrong command line.
+var errUsage = errors.New("see go doc github.com/graphretry/graphretry/outbox/cmd/outbox")
+
+// wrongUsage returns an error that says what is wrong with the command line and what
+// would be right.
+func wrongUsage(format string, args ...any) error {
+	return fmt.Errorf("outbox: %s; %w", fmt.Sprintf(format, args...), errUsage)
+}
+
+// streams are what the program reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+	// size returns the size of the terminal that out is, 0 and 0 if it is none.
+	size func() (columns, lines int)
+}
 
 // command is a call of the program.
 type command struct {
 	*outbox.Outbox
-	in     io.Reader
-	out    io.Writer
+	streams
+	name   string
 	asJSON bool
+	// lastRevision is that of the latest change before the command began.
+	lastRevision uint64
 }
 
-func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
-	flags := newFlags("outbox")
-	url := flags.String("nats", cmpEnv("NATS_URL", nats.DefaultURL), "`URL` of the NATS server")
+var verbs = map[string]func(*command, context.Context, []string) error{
+	"stats": (*command).stats, "top": (*command).top, "list": (*command).list, "show": (*command).show,
+	"resend": (*command).resend, "drop": (*command).drop, "delete": (*command).delete,
+	"pause": (*command).pause, "resume": (*command).resume, "enqueue": (*command).enqueue,
+}
+
+func run(ctx context.Context, args []string, s streams) error {
+	flags := newFlags("outbox", s)
+	// The default is not the flag's own, since -h prints that and a password may be in it.
+	servers := flags.String("nats", "", "`URL` of the NATS server; without it $NATS_URL, and without that "+nats.DefaultURL)
+	creds := flags.String("creds", "", "`file` with the credentials of a NATS user")
 	name := flags.String("name", "graphretry-outbox", "name of the outbox in JetStream")
 	asJSON := flags.Bool("json", false, "print an object a line")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	verb, rest := flags.Arg(0), flags.Args()
-	do, ok := map[string]func(*command, context.Context, []string) error{
-		"stats": (*command).stats, "list": (*command).list, "show": (*command).show,
-		"resend": (*command).resend, "drop": (*command).drop, "enqueue": (*command).enqueue,
-		"pause": (*command).pause, "resume": (*command).resume,
-	}[verb]
+	verb, ok := verbs[flags.Arg(0)]
 	if !ok {
-		return errUsage
+		return wrongUsage("want one of %s", strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))
 	}
-	connection, err := nats.Connect(*url, nats.Name("outbox command"))
+	connection, err := connect(*servers, *creds)
 	if err != nil {
-		return fmt.Errorf("cannot reach the NATS server: %w", err)
+		return err
 	}
 	defer connection.Close()
 	js, err := jetstream.New(connection)
 	if err != nil {
 		return err
 	}
-	if _, err := js.Stream(ctx, *name); err != nil {
+	// Open would make one that is not there.
+	stream, err := js.Stream(ctx, *name)
+	if err != nil {
 		return fmt.Errorf("there is no outbox %q on this server: %w", *name, err)
 	}
 	o, err := outbox.Open(ctx, js, nil, outbox.WithName(*name))
@@ -95,233 +162,78 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return err
 	}
 	defer o.Close()
-	return do(&command{o, in, out, *asJSON}, ctx, rest[1:])
+	// A Revision is a sequence of the stream.
+	return verb(&command{o, s, *name, *asJSON, stream.CachedInfo().State.LastSeq}, ctx, flags.Args()[1:])
 }
 
-func cmpEnv(name, fallback string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
+// connect connects to the NATS server. Its errors do not tell the user information of a
+// URL.
+func connect(servers, creds string) (*nats.Conn, error) {
+	source := "-nats"
+	if servers == "" {
+		source, servers = "NATS_URL", os.Getenv("NATS_URL")
 	}
-	return fallback
+	if servers == "" {
+		servers = nats.DefaultURL
+	}
+	for server := range strings.SplitSeq(servers, ",") {
+		if server = strings.TrimSpace(server); !strings.Contains(server, "://") {
+			server = "nats://" + server
+		}
+		// Neither the URL nor what is wrong with it, in which a part of a password may stand.
+		if u, err := url.Parse(server); err != nil || u.Host == "" {
+			return nil, wrongUsage("%s: want a URL such as nats://host:4222, or several with commas between them", source)
+		}
+	}
+	options := []nats.Option{nats.Name("outbox command"), nats.MaxReconnects(-1)}
+	if creds != "" {
+		options = append(options, nats.UserCredentials(creds))
+	}
+	connection, err := nats.Connect(servers, options...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach the NATS server: %w", err)
+	}
+	return connection, nil
 }
 
-func newFlags(name string) *flag.FlagSet { return flag.NewFlagSet(name, flag.ContinueOnError) }
+// newFlags returns the flags of a verb, or of the program, which print on standard error
+// what they are if they are asked.
+func newFlags(name string, s streams) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // what is wrong is printed once, by main
+	flags.Usage = func() {
+		flags.SetOutput(s.err)
+		fmt.Fprintf(s.err, "The flags of %s; %v\n", name, errUsage)
+		flags.PrintDefaults()
+	}
+	return flags
+}
 
 // parse parses flags. What is wrong with them is an errUsage.
 func parse(flags *flag.FlagSet, args []string) error {
 	err := flags.Parse(args)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return wrongUsage("%v", err)
 	}
 	return err
 }
 
-// filterFlags are the flags of list, resend and drop.
-func filterFlags(flags *flag.FlagSet) func() outbox.Filter {
-	states := flags.String("state", "", "`states`, with commas between them")
-	number := flags.String("number", "", "phone number `ID`")
-	code := flags.Int("code", 0, "code or subcode of what Meta said last")
-	older := flags.Duration("older", 0, "enqueued at least so long ago")
-	after := flags.Uint64("after", 0, "`revision` that the last page ended with")
-	limit := flags.Int("limit", 0, "how many at most; 0: all")
-	return func() outbox.Filter {
-		filter := outbox.Filter{PhoneNumberID: *number, Code: graphretry.Code(*code), OlderThan: *older, After: *after, Limit: *limit}
-		for state := range strings.FieldsFuncSeq(*states, func(r rune) bool { return r == ',' }) {
-			filter.States = append(filter.States, outbox.State(state))
-		}
-		return filter
-	}
-}
-
-func (c *command) stats(ctx context.Context, _ []string) error {
-	stats, err := c.Stats(ctx)
-	if err != nil {
+// parseArguments parses flags, after which there must be so many arguments. One that
+// looks like a flag is refused, since flags after an argument would be taken for more
+// arguments.
+func parseArguments(flags *flag.FlagSet, args []string, least, most int, want string) error {
+	if err := parse(flags, args); err != nil {
 		return err
 	}
-	if c.asJSON {
-		return json.NewEncoder(c.out).Encode(stats)
+	rest := flags.Args()
+	if len(rest) < least || len(rest) > most {
+		return wrongUsage("%s wants %s", flags.Name(), want)
 	}
-	table := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
-	states := []outbox.State{outbox.StateQueued, outbox.StateSending, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}
-	fmt.Fprint(table, "phone number")
-	for _, state := range states {
-		fmt.Fprint(table, "\t", state)
-	}
-	fmt.Fprintln(table)
-	row := func(name string, counts map[outbox.State]int) {
-		fmt.Fprint(table, name)
-		for _, state := range states {
-			fmt.Fprint(table, "\t", counts[state])
+	dashes := len(args) > len(rest) && args[len(args)-len(rest)-1] == "--"
+	for _, argument := range rest {
+		if strings.HasPrefix(argument, "-") && !dashes {
+			return wrongUsage("%s has %q after an argument: want flags before it, and -- before an ID that begins with a dash", flags.Name(), argument)
 		}
-		fmt.Fprintln(table)
-	}
-	for _, number := range sortedKeys(stats.Numbers) {
-		row(number, stats.Numbers[number].States)
-	}
-	row("all", stats.States)
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if !stats.OldestQueued.IsZero() {
-		fmt.Fprintln(c.out, "oldest queued:", stats.OldestQueued.Format(time.RFC3339))
 	}
 	return nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-func (c *command) list(ctx context.Context, args []string) error {
-	flags := newFlags("list")
-	filter := filterFlags(flags)
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	found, err := c.List(ctx, filter())
-	if err != nil {
-		return err
-	}
-	return c.print(found)
-}
-
-func (c *command) print(found []outbox.Status) error {
-	if c.asJSON {
-		encoder := json.NewEncoder(c.out)
-		for _, status := range found {
-			if err := encoder.Encode(status); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	table := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "id\tphone number\tstate\tretries\tenqueued\treason")
-	for _, s := range found {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", oneLine(s.ID), s.PhoneNumberID, s.State, s.Retries, s.Enqueued.Format(time.RFC3339), oneLine(s.Reason))
-	}
-	return table.Flush()
-}
-
-// oneLine returns a text that cannot draw on a terminal.
-func oneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, text)
-}
-
-func (c *command) show(ctx context.Context, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%w: show wants one ID", errUsage)
-	}
-	status, err := c.Status(ctx, args[0])
-	if err != nil {
-		return err
-	}
-	encoder := json.NewEncoder(c.out)
-	if !c.asJSON {
-		encoder.SetIndent("", "  ")
-	}
-	return encoder.Encode(status)
-}
-
-func (c *command) resend(ctx context.Context, args []string) error {
-	return c.decide(ctx, "resend", args, []outbox.State{outbox.StateUnknown, outbox.StateFailed}, c.Resend, c.ResendAll)
-}
-
-func (c *command) drop(ctx context.Context, args []string) error {
-	return c.decide(ctx, "drop", args, []outbox.State{outbox.StateUnknown, outbox.StateQueued}, c.Drop, c.DropAll)
-}
-
-// decide carries out a decision: for one message, or for all that are meant once that
-// was confirmed.
-func (c *command) decide(ctx context.Context, verb string, args []string, states []outbox.State,
-	one func(context.Context, string) error, all func(context.Context, outbox.Filter) (int, error),
-) error {
-	flags := newFlags(verb)
-	yes := flags.Bool("yes", false, "do not ask")
-	filter := filterFlags(flags)
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	if flags.NArg() == 1 {
-		return one(ctx, flags.Arg(0))
-	}
-	if flags.NArg() > 1 || flags.NFlag() == 0 || flags.NFlag() == 1 && *yes {
-		return fmt.Errorf("%w: %s wants one ID, or flags that say which messages are meant", errUsage, verb)
-	}
-	meant := filter()
-	if len(meant.States) == 0 {
-		meant.States = states
-	}
-	found, err := c.List(ctx, meant)
-	if err != nil {
-		return err
-	}
-	if len(found) > 1 && !*yes {
-		fmt.Fprintf(c.out, "%s %d messages? [y/N] ", verb, len(found))
-		answer, _ := bufio.NewReader(c.in).ReadString('\n')
-		if strings.TrimSpace(strings.ToLower(answer)) != "y" {
-			return errors.New("nothing was done; -yes does it without a question")
-		}
-	}
-	n, err := all(ctx, meant)
-	fmt.Fprintf(c.out, "%d of %d: %s\n", n, len(found), verb)
-	return err
-}
-
-func (c *command) pause(ctx context.Context, args []string) error {
-	return c.ofNumber(ctx, args, c.Pause)
-}
-
-func (c *command) resume(ctx context.Context, args []string) error {
-	return c.ofNumber(ctx, args, c.Resume)
-}
-
-// ofNumber does something with a phone number, or without one with all.
-func (c *command) ofNumber(ctx context.Context, args []string, do func(context.Context, string) error) error {
-	switch len(args) {
-	case 0:
-		return do(ctx, "")
-	case 1:
-		return do(ctx, args[0])
-	}
-	return fmt.Errorf("%w: want one phone number ID, or none for all", errUsage)
-}
-
-func (c *command) enqueue(ctx context.Context, args []string) error {
-	flags := newFlags("enqueue")
-	urgent := flags.Bool("urgent", false, "overtake the messages that are not")
-	var opts []outbox.EnqueueOption
-	at := func(option func(time.Time) outbox.EnqueueOption) func(string) error {
-		return func(text string) error {
-			t, err := time.Parse(time.RFC3339, text)
-			opts = append(opts, option(t))
-			return err
-		}
-	}
-	flags.Func("not-before", "send it from this `time` on, as in 2026-11-27T09:00:00Z", at(outbox.NotBefore))
-	flags.Func("expires-at", "fail it at this `time`", at(outbox.ExpiresAt))
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	if flags.NArg() != 2 {
-		return fmt.Errorf("%w: enqueue wants an ID and a phone number ID, and the payload on standard input", errUsage)
-	}
-	if *urgent {
-		opts = append(opts, outbox.Urgent())
-	}
-	payload, err := io.ReadAll(c.in)
-	if err != nil {
-		return err
-	}
-	return c.Enqueue(ctx, flags.Arg(0), flags.Arg(1), payload, opts...)
 }

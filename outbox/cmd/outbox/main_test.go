@@ -2,93 +2,298 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
 )
 
-const payload = `{"messaging_product":"whatsapp","to":"1","type":"text","text":{"body":"hello"}}`
+const (
+	payload = `{"messaging_product":"whatsapp","to":"1","type":"text","text":{"body":"hello"}}`
+	number  = "106540352242922"
+	// patience bounds what is expected within milliseconds.
+	patience = 20 * time.Second
+)
 
-// operator runs the command on an outbox with messages "a" to "c".
-func operator(t *testing.T) func(in string, args ...string) (string, error) {
+// operator runs the command on an outbox of its own.
+type operator struct {
+	t      *testing.T
+	server *outbox.Server
+	*outbox.Outbox
+	api *graphtest.API
+	// outcomes has what became of each message.
+	outcomes chan outbox.Outcome
+	// attempt, if a test sets it before Run, is called before each attempt.
+	attempt func()
+	// stderr is what the last command wrote there.
+	stderr string
+}
+
+func newOperator(t *testing.T, ids ...string) *operator {
 	t.Helper()
-	server, err := outbox.Embedded(t.TempDir(), outbox.WithListen("127.0.0.1:0"))
+	c := &operator{t: t, api: graphtest.New(), outcomes: make(chan outbox.Outcome, 100)}
+	web := httptest.NewServer(c.api)
+	t.Cleanup(web.Close)
+	var err error
+	c.server, err = outbox.Embedded(t.TempDir(), outbox.WithListen("127.0.0.1:0"))
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, server.Close()) })
-	o, err := outbox.Open(t.Context(), server.JetStream(), nil)
+	t.Cleanup(func() { assert.NoError(t, c.server.Close()) })
+	c.Outbox, err = outbox.Open(t.Context(), c.server.JetStream(), c,
+		outbox.WithBaseURL(web.URL+"/v23.0"),
+		outbox.WithOutcome(func(_ context.Context, o outbox.Outcome) { c.outcomes <- o }))
 	require.NoError(t, err)
-	defer o.Close()
-	for _, id := range []string{"a", "b", "c"} {
-		require.NoError(t, o.Enqueue(t.Context(), id, "106540352242922", []byte(payload)))
+	t.Cleanup(func() { assert.NoError(t, c.Close()) })
+	c.enqueue(ids...)
+	return c
+}
+
+// RoundTrip makes an attempt to send a message.
+func (c *operator) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.attempt != nil {
+		c.attempt()
 	}
-	return func(in string, args ...string) (string, error) {
-		var out bytes.Buffer
-		err := run(t.Context(), append([]string{"-nats", server.URL()}, args...), strings.NewReader(in), &out)
-		return out.String(), err
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func (c *operator) enqueue(ids ...string) {
+	c.t.Helper()
+	for _, id := range ids {
+		require.NoError(c.t, c.Enqueue(c.t.Context(), id, number, []byte(payload)))
 	}
 }
 
-func TestOperatorSeesAndDecides(t *testing.T) {
-	do := operator(t)
+// send begins to send, until the test ends.
+func (c *operator) send() {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(c.t.Context())
+	ended := make(chan error)
+	go func() { ended <- c.Run(ctx) }()
+	c.t.Cleanup(func() {
+		cancel()
+		assert.NoError(c.t, <-ended)
+	})
+}
 
-	out, err := do("", "list")
-	require.NoError(t, err)
+// becomes enqueues a message, has the API answer it, and waits for what becomes of it.
+// No other message may be in the queue.
+func (c *operator) becomes(id string, state outbox.State, answers ...graphtest.Answer) {
+	c.t.Helper()
+	for _, answer := range answers {
+		c.api.AnswerNext(1, answer)
+	}
+	c.enqueue(id)
+	select {
+	case o := <-c.outcomes:
+		require.Equal(c.t, id, o.Status.ID)
+		require.Equal(c.t, state, o.Status.State)
+	case <-time.After(patience):
+		require.FailNow(c.t, "no outcome", id)
+	}
+	// Its entry leaves the queue a moment later, and Stats counts it there until then.
+	require.Eventually(c.t, func() bool {
+		stats, err := c.Stats(c.t.Context())
+		return err == nil && stats.States[outbox.StateQueued] == 0
+	}, patience, time.Millisecond)
+}
+
+// The answers after which a message is failed or unknown.
+var (
+	refused = graphtest.Answer{Code: 131026}
+	broken  = graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true}
+)
+
+// do runs the command with that on its standard input.
+func (c *operator) do(in string, args ...string) (string, error) {
+	c.t.Helper()
+	var out, stderr bytes.Buffer
+	err := c.run(streams{in: strings.NewReader(in), out: &out, err: &stderr, size: noTerminal}, args...)
+	c.stderr = stderr.String()
+	return out.String(), err
+}
+
+func noTerminal() (columns, lines int) { return 0, 0 }
+
+func (c *operator) run(s streams, args ...string) error {
+	return run(c.t.Context(), append([]string{"-nats", c.server.URL()}, args...), s)
+}
+
+// must is do of what succeeds.
+func (c *operator) must(in string, args ...string) string {
+	c.t.Helper()
+	out, err := c.do(in, args...)
+	require.NoError(c.t, err, c.stderr)
+	return out
+}
+
+// state returns the state of a message, "" if there is none.
+func (c *operator) state(id string) outbox.State {
+	c.t.Helper()
+	status, err := c.Status(c.t.Context(), id)
+	if err != nil {
+		require.ErrorIs(c.t, err, outbox.ErrNotFound)
+	}
+	return status.State
+}
+
+func TestStatsCountsEachNumber(t *testing.T) {
+	c := newOperator(t, "a", "b")
+	require.NoError(t, c.Enqueue(t.Context(), "c", "222", []byte(payload)))
+	require.NoError(t, c.Pause(t.Context(), "222"))
+	out := c.must("", "stats")
+	assert.Regexp(t, `(?m)^all +3 +0 +0 +0 *$`, out)
+	assert.Regexp(t, `(?m)^222 +1 +0 +0 +0 +paused$`, out)
+	assert.Contains(t, out, "oldest queued: ")
+
+	var stats outbox.Stats
+	require.NoError(t, json.Unmarshal([]byte(c.must("", "-json", "stats")), &stats))
+	assert.Equal(t, 2, stats.Numbers[number].States[outbox.StateQueued])
+	assert.True(t, stats.Numbers["222"].Paused)
+}
+
+func TestListPrintsWhatFits(t *testing.T) {
+	c := newOperator(t, "a", "b", "c\x1b[2J\u202e")
+	out := c.must("", "list")
 	assert.Equal(t, 4, strings.Count(out, "\n"), out)
-	assert.Contains(t, out, "106540352242922")
+	assert.Contains(t, out, number)
+	assert.NotContains(t, out, "\x1b")
+	assert.NotContains(t, out, "\u202e")
+	assert.Equal(t, 2, strings.Count(c.must("", "list", "-limit", "1"), "\n"))
+	assert.Empty(t, c.must("", "-json", "list", "-older", "1h"))
+	assert.Empty(t, c.must("", "-json", "list", "-state", "failed,unknown"))
 
 	var status outbox.Status
 	for _, id := range []string{"a", "b"} {
-		out, err = do("", "-json", "list", "-limit", "1", "-after", fmt.Sprint(status.Revision))
-		require.NoError(t, err)
+		out := c.must("", "-json", "list", "-limit", "1", "-after", fmt.Sprint(status.Revision))
 		require.NoError(t, json.Unmarshal([]byte(out), &status))
 		assert.Equal(t, id, status.ID)
 	}
+}
 
-	out, err = do("", "show", "a")
-	require.NoError(t, err)
-	assert.Contains(t, out, `"State": "queued"`)
-
-	_, err = do("", "drop", "a")
-	require.NoError(t, err)
-	out, err = do("n\n", "drop", "-state", "queued")
-	assert.ErrorContains(t, err, "nothing was done")
-	assert.Contains(t, out, "drop 2 messages?")
-	out, err = do("y\n", "drop", "-state", "queued")
-	require.NoError(t, err)
-	assert.Contains(t, out, "2 of 2: drop")
-	_, err = do("", "resend", "-yes", "-state", "failed")
-	require.NoError(t, err)
-
-	_, err = do(payload, "enqueue", "-urgent", "-expires-at", "2126-11-27T09:00:00Z", "d", "222")
-	require.NoError(t, err)
-	for _, args := range [][]string{{"pause"}, {"pause", "222"}, {"resume", "222"}, {"resume"}} {
-		_, err = do("", args...)
-		require.NoError(t, err)
+func TestListPrintsMoreThanAPage(t *testing.T) {
+	c := newOperator(t)
+	var messages []outbox.Message
+	for i := range pageSize + 2 {
+		messages = append(messages, outbox.Message{ID: fmt.Sprint(i), PhoneNumberID: number, Payload: []byte(payload)})
 	}
-	out, err = do("", "stats")
+	require.NoError(t, c.EnqueueAll(t.Context(), messages))
+	for args, want := range map[string]int{
+		"list":                           pageSize + 2,
+		"list -limit 1001":               pageSize + 1,
+		"list -limit 1000":               pageSize,
+		"list -limit 999 -state queued":  pageSize - 1,
+		"list -state unknown,queued":     pageSize + 2,
+		"list -limit 5000 -state queued": pageSize + 2,
+	} {
+		lines := strings.Split(strings.TrimSpace(c.must("", strings.Fields("-json "+args)...)), "\n")
+		seen := make(map[string]bool)
+		for _, line := range lines {
+			var status outbox.Status
+			require.NoError(t, json.Unmarshal([]byte(line), &status))
+			seen[status.ID] = true
+		}
+		assert.Len(t, lines, want, args)
+		assert.Len(t, seen, want, args)
+	}
+	assert.Equal(t, pageSize+3, strings.Count(c.must("", "list"), "\n"), "one heading")
+}
+
+func TestShowPrintsAllOfOneMessage(t *testing.T) {
+	c := newOperator(t, "a", "-b")
+	assert.Contains(t, c.must("", "show", "a"), `"State": "queued"`)
+	assert.Equal(t, 1, strings.Count(c.must("", "-json", "show", "--", "-b"), "\n"))
+	_, err := c.do("", "show", "x")
+	assert.ErrorIs(t, err, outbox.ErrNotFound)
+}
+
+func TestPauseAndResume(t *testing.T) {
+	c := newOperator(t, "a")
+	for _, step := range []struct {
+		args      string
+		all, this bool
+	}{{"pause " + number, false, true}, {"pause", true, true}, {"resume " + number, true, false}, {"resume", false, false}} {
+		assert.Empty(t, c.must("", strings.Fields(step.args)...))
+		stats, err := c.Stats(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, step.all, stats.Paused, step.args)
+		assert.Equal(t, step.this, stats.Numbers[number].Paused, step.args)
+	}
+}
+
+func TestEnqueueTakesThePayloadFromStandardInput(t *testing.T) {
+	c := newOperator(t)
+	c.must(payload, "enqueue", "-urgent", "-not-before", "2126-11-27T08:00:00Z", "-expires-at", "2126-11-27T09:00:00Z", "d", "222")
+	status, err := c.Status(t.Context(), "d")
 	require.NoError(t, err)
-	assert.Regexp(t, `222 +1 +0`, out)
-	assert.Regexp(t, `all +4 +0`, out)
-	assert.Contains(t, out, "oldest queued:")
+	assert.Equal(t, "222", status.PhoneNumberID)
+	assert.Equal(t, 2126, status.NotBefore.Year())
+	_, err = c.do("no JSON", "enqueue", "e", "222")
+	assert.ErrorContains(t, err, "JSON object")
 }
 
 func TestWrongCommandLineIsSaidSo(t *testing.T) {
-	do := operator(t)
+	c := newOperator(t, "a", "b")
 	for _, args := range [][]string{
-		{}, {"fly"}, {"-fly"}, {"show"}, {"show", "a", "b"}, {"drop"}, {"drop", "-yes"}, {"drop", "a", "b"}, {"list", "-code", "x"},
-		{"pause", "1", "2"}, {"enqueue", "a"}, {"enqueue", "-not-before", "soon", "a", "1"},
+		{}, {"fly"}, {"-fly"}, {"-nats", "nats://a:b:c", "stats"}, {"stats", "a"},
+		{"show"}, {"show", "a", "b"}, {"show", "-a"},
+		{"list", "a"}, {"list", "-code", "x"}, {"list", "-code", "-1"}, {"list", "-limit", "-1"}, {"list", "-older", "-1m"}, {"list", "-state", "faild"},
+		{"drop"}, {"drop", "-yes"}, {"drop", "-state", "queued", "a"}, {"drop", "a", "-yes"}, {"drop", "-state", "sent"}, {"resend", "-state", "queued"},
+		{"delete"}, {"delete", "-yes", "-number", ""}, {"delete", "-yes", "-state", ""}, {"delete", "-yes", "-code", "0"},
+		{"pause", "1", "2"}, {"pause", ""}, {"resume", "-x"},
+		{"enqueue", "a"}, {"enqueue", "-not-before", "soon", "a", "1"},
+		{"top", "a"}, {"top", "-every", "0s"}, {"top", "-n", "-1"},
 	} {
-		_, err := do("", args...)
+		_, err := c.do(payload, args...)
 		assert.ErrorIs(t, err, errUsage, fmt.Sprint(args))
 	}
-	_, err := do("", "-name", "other", "list")
+	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateQueued, c.state("b"))
+	_, err := c.do("", "-name", "other", "list")
 	assert.ErrorContains(t, err, `there is no outbox "other"`)
-	_, err = do("", "show", "x")
-	assert.ErrorIs(t, err, outbox.ErrNotFound)
+	for _, args := range [][]string{{"-h"}, {"delete", "-h"}} {
+		_, err = c.do("", args...)
+		assert.ErrorIs(t, err, flag.ErrHelp)
+		assert.Contains(t, c.stderr, "The flags of ")
+	}
+}
+
+func TestNoPasswordIsPrinted(t *testing.T) {
+	for _, server := range []string{
+		"nats://user:secret@127.0.0.1:1", "nats://secret@127.0.0.1:1", "nats://user:sec#secret@host", "user:secret@host:port",
+		"nats://a:4222, nats://user:secret@%zz", "nats://secret@",
+	} {
+		t.Setenv("NATS_URL", server)
+		for _, args := range [][]string{{"stats"}, {"-h"}, {"-fly"}, {"-nats", server, "stats"}} {
+			var out bytes.Buffer
+			err := run(t.Context(), args, streams{in: &out, out: &out, err: &out, size: noTerminal})
+			require.Error(t, err)
+			assert.NotContains(t, err.Error()+out.String(), "secret", server)
+		}
+	}
+}
+
+func TestServerIsThatOfTheEnvironment(t *testing.T) {
+	c := newOperator(t, "a")
+	t.Setenv("NATS_URL", c.server.URL())
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"list"}, streams{out: &out, err: &out, size: noTerminal}))
+	assert.Contains(t, out.String(), number)
+
+	err := run(t.Context(), []string{"-creds", filepath.Join(t.TempDir(), "none.creds"), "list"}, streams{out: &out, err: &out, size: noTerminal})
+	assert.ErrorContains(t, err, "none.creds")
+	t.Setenv("NATS_URL", "nats://127.0.0.1:1")
+	err = run(t.Context(), []string{"list"}, streams{out: &out, err: &out, size: noTerminal})
+	assert.ErrorIs(t, err, nats.ErrNoServers)
 }

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/graphretry/graphretry/outbox"
+)
+
+func (c *command) resend(ctx context.Context, args []string) error {
+	return c.decide(ctx, "resend", args, []outbox.State{outbox.StateUnknown, outbox.StateFailed}, c.Resend)
+}
+
+func (c *command) drop(ctx context.Context, args []string) error {
+	return c.decide(ctx, "drop", args, []outbox.State{outbox.StateUnknown, outbox.StateQueued}, c.Drop)
+}
+
+func (c *command) delete(ctx context.Context, args []string) error {
+	return c.decide(ctx, "delete", args, states, c.Delete)
+}
+
+// decision is what became of a decision, as -json prints it.
+type decision struct {
+	Verb        string
+	Done, Meant int
+}
+
+// decide carries out a decision for the messages that are named or that the flags mean,
+// if they are in one of these states. More than one have to be confirmed. It is not for
+// ResendAll and DropAll, which look anew for what is meant, and end with the first
+// message that is refused: here a person has agreed to those that were counted.
+func (c *command) decide(ctx context.Context, verb string, args []string, allowed []outbox.State, do func(context.Context, string) error) error {
+	flags := newFlags(verb, c.streams)
+	yes := flags.Bool("yes", false, "do not ask")
+	filterOf := filterFlags(flags)
+	if err := parseArguments(flags, args, 0, math.MaxInt, ""); err != nil {
+		return err
+	}
+	filtering := flags.NFlag()
+	if *yes {
+		filtering--
+	}
+	ids := flags.Args()
+	if (len(ids) > 0) == (filtering > 0) {
+		return wrongUsage("%s wants IDs, or flags that say which messages are meant", verb)
+	}
+	if filtering > 0 {
+		filter, err := filterOf()
+		if err != nil {
+			return err
+		}
+		for _, state := range filter.States {
+			if !slices.Contains(allowed, state) {
+				return wrongUsage("%s has -state %s: want some of %v", verb, state, allowed)
+			}
+		}
+		if len(filter.States) == 0 {
+			filter.States = allowed
+		}
+		for found, err := range c.pages(ctx, filter) {
+			if err != nil {
+				return err
+			}
+			for _, status := range found {
+				ids = append(ids, status.ID)
+			}
+		}
+	}
+	ids = distinct(ids) // one that changes meanwhile is listed twice
+	if len(ids) > 1 && !*yes {
+		fmt.Fprintf(c.err, "%s %d messages? [y/N] ", verb, len(ids))
+		answer, _ := bufio.NewReader(c.in).ReadString('\n')
+		if !slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer))) {
+			return errors.New("nothing was done; -yes does it without a question")
+		}
+	}
+	done, err := c.doAll(ctx, ids, do)
+	if len(ids) == 1 && err != nil {
+		return err
+	}
+	var printing error
+	if c.asJSON {
+		printing = json.NewEncoder(c.out).Encode(decision{verb, done, len(ids)})
+	} else {
+		_, printing = fmt.Fprintf(c.out, "%s: %d of %d done\n", verb, done, len(ids))
+	}
+	return errors.Join(err, printing)
+}
+
+// doAll carries out a decision for each message, and returns for how many it could. One
+// that is refused is named, and does not keep it from the others; trouble with the server
+// does.
+func (c *command) doAll(ctx context.Context, ids []string, do func(context.Context, string) error) (int, error) {
+	refused := 0
+	for i, id := range ids {
+		err := do(ctx, id)
+		switch {
+		case err == nil:
+			continue
+		case len(ids) == 1 || ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrConnectionClosed):
+			return i - refused, err
+		}
+		refused++
+		fmt.Fprintln(c.err, oneLine(err.Error()))
+	}
+	if refused > 0 {
+		return len(ids) - refused, fmt.Errorf("%d of %d messages were refused", refused, len(ids))
+	}
+	return len(ids), nil
+}
+
+// distinct returns each of the ids once, in their order.
+func distinct(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		was := seen[id]
+		seen[id] = true
+		return was
+	})
+}

@@ -1,0 +1,25 @@
+//go:build windows
+
+package main
+
+import (
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// terminalSize returns the size of the console that a file is, 0 and 0 if it is none or
+// does not know control sequences.
+func terminalSize(file *os.File) (columns, lines int) {
+	console := windows.Handle(file.Fd())
+	var mode uint32
+	if windows.GetConsoleMode(console, &mode) != nil ||
+		windows.SetConsoleMode(console, mode|windows.ENABLE_VIRTUAL_TERMINAL_PROCESSING) != nil {
+		return 0, 0
+	}
+	var info windows.ConsoleScreenBufferInfo
+	if windows.GetConsoleScreenBufferInfo(console, &info) != nil {
+		return 0, 0
+	}
+	return sizeOr(int(info.Window.Right-info.Window.Left)+1, int(info.Window.Bottom-info.Window.Top)+1)
+}

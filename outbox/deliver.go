@@ -145,7 +145,9 @@ func (r *running) deliver(ctx context.Context, d *delivery) (sent bool) {
 	if attempted.made {
 		says = attempted.end.lane()
 	}
-	r.Outbox.lanes.leave(d.number, time.Now(), says, attempted.end.words())
+	if r.Outbox.lanes.leave(d.number, time.Now(), says, attempted.end.words()) {
+		r.tellHeld(lasting, d.number)
+	}
 	if attempted.made && attempted.end.throttles() {
 		if err := r.slow(lasting, d.number); err != nil {
 			r.logger.Error("outbox: cannot lower the rate of a phone number", slog.String("phone_number_id", d.number), slog.Any("error", err))

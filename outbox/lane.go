@@ -111,11 +111,13 @@ func (l *lanes) waitOf(number string, now time.Time) (time.Duration, bool) {
 	return 0, true
 }
 
-// leave takes in how an attempt has ended.
-func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) {
+// leave takes in how an attempt has ended. It reports whether that was the end of a
+// probe, or holds the lane.
+func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) (news bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	this := l.lane(number)
+	before := this.isHeld()
 	this.inFlight--
 	switch end {
 	case laneNothing:
@@ -144,6 +146,7 @@ func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) 
 		}
 	}
 	this.tell()
+	return before || this.isHeld()
 }
 
 // releaseHost holds the host no longer, but each lane that is held.

@@ -101,7 +101,7 @@ func (o *Outbox) list(ctx context.Context, filter Filter) ([]Status, error) {
 	for _, kind := range kinds {
 		var failed error
 		err := o.store.each(ctx, o.store.subject(kind, number, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
-			r, err := o.store.load(ctx, msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:])
+			r, err := o.store.load(ctx, lastToken(msg.Subject))
 			if err != nil && !final(err) {
 				failed = err
 				return false
@@ -178,15 +178,15 @@ type NumberStats struct {
 	States map[State]int
 	// Paused reports whether this number is paused by itself.
 	Paused bool
-	// NextProbe is when the next probe may go, if this process holds the number; zero
-	// if it does not.
+	// NextProbe is when the next probe may go, if a process holds the number; zero
+	// if none does. Where several hold it, it is that of the one that has tried last.
 	NextProbe time.Time
-	// HeldFor is why this process holds it, "" if it does not.
+	// HeldFor is why it is held, "" if it is not.
 	HeldFor string
 }
 
 // Stats counts the messages; the server does that, without reading them. What it says of
-// held numbers and of the API is what this process has found out.
+// the API is what this process has found out.
 func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {
@@ -204,16 +204,20 @@ func (o *Outbox) stats(ctx context.Context) (Stats, error) {
 	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), APIDown: o.outage.down.Load()}
 	paused := make(map[string]bool)
 	err := o.store.each(ctx, o.store.subject(kindPause, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
-		paused[msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]] = string(msg.Data) == "true"
+		paused[lastToken(msg.Subject)] = string(msg.Data) == "true"
 		return true
 	})
 	if err != nil {
 		return Stats{}, err
 	}
 	stats.Paused = paused[pauseAll]
+	holds, err := o.allHeld(ctx)
+	if err != nil {
+		return Stats{}, err
+	}
 	var numbers []string
 	err = o.store.each(ctx, o.store.subject(kindLane, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
-		numbers = append(numbers, msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:])
+		numbers = append(numbers, lastToken(msg.Subject))
 		return true
 	})
 	if err != nil {
@@ -221,7 +225,7 @@ func (o *Outbox) stats(ctx context.Context) (Stats, error) {
 	}
 	for _, number := range numbers {
 		s := NumberStats{States: make(map[State]int), Paused: paused[number]}
-		s.NextProbe, s.HeldFor = o.lanes.held(number)
+		s.NextProbe, s.HeldFor = holds[number].NextProbe.Time, holds[number].Reason
 		count := func(state State, kinds ...string) {
 			for _, kind := range kinds {
 				n, first := 0, (*jetstream.RawStreamMsg)(nil)
@@ -268,6 +272,9 @@ func (o *Outbox) seeOldest(ctx context.Context, stats *Stats, first *jetstream.R
 		stats.OldestQueued = r.Enqueued.Time
 	}
 }
+
+// lastToken returns what stands after the last dot of a subject.
+func lastToken(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
 // page is how many messages are asked for at once where nothing is known of how many are
 // wanted.

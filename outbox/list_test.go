@@ -100,12 +100,13 @@ func TestPersonDecidesForAllMessagesThatAreMeant(t *testing.T) {
 
 func TestStatsSayWhyANumberIsHeld(t *testing.T) {
 	b := newHarness(t, outbox.WithTransportOptions(graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
+	other := b.open(nil) // a machine that sends nothing itself
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{Status: http.StatusProxyAuthRequired})
 	b.enqueueMany("111", 10)
 	run(t, b.Outbox)
 	deadline := time.Now().Add(patience)
 	for {
-		stats, err := b.Stats(t.Context())
+		stats, err := other.Stats(t.Context())
 		require.NoError(t, err)
 		if number := stats.Numbers["111"]; number.HeldFor != "" {
 			assert.Contains(t, number.HeldFor, "HTTP 407")

@@ -38,6 +38,7 @@ var (
 //	NAME.turn.NUMBER.HASH     who waits for their turn with a recipient
 //	NAME.rate.NUMBER          what was leased of the number's rate
 //	NAME.lane.NUMBER          there if messages were enqueued for the number
+//	NAME.held.NUMBER          why a process holds the number, and until when
 //	NAME.pause.NUMBER         whether the number is paused; NUMBER "all": whether all are
 type store struct {
 	js     jetstream.JetStream
@@ -62,6 +63,7 @@ const (
 	kindTurn    = "turn"
 	kindRate    = "rate"
 	kindLane    = "lane"
+	kindHeld    = "held"
 	kindPause   = "pause"
 )
 

@@ -225,7 +225,7 @@ func (o *Outbox) makeStream(ctx context.Context) error {
 func (o *Outbox) checkStream(config jetstream.StreamConfig) error {
 	text, ours := config.Metadata[metadataVersion]
 	if !ours || config.MaxMsgsPerSubject != 1 {
-		return fmt.Errorf("stream %q is not an outbox: %w", o.name, errUnreadable)
+		return fmt.Errorf("stream %q is not an outbox, or one of version 0.1: want another WithName, or, once it is empty, the stream deleted: %w", o.name, errUnreadable)
 	}
 	if version, err := strconv.Atoi(text); err != nil || version > schemaVersion {
 		return fmt.Errorf("stream %q has version %s: %w", o.name, text, errNewer)

@@ -106,7 +106,7 @@ func (c *command) stats(ctx context.Context, args []string) error {
 	if c.asJSON {
 		return json.NewEncoder(c.out).Encode(stats)
 	}
-	lines := aligned(countRows(stats, nil, nil))
+	lines := aligned(countRows(stats, nil))
 	if !stats.OldestQueued.IsZero() {
 		lines = append(lines, "oldest queued: "+stats.OldestQueued.Format(time.RFC3339))
 	}
@@ -139,8 +139,8 @@ var counted = []outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateF
 
 // countRows returns the counts as rows for a table: a heading, the sum, and one of each
 // phone number. rate, if it is not nil, returns the messages a second of each, and with ""
-// of all. waiting has for each number why a message of it waits.
-func countRows(stats outbox.Stats, rate func(number string) string, waiting map[string]string) []string {
+// of all.
+func countRows(stats outbox.Stats, rate func(number string) string) []string {
 	heading := "phone number"
 	for _, state := range counted {
 		heading += "\t" + string(state)
@@ -173,8 +173,6 @@ func countRows(stats outbox.Stats, rate func(number string) string, waiting map[
 		}
 		if s.HeldFor != "" {
 			notes = append(notes, "held: "+s.HeldFor)
-		} else if waiting[number] != "" {
-			notes = append(notes, "put back: "+waiting[number])
 		}
 		rows = append(rows, row(number, number, s.States, notes))
 	}

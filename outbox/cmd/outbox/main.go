@@ -29,9 +29,7 @@
 //     unknown; if there are more than 1,000 of these, it looks for them among the last
 //     10,000 changes. On a terminal it draws in place; elsewhere each look is a block of lines,
 //     or with -json an object. -every is the time between two looks (1s). -n ends it
-//     after so many; without it an interrupt does. Every process that sends decides for
-//     itself when to hold a phone number, and top is another process: of a number that is
-//     held it shows why one of its messages was last put back into the queue.
+//     after so many; without it an interrupt does.
 //   - list prints the messages that fit all its flags, the longest unchanged first.
 //     -state has states with commas between them: queued, sending, sent, failed, unknown.
 //     -number is a phone number ID. -code is a code or a subcode of what Meta said last.

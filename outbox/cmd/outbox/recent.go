@@ -27,14 +27,11 @@ type recentMessages struct {
 	after uint64 // the revision up to which all is known
 	// newest are the failed and unknown ones, the one that changed last first.
 	newest []outbox.Status
-	// putBack has of each phone number the message that was last put back into the
-	// queue, while it waits there.
-	putBack map[string]outbox.Status
 }
 
 // newRecentMessages begins a while before the latest revision.
 func newRecentMessages(o *outbox.Outbox, latest uint64) *recentMessages {
-	return &recentMessages{Outbox: o, after: latest - min(latest, lookBack), putBack: make(map[string]outbox.Status)}
+	return &recentMessages{Outbox: o, after: latest - min(latest, lookBack)}
 }
 
 // update learns what has changed since the last update. stats are what was counted just
@@ -66,22 +63,14 @@ func (r *recentMessages) update(ctx context.Context, stats outbox.Stats) error {
 // take takes in what has become of a message.
 func (r *recentMessages) take(status outbox.Status) {
 	r.forget(status.ID)
-	switch {
-	case onlyParked([]outbox.State{status.State}):
+	if onlyParked([]outbox.State{status.State}) {
 		r.newest = slices.Insert(r.newest, 0, status)
 		r.newest = r.newest[:min(len(r.newest), keptMessages)]
-	case status.State == outbox.StateQueued && status.Reason != "":
-		r.putBack[status.PhoneNumberID] = status
 	}
 }
 
 func (r *recentMessages) forget(id string) {
 	r.newest = slices.DeleteFunc(r.newest, func(s outbox.Status) bool { return s.ID == id })
-	for number, status := range r.putBack {
-		if status.ID == id {
-			delete(r.putBack, number)
-		}
-	}
 }
 
 // forgetDeleted forgets those of the messages to be shown that were deleted, of which
@@ -108,13 +97,4 @@ func (r *recentMessages) forgetDeleted(ctx context.Context) error {
 // shown returns the messages that top prints.
 func (r *recentMessages) shown() []outbox.Status {
 	return append([]outbox.Status{}, r.newest[:min(len(r.newest), shownMessages)]...)
-}
-
-// waiting returns for each phone number why its message waits that was last put back.
-func (r *recentMessages) waiting() map[string]string {
-	reasons := make(map[string]string, len(r.putBack))
-	for number, status := range r.putBack {
-		reasons[number] = reason(status)
-	}
-	return reasons
 }

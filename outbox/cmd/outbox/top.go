@@ -33,8 +33,7 @@ type look struct {
 	// Recent are messages that are failed or unknown, the one that changed last first.
 	Recent []outbox.Status
 
-	all     float64 // messages a second of all numbers
-	waiting map[string]string
+	all float64 // messages a second of all numbers
 }
 
 // rate returns the messages a second of a phone number, or with "" of all, as a text.
@@ -102,7 +101,7 @@ func (c *command) look(ctx context.Context, recent *recentMessages, last look) (
 	if err := recent.update(ctx, stats); err != nil {
 		return look{}, err
 	}
-	next.Recent, next.waiting = recent.shown(), recent.waiting()
+	next.Recent = recent.shown()
 	if seconds := next.At.Sub(last.At).Seconds(); !last.At.IsZero() && seconds > 0 {
 		next.PerSecond = make(map[string]float64)
 		for number, now := range stats.Numbers {
@@ -215,7 +214,7 @@ func (s *screen) lines(l look, trouble error, most int) []string {
 	if l.At.IsZero() {
 		return lines
 	}
-	numbers := aligned(countRows(l.Stats, l.rate, l.waiting))
+	numbers := aligned(countRows(l.Stats, l.rate))
 	messages := len(l.Recent)
 	if most > 0 {
 		room := most - len(lines) - 2 // less the blank line and the heading of the messages

@@ -37,7 +37,7 @@ func (o *Outbox) apply(ctx context.Context, current stored, e event) (stored, er
 		if err := pause(ctx, conflictWait); err != nil {
 			return current, err
 		}
-		if current, err = o.store.load(ctx, current.key); err != nil {
+		if current, err = o.store.reload(ctx, current.key); err != nil {
 			return current, err
 		}
 	}

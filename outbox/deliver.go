@@ -128,8 +128,9 @@ const (
 	verdictAgain                    // again, after the wait
 )
 
-// deliver does what an entry in the queue asks for, and answers the queue.
-func (r *running) deliver(ctx context.Context, d *delivery) (sent bool) {
+// deliver does what an entry in the queue asks for, and answers the queue. It calls free
+// before that: the next message need not wait for it.
+func (r *running) deliver(ctx context.Context, d *delivery, free func(sent bool)) {
 	// The end of Run must not break off an attempt, so what serves one lasts on,
 	// for as long as an attempt may take and its end may need to be written.
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -153,6 +154,7 @@ func (r *running) deliver(ctx context.Context, d *delivery) (sent bool) {
 			r.logger.Error("outbox: cannot lower the rate of a phone number", slog.String("phone_number_id", d.number), slog.Any("error", err))
 		}
 	}
+	free(attempted.sent)
 	switch {
 	case errors.Is(err, errUnreadable):
 		// As poisonous for the next worker as for this one.
@@ -169,7 +171,6 @@ func (r *running) deliver(ctx context.Context, d *delivery) (sent bool) {
 	default:
 		d.leave()
 	}
-	return attempted.sent
 }
 
 // attempted is what there is to say of an attempt.
@@ -252,7 +253,7 @@ func (r *record) verdict(generation int) (verdict, bool) {
 	case !r.isActive():
 		return verdict{kind: verdictDone}, true
 	case r.State == StateSending:
-		return verdict{kind: verdictAgain, wait: newerWait}, true
+		return verdict{kind: verdictAgain, wait: staleWait}, true
 	}
 	return verdict{}, false
 }
@@ -302,7 +303,7 @@ func (a *attempt) verdict() verdict {
 
 // verdictOf is what becomes of an entry whose record somebody else has changed.
 func (o *Outbox) verdictOf(ctx context.Context, old stored, sequence uint64) verdict {
-	current, err := o.store.load(ctx, old.key)
+	current, err := o.store.reload(ctx, old.key)
 	switch {
 	case err != nil:
 		return retryLater(ctx)

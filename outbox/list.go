@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -58,10 +57,10 @@ func (f *Filter) parkedOnly() []string {
 	return kinds
 }
 
-// List returns the messages that a filter means, the longest unchanged first. Where the
-// filter has no other states than StateFailed and StateUnknown, or a Limit, the time that
-// it takes does not grow with the number of all messages. On a cluster it may lag a
-// moment behind. It tries for as long as ctx lasts, or 5 minutes.
+// List returns the messages that a filter means, the longest unchanged first. It reads
+// the records in that order until it has Limit of them. Where the filter has no other
+// states than StateFailed and StateUnknown it reads those alone, all of them. On a cluster
+// it may lag a moment behind. It tries for as long as ctx lasts, or 5 minutes.
 func (o *Outbox) List(ctx context.Context, filter Filter) ([]Status, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {
@@ -76,6 +75,9 @@ func (o *Outbox) List(ctx context.Context, filter Filter) ([]Status, error) {
 }
 
 func (o *Outbox) list(ctx context.Context, filter Filter) ([]Status, error) {
+	if filter.Limit < 0 {
+		return nil, fmt.Errorf("Filter.Limit is %d: want 0 for all, or more", filter.Limit)
+	}
 	number := filter.PhoneNumberID
 	if number == "" {
 		number = "*"
@@ -120,15 +122,16 @@ func (o *Outbox) list(ctx context.Context, filter Filter) ([]Status, error) {
 }
 
 // ResendAll is [Outbox.Resend] for each message that is unknown or failed and that a
-// filter means. It returns how many it has put back into the queue, also beside an
-// error. Repeating it is safe.
+// filter means. One that has changed meanwhile, so that Resend refuses it, is passed
+// over. It returns how many it has put back into the queue, also beside an error.
+// Repeating it is safe.
 func (o *Outbox) ResendAll(ctx context.Context, filter Filter) (int, error) {
 	return o.decreeAll(ctx, filter, []State{StateUnknown, StateFailed}, o.Resend)
 }
 
 // DropAll is [Outbox.Drop] for each message that is unknown or queued and that a
-// filter means. It returns how many it has given up, also beside an error. Repeating
-// it is safe.
+// filter means. One that has changed meanwhile, so that Drop refuses it, is passed over.
+// It returns how many it has given up, also beside an error. Repeating it is safe.
 func (o *Outbox) DropAll(ctx context.Context, filter Filter) (int, error) {
 	return o.decreeAll(ctx, filter, []State{StateUnknown, StateQueued}, o.Drop)
 }
@@ -148,12 +151,16 @@ func (o *Outbox) decreeAll(ctx context.Context, filter Filter, states []State, d
 	if err != nil {
 		return 0, err
 	}
-	for i, status := range meant {
-		if err := decree(ctx, status.ID); err != nil {
-			return i, err
+	done := 0
+	for _, status := range meant {
+		switch err := decree(ctx, status.ID); {
+		case err == nil:
+			done++
+		case !errors.Is(err, errRefused) && !errors.Is(err, ErrNotFound):
+			return done, err
 		}
 	}
-	return len(meant), nil
+	return done, nil
 }
 
 // Stats is what is in an outbox.
@@ -228,15 +235,15 @@ func (o *Outbox) stats(ctx context.Context) (Stats, error) {
 		s.NextProbe, s.HeldFor = holds[number].NextProbe.Time, holds[number].Reason
 		count := func(state State, kinds ...string) {
 			for _, kind := range kinds {
-				n, first := 0, (*jetstream.RawStreamMsg)(nil)
-				if n, first, err = o.store.count(ctx, o.store.subject(kind, number, "*")); err != nil {
+				if err != nil {
 					return
 				}
-				if n > 0 {
+				var n int
+				if n, err = o.count(ctx, kind, number); n > 0 {
 					s.States[state] += n
 				}
-				if state == StateQueued && n > 0 {
-					o.seeOldest(ctx, &stats, first)
+				if state == StateQueued && n > 0 && err == nil {
+					err = o.seeOldest(ctx, &stats, kind, number)
 				}
 			}
 		}
@@ -261,16 +268,40 @@ func (o *Outbox) stats(ctx context.Context) (Stats, error) {
 	return stats, nil
 }
 
-// seeOldest takes in the first entry of a queue.
-func (o *Outbox) seeOldest(ctx context.Context, stats *Stats, first *jetstream.RawStreamMsg) {
-	var e entry
-	if json.Unmarshal(first.Data, &e) != nil {
-		return
+// count returns how many messages of a number have a subject of that kind. Where they can
+// be many a consumer counts them, all the time; for the others the server does it now.
+func (o *Outbox) count(ctx context.Context, kind, number string) (int, error) {
+	switch kind {
+	case kindQueue, kindUrgent, kindRecord:
+	default:
+		n, _, err := o.store.count(ctx, o.store.subject(kind, number, "*"))
+		return n, err
 	}
-	r, err := o.store.load(ctx, keyOf(e.ID))
+	consumer, err := o.store.js.Consumer(ctx, o.name, consumerName(kind, number))
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		consumer, err = o.makeConsumerOf(ctx, kind, number)
+	}
+	if err != nil {
+		return 0, err
+	}
+	info := consumer.CachedInfo()
+	return int(info.NumPending) + info.NumAckPending, nil
+}
+
+// seeOldest takes in the first entry of a queue.
+func (o *Outbox) seeOldest(ctx context.Context, stats *Stats, kind, number string) error {
+	first, err := o.store.stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(o.store.subject(kind, number, "*")))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r, err := o.store.load(ctx, lastToken(first.Subject))
 	if err == nil && (stats.OldestQueued.IsZero() || r.Enqueued.Before(stats.OldestQueued)) {
 		stats.OldestQueued = r.Enqueued.Time
 	}
+	return nil
 }
 
 // lastToken returns what stands after the last dot of a subject.

@@ -192,6 +192,7 @@ func (o *Outbox) makeStream(ctx context.Context) error {
 				MaxAge:             defaultRetention,
 				MaxMsgsPerSubject:  1,
 				Duplicates:         duplicateWindow,
+				Compression:        jetstream.S2Compression,
 				AllowDirect:        true,
 				AllowAtomicPublish: true,
 				AllowMsgSchedules:  true,
@@ -287,16 +288,17 @@ func (o *Outbox) now() time.Time { return time.Now().Add(time.Duration(o.skew.Lo
 
 // makeConsumer finds or makes what gives out the messages of a lane.
 func (o *Outbox) makeConsumer(ctx context.Context, number string, urgent bool) (jetstream.Consumer, error) {
-	name := number
-	if urgent {
-		name += "-urgent"
-	}
+	return o.makeConsumerOf(ctx, queueKind(urgent), number)
+}
+
+// makeConsumerOf finds or makes a consumer of the subjects of one kind and number.
+func (o *Outbox) makeConsumerOf(ctx context.Context, kind, number string) (jetstream.Consumer, error) {
 	var consumer jetstream.Consumer
 	err := persist(ctx, func(ctx context.Context) (err error) {
 		consumer, err = o.store.js.CreateOrUpdateConsumer(ctx, o.name, jetstream.ConsumerConfig{
-			Durable:       name,
+			Durable:       consumerName(kind, number),
 			Description:   "graphretry outbox: the messages of a phone number",
-			FilterSubject: o.store.subject(queueKind(urgent), number, "*"),
+			FilterSubject: o.store.subject(kind, number, "*"),
 			MaxWaiting:    maxWaiting,
 			AckPolicy:     jetstream.AckExplicitPolicy,
 			AckWait:       time.Duration(o.ackWait.Load()),
@@ -306,6 +308,15 @@ func (o *Outbox) makeConsumer(ctx context.Context, number string, urgent bool) (
 		return again(err)
 	})
 	return consumer, err
+}
+
+// consumerName is the name of a consumer: the phone number for its queue, and for others
+// with their kind behind it.
+func consumerName(kind, number string) string {
+	if kind == kindQueue {
+		return number
+	}
+	return number + "-" + kind
 }
 
 // again lets a failure be tried again that is final elsewhere: two machines that

@@ -25,11 +25,13 @@ type leased struct {
 }
 
 const (
-	// leaseTime is how much of a number's time is leased at once.
-	leaseTime = 250 * time.Millisecond
-	// leaseLate is how long after its time a turn may be taken. Later, others have the
-	// number, and together they would be too fast.
-	leaseLate = 100 * time.Millisecond
+	// leaseTime is how much of a number's time is leased at once, and leastLease how much
+	// is where few messages wait: at a high rate each would need a lease of its own.
+	leaseTime  = 250 * time.Millisecond
+	leastLease = 10 * time.Millisecond
+	// leaseShare is the part of the rate that is leased. Messages take a while to arrive,
+	// and not all the same, so that at the full rate some second would have too many.
+	leaseShare = 0.97
 	// slowDown is what the share is multiplied by if the API asks for less, once in
 	// slowEvery at most, and speedUp is by how much it grows with each turn.
 	slowDown  = 0.8
@@ -41,8 +43,16 @@ const (
 type pace struct {
 	mu       sync.Mutex
 	next     time.Time // when the next turn is, by the server's clock
+	until    time.Time // from then on others have the number
 	interval time.Duration
-	left     int // turns
+}
+
+// turn returns when the next turn is. One that is late does not make the next one early.
+func (p *pace) turn(now time.Time) time.Time {
+	if now.After(p.next) {
+		return now
+	}
+	return p.next
 }
 
 // perSecondOf returns the rate of a number, as the options have it.
@@ -53,20 +63,19 @@ func (o *Outbox) perSecondOf(number string) float64 {
 	return o.perSecond
 }
 
-// takeTurnOf returns how long to wait for a number's next turn. waiting is how many
+// turnOf returns how long to wait for a number's next turn. waiting is how many
 // messages are in the queue behind this one.
 func (o *Outbox) turnOf(ctx context.Context, number string, waiting uint64) (time.Duration, error) {
 	p := &o.lanes.of(number).pace
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.left == 0 || o.now().Sub(p.next) > leaseLate {
+	if !p.turn(o.now()).Before(p.until) {
 		if err := o.lease(ctx, number, p, waiting+1); err != nil {
 			return 0, err
 		}
 	}
-	at := p.next
-	p.next = p.next.Add(p.interval)
-	p.left--
+	at := p.turn(o.now())
+	p.next = at.Add(p.interval)
 	return max(0, at.Sub(o.now())), nil
 }
 
@@ -74,14 +83,15 @@ func (o *Outbox) turnOf(ctx context.Context, number string, waiting uint64) (tim
 func (o *Outbox) lease(ctx context.Context, number string, p *pace, wanted uint64) error {
 	perSecond := o.perSecondOf(number)
 	return o.changeLease(ctx, number, func(l *leased) bool {
-		rate := max(perSecond*l.Share, min(1, perSecond))
-		turns := min(float64(wanted), max(1, float64(int(rate*leaseTime.Seconds()))))
-		p.next, p.left = o.now(), int(turns)
+		rate := max(leaseShare*perSecond*l.Share, min(1, leaseShare*perSecond))
+		turns := max(1, min(float64(wanted), rate*leaseTime.Seconds()), rate*leastLease.Seconds())
+		p.next = o.now()
 		if l.Until.After(p.next) {
 			p.next = l.Until.Time
 		}
 		p.interval = time.Duration(float64(time.Second) / rate)
-		l.Until = moment{p.next.Add(time.Duration(turns * float64(p.interval)))}
+		p.until = p.next.Add(time.Duration(turns * float64(p.interval)))
+		l.Until = moment{p.until}
 		l.Share = min(1, l.Share+speedUp*turns)
 		return true
 	})
@@ -102,7 +112,7 @@ func (o *Outbox) changeLease(ctx context.Context, number string, alter func(*lea
 	subject := o.store.subject(kindRate, number)
 	for {
 		l := leased{Share: 1}
-		msg, err := o.store.last(ctx, subject)
+		msg, err := o.store.latest(ctx, subject)
 		var revision uint64
 		switch {
 		case err == nil:

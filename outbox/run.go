@@ -212,15 +212,16 @@ func (r *running) assign(ctx context.Context, d *delivery, slot chan struct{}) {
 		return
 	}
 	r.workers.Go(func() {
-		sent := r.deliver(ctx, d)
-		if sent && probes {
-			// The gate's own word on this can come before its word on the
-			// beginning, since observers run outside its lock. What a probe shows
-			// is beyond doubt.
-			r.outage.end()
-		}
-		r.release(probes)
-		<-slot
+		r.deliver(ctx, d, func(sent bool) {
+			if sent && probes {
+				// The gate's own word on this can come before its word on the
+				// beginning, since observers run outside its lock. What a probe shows
+				// is beyond doubt.
+				r.outage.end()
+			}
+			r.release(probes)
+			<-slot
+		})
 	})
 }
 
@@ -315,7 +316,8 @@ const (
 	fetchTime   = 100 * time.Millisecond
 )
 
-// fetch takes the next messages from the queue, no more than workers are free for.
+// fetch takes the next messages from the queue: as many as workers are free for, or soon
+// will be.
 func (r *running) fetch(ctx context.Context, number string, urgent bool, consumer *jetstream.Consumer) (jetstream.MessageBatch, error) {
 	if *consumer == nil {
 		made, err := r.makeConsumer(ctx, number, urgent)
@@ -324,7 +326,7 @@ func (r *running) fetch(ctx context.Context, number string, urgent bool, consume
 		}
 		*consumer = made
 	}
-	free := min(cap(r.slots)-len(r.slots), mostFetched)
+	free := min(max(cap(r.slots)-len(r.slots), cap(r.slots)/4), mostFetched)
 	inTime := int(r.perSecondOf(number) * fetchTime.Seconds())
 	return (*consumer).Fetch(max(1, min(free, inTime)), jetstream.FetchContext(ctx))
 }

@@ -173,7 +173,7 @@ func TestSpeed(t *testing.T) {
 			require.NoError(t, o.HandleWebhook(t.Context(), graphtest.StatusWebhook(m, "delivered")))
 		}
 		var perMessage float64
-		for range 20 {
+		for range 30 {
 			perMessage = float64(size(t, dir)) / float64(n)
 			if perMessage <= 400 {
 				break
@@ -191,7 +191,7 @@ func TestSpeed(t *testing.T) {
 func openAt(t *testing.T, synced bool, next http.RoundTripper, opts ...outbox.Option) (*outbox.Outbox, jetstream.JetStream, string) {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: dir, SyncAlways: synced, DontListen: true, NoLog: true, NoSigs: true})
+	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: dir, SyncAlways: synced, SyncInterval: 5 * time.Second, DontListen: true, NoLog: true, NoSigs: true})
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -267,12 +268,24 @@ func (s *stepping) resent() bool {
 		s.State, s.Mark, s.NotBefore = StateQueued, nil, moment{}
 		s.Queued, s.Retries, s.Reason, s.Graph, s.MessageID = moment{s.now}, nil, "", nil, ""
 	default:
-		s.refused = fmt.Errorf("it is %s: only an unknown or a failed message can be sent again", s.State)
+		s.refused = refused("it is %s: only an unknown or a failed message can be sent again", s.State)
 		return false
 	}
 	s.requeue = true
 	return true
 }
+
+// errRefused is in the chain of the error of a decision that a message's state does not
+// allow.
+var errRefused = errors.New("refused")
+
+// refusal is an error without the words of errRefused.
+type refusal struct{ text string }
+
+func (r refusal) Error() string        { return r.text }
+func (r refusal) Is(target error) bool { return target == errRefused }
+
+func refused(format string, state State) error { return refusal{fmt.Sprintf(format, state)} }
 
 func (s *stepping) dropped() bool {
 	switch {
@@ -282,7 +295,7 @@ func (s *stepping) dropped() bool {
 		s.toFailed(nil, reasonDropped)
 		return true
 	}
-	s.refused = fmt.Errorf("it is %s: only an unknown or a queued message can be dropped", s.State)
+	s.refused = refused("it is %s: only an unknown or a queued message can be dropped", s.State)
 	return false
 }
 

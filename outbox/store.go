@@ -172,10 +172,26 @@ func pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// last reads the last message of a subject, [ErrNotFound] if there is none. While a
-// cluster changes its leader the answer may be an old one; whoever acts on it writes with
-// the sequence, which then fails.
+// last reads the last message of a subject, [ErrNotFound] if there is none. On a cluster
+// a replica may answer that lags behind; whoever acts on that writes with the sequence,
+// which then fails. That there is none, the leader alone is asked.
 func (s *store) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	var found *jetstream.RawStreamMsg
+	err := persist(ctx, func(ctx context.Context) (err error) {
+		found, err = s.stream.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return ErrNotFound
+		}
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return s.latest(ctx, subject)
+	}
+	return found, err
+}
+
+// latest is last as the leader has it.
+func (s *store) latest(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
 	var found *nats.RawStreamMsg
 	err := persist(ctx, func(ctx context.Context) (err error) {
 		found, err = s.leader.GetLastMsg(s.name, subject, nats.Context(ctx))
@@ -193,6 +209,15 @@ func (s *store) last(ctx context.Context, subject string) (*jetstream.RawStreamM
 // load reads a record.
 func (s *store) load(ctx context.Context, key string) (stored, error) {
 	msg, err := s.last(ctx, s.subject(kindRecord, "*", key))
+	if err != nil {
+		return stored{}, err
+	}
+	return s.parse(msg)
+}
+
+// reload reads a record as the leader has it.
+func (s *store) reload(ctx context.Context, key string) (stored, error) {
+	msg, err := s.latest(ctx, s.subject(kindRecord, "*", key))
 	if err != nil {
 		return stored{}, err
 	}
@@ -241,7 +266,7 @@ func (s *store) save(ctx context.Context, next stored, others ...put) (stored, e
 	err = persist(ctx, func(ctx context.Context) error {
 		last, err := s.write(ctx, puts...)
 		if errors.Is(err, errConflict) {
-			current, loading := s.load(ctx, next.key)
+			current, loading := s.reload(ctx, next.key)
 			switch {
 			case loading == nil && current.Write == next.Write:
 				next.revision = current.revision

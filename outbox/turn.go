@@ -20,7 +20,7 @@ type turn struct {
 
 func (o *Outbox) loadTurn(ctx context.Context, number, recipient string) (turn, error) {
 	t := turn{Version: schemaVersion, subject: o.store.subject(kindTurn, number, recipient)}
-	msg, err := o.store.last(ctx, t.subject)
+	msg, err := o.store.latest(ctx, t.subject)
 	if errors.Is(err, ErrNotFound) {
 		return t, nil
 	}

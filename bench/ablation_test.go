@@ -31,7 +31,7 @@ var mechanisms = []mechanism{
 	{"worst run of late", "law.go", "worstRunFactor = 3", "worstRunFactor = 0"},
 	{"the run that brought it down is set apart", "run.go", "if again {", "if r.fatal = r.length; true {"},
 	{"... and counts if the host fails again", "run.go", "	r.fatal = r.length\n", ""},
-	{"late successes shorten a run", "run.go", "r.length -= r.length / 4", ""},
+	{"late successes shorten a run", "run.go", "r.length -= r.length / 2", ""},
 	{"a quarter of the threshold over an interval", "law.go", "slowThreshold = 0.25", "slowThreshold = 1.0"},
 	{"a host that fails in part is probed more often", "law.go", "partialRun = 2", "partialRun = 1 << 62"},
 	{"... after intervals that grow", "law.go", "partialGrowth = 1.1", "partialGrowth = 1.0"},

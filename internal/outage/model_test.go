@@ -251,7 +251,7 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 	switch {
 	case r.run == 0:
 	case c.sequence < r.runFrom:
-		r.run -= r.run / 4
+		r.run -= r.run / 2
 	case r.state == Down:
 		r.run = 0
 	default:

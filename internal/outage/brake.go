@@ -16,8 +16,9 @@ type brake struct {
 	best   float64   // the best share of late, less what may be chance; 0: not known
 	tried  time.Time // when the last trial ended; zero: there was none
 
-	onTrial bool
-	share   float64 // before the trial
+	suspected bool // the last window was worse, and another one is taken to be sure
+	onTrial   bool
+	share     float64 // before the trial
 }
 
 // verdict is what the brake makes of an answer.
@@ -63,6 +64,12 @@ func (b *brake) judge(now time.Time, state State, sequence uint64, good bool) ve
 		bar = badShare
 	}
 	switch {
+	case share+sureOfWorse*chance < bar && state == Up && !b.suspected:
+		// A window that was chosen because its share is bad shows a worse share than there
+		// is, and then whatever is tried seems to help. So another one is taken.
+		b.suspected = true
+		b.window.open(now, b.window.from)
+		return undecided
 	case share+sureOfWorse*chance < bar:
 		b.onTrial, b.share = true, share
 		return lessMustBeTried
@@ -83,20 +90,21 @@ func (b *brake) normal() float64 {
 
 // end ends a trial.
 func (b *brake) end(now time.Time, v verdict, best float64) verdict {
-	b.onTrial, b.best, b.tried = false, best, now
+	b.suspected, b.onTrial, b.best, b.tried = false, false, best, now
 	b.window.open(now, b.window.from)
 	return v
 }
 
 // look goes on to the next window, which opens with the next failure if the host is up.
 func (b *brake) look(now time.Time, state State) verdict {
+	b.suspected = false
 	b.window.open(now, b.window.from)
 	b.window.isOpen = state != Up
 	return undecided
 }
 
 // stop ends the watch, and a trial without a verdict.
-func (b *brake) stop() { b.window.isOpen, b.onTrial = false, false }
+func (b *brake) stop() { b.window.isOpen, b.suspected, b.onTrial = false, false, false }
 
 // window is the answers of a while.
 type window struct {

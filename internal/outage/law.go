@@ -2,8 +2,8 @@ package outage
 
 import "time"
 
-// The constants of the law. The figures in the README, which bench/ measures, are what
-// they were chosen by; bench/README.md has what gets worse without each. Those for
+// The constants of the law. They were chosen by the figures that bench/ measures;
+// bench/README.md has what gets worse without each. Those for
 // intervals between probes are in initial intervals, and rates are in calls a second.
 const (
 	// slowThreshold is the part of the threshold that is enough for a run that has lasted
@@ -42,7 +42,7 @@ const (
 	firstRate = 10
 	leastRate = 1
 	// slowStart is by how much each success raises the rate until it is first lowered.
-	slowStart = 2
+	slowStart = 3
 	// drain is the ceiling of the rate, in rates of arrival: beside what goes on arriving
 	// the queue is gone in two thirds of the time it took to form, and the host is not
 	// asked for more than a small multiple of what it was asked to carry before.

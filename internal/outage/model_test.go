@@ -59,6 +59,7 @@ type reference struct {
 	lookSequence  int
 	good, answers float64
 	badInARow     int
+	suspected     bool
 	best, trial   float64 // trial is the share before it; 0: there is none
 	tried         time.Time
 }
@@ -148,7 +149,9 @@ func (r *reference) moveTo(until time.Time) {
 	}
 }
 
-func (r *reference) ended() { r.state, r.looking, r.trial, r.fatal = Up, false, 0, 0 }
+func (r *reference) ended() {
+	r.state, r.looking, r.suspected, r.trial, r.fatal = Up, false, false, 0, 0
+}
 
 func (r *reference) join(now time.Time, c *modelCall) {
 	c.released, c.refused, c.probe = false, false, 0
@@ -237,7 +240,7 @@ func (r *reference) down(now time.Time) {
 	}
 	r.sequence++
 	r.fellFrom = r.sequence
-	r.state, r.probes, r.passedOn, r.looking, r.trial = Down, 0, 0, false, 0
+	r.state, r.probes, r.passedOn, r.looking, r.suspected, r.trial = Down, 0, 0, false, false, 0
 	r.scheduleProbe(now)
 }
 
@@ -248,7 +251,7 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 	switch {
 	case r.run == 0:
 	case c.sequence < r.runFrom:
-		r.run -= r.run / 4
+		r.run -= r.run / 2
 	case r.state == Down:
 		r.run = 0
 	default:
@@ -287,7 +290,7 @@ func (r *reference) adjust(now time.Time, result Result) {
 		}
 		return
 	}
-	rise := 2.0
+	rise := 3.0
 	if !r.slowed.IsZero() {
 		rise = max(1/r.rate, 0.02)
 	}
@@ -319,6 +322,7 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 		r.good++
 	}
 	next := func() {
+		r.suspected = false
 		r.look(now, r.lookSequence)
 		r.looking = r.state == Recovering
 	}
@@ -360,8 +364,12 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 		bar = 0.8
 	}
 	switch {
+	case share+3*chance < bar && r.state == Up && !r.suspected:
+		r.suspected = true
+		r.look(now, r.lookSequence)
 	case share+3*chance < bar:
 		r.trials++
+		r.suspected = false
 		if r.state == Up {
 			r.state, r.began, r.isDown, r.arrived, r.headroom, r.leavers, r.due = Recovering, now, false, 0, 0, 0, now
 			r.rate = r.answers / age.Seconds()

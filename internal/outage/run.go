@@ -45,7 +45,7 @@ func (r *runs) fall(now time.Time, again bool) {
 // the run which has brought it down was of that kind.
 func (r *runs) good(now time.Time, state State, sequence uint64) {
 	if sequence < r.from {
-		r.length -= r.length / 4
+		r.length -= r.length / 2
 		return
 	}
 	if state != Down {

@@ -196,13 +196,6 @@ func (l *lanes) setPaused(paused map[string]bool) {
 	l.tell()
 }
 
-// isPaused reports whether a number, or pauseAll, is paused by itself.
-func (l *lanes) isPaused(number string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.paused[number]
-}
-
 // held returns when the next probe of a number may go, and why it is held; zero if it
 // is not.
 func (l *lanes) held(number string) (time.Time, string) {

@@ -20,6 +20,10 @@ import (
 // JetStream when it does not answer.
 const staleWait = time.Second
 
+// recordless is how often an entry is delivered, a second apart, before it is believed
+// that it has no record.
+const recordless = 30
+
 // newerWait is how long a message is left alone that a later version has written.
 const newerWait = time.Minute
 
@@ -40,13 +44,14 @@ type delivery struct {
 	urgent   bool
 	sequence uint64 // of the entry in the stream
 	waiting  uint64 // entries behind it
+	times    uint64 // that it was delivered
 	stop     func()
 }
 
 func (o *Outbox) newDelivery(msg jetstream.Msg, number string, urgent bool) *delivery {
 	d := &delivery{outbox: o, msg: msg, number: number, urgent: urgent, stop: o.keepAlive(msg)}
 	if meta, err := msg.Metadata(); err == nil {
-		d.sequence, d.waiting = meta.Sequence.Stream, meta.NumPending
+		d.sequence, d.waiting, d.times = meta.Sequence.Stream, meta.NumPending, meta.NumDelivered
 	}
 	return d
 }
@@ -141,7 +146,7 @@ func (r *running) deliver(ctx context.Context, d *delivery, free func(sent bool)
 	})
 	defer detach()
 
-	end, attempted, err := r.handle(ctx, lasting, d.msg.Data(), d.sequence)
+	end, attempted, err := r.handle(ctx, lasting, d.msg.Data(), d.sequence, d.times)
 	says := laneNothing
 	if attempted.made {
 		says = attempted.end.lane()
@@ -181,13 +186,16 @@ type attempted struct {
 }
 
 // handle brings a message as far as it goes.
-func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence uint64) (verdict, attempted, error) {
+func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence, times uint64) (verdict, attempted, error) {
 	var e entry
 	if err := json.Unmarshal(data, &e); err != nil || e.ID == "" || e.Generation < 0 {
 		return verdict{}, attempted{}, fmt.Errorf("%w: entry %d in the queue", errUnreadable, sequence)
 	}
 	current, err := o.store.load(ctx, keyOf(e.ID))
 	switch {
+	case errors.Is(err, ErrNotFound) && !errors.Is(err, errDeleted) && times < recordless:
+		// A server that has just become the leader may not know it yet.
+		return verdict{kind: verdictAgain, wait: staleWait}, attempted{}, nil
 	case errors.Is(err, ErrNotFound):
 		return verdict{kind: verdictDone}, attempted{}, nil // it was deleted, or its record is older than the retention
 	case errors.Is(err, errNewer):

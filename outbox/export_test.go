@@ -111,7 +111,7 @@ var verdicts = [...]string{"leave", "done", "again"}
 // queue, and tells what the queue would be told.
 func Handle(o *Outbox, id string, generation int, sequence uint64) (string, error) {
 	data := fmt.Appendf(nil, `{"id":%q,"generation":%d}`, id, generation)
-	end, _, err := o.handle(context.Background(), context.Background(), data, sequence)
+	end, _, err := o.handle(context.Background(), context.Background(), data, sequence, 1)
 	return verdicts[end.kind], err
 }
 

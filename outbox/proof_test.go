@@ -299,6 +299,13 @@ func (p *proof) killWorkers(ctx context.Context) {
 func (p *proof) settled() {
 	p.t.Helper()
 	open := slices.Clone(p.ids)
+	defer func() {
+		// What is known of those that never were helps whoever looks for the reason.
+		for _, id := range open[:min(len(open), 10)] {
+			text, err := outbox.Text(p.outbox, id)
+			p.t.Logf("not settled: %+v\n%s%v", p.status(id), text, err)
+		}
+	}()
 	p.wait("every message settled", func() bool {
 		open = slices.DeleteFunc(open, func(id string) bool {
 			switch p.status(id).State {

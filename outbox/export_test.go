@@ -105,6 +105,9 @@ func DieAt(o *Outbox, n int) (dead func() bool) {
 	}
 }
 
+// Rescue puts stranded entries of a number into the queue anew.
+func Rescue(o *Outbox, number string) error { return o.rescue(context.Background(), number, false) }
+
 var verdicts = [...]string{"leave", "done", "again"}
 
 // Handle does what the delivery of an entry from the queue does, without the

@@ -144,6 +144,22 @@ func TestConsumerThatWasDeletedIsMadeAgain(t *testing.T) {
 	b.becomes("a", outbox.StateSent)
 }
 
+// A cluster that loses its leader can forget that a message was given back.
+func TestEntryThatItsConsumerTakesForDoneIsPutThereAnew(t *testing.T) {
+	b := newHarness(t)
+	b.enqueue("a", "b")
+	require.NoError(t, outbox.Rescue(b.Outbox, phoneNumberID)) // which makes the consumer
+	consumer, err := b.server.JetStream().Consumer(t.Context(), "graphretry-outbox", phoneNumberID)
+	require.NoError(t, err)
+	msg, err := consumer.Next()
+	require.NoError(t, err)
+	require.NoError(t, msg.DoubleAck(t.Context()))
+	run(t, b.Outbox)
+	b.becomes("b", outbox.StateSent)
+	b.becomes("a", outbox.StateSent) // Run looks when it begins, and once a minute
+	assert.Equal(t, 2, b.api.Totals().Calls)
+}
+
 func TestRunEndsWhenItsConnectionIsClosedForGood(t *testing.T) {
 	b := newHarness(t)
 	server, err := outbox.Embedded(t.TempDir(), outbox.WithListen("127.0.0.1:0"))

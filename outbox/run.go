@@ -97,6 +97,9 @@ type laneLoop struct {
 
 func (r *running) lane(ctx context.Context, number string) {
 	l := &laneLoop{running: r, number: number, urgents: make(chan *delivery), normals: make(chan *delivery)}
+	if err := errors.Join(r.rescue(ctx, number, true), r.rescue(ctx, number, false)); err != nil && ctx.Err() == nil {
+		r.logger.Error("outbox: cannot look after the queue", slog.Any("error", err))
+	}
 	var pulling sync.WaitGroup
 	pulling.Go(func() { r.pull(ctx, number, true, l.urgents) })
 	pulling.Go(func() { r.pull(ctx, number, false, l.normals) })
@@ -338,7 +341,7 @@ func (r *running) upkeep(ctx context.Context) {
 		for _, number := range r.numbers() {
 			for _, urgent := range []bool{false, true} {
 				if err == nil {
-					_, err = r.makeConsumer(ctx, number, urgent)
+					err = r.rescue(ctx, number, urgent)
 				}
 			}
 		}
@@ -347,6 +350,41 @@ func (r *running) upkeep(ctx context.Context) {
 		}
 		_ = pause(ctx, upkeepEvery)
 	}
+}
+
+// rescue puts entries anew into the queue that its consumer takes for done. A worker
+// removes an entry before it says so; but a cluster that loses its leader can forget that
+// a message was given back. One that comes twice does no harm.
+func (o *Outbox) rescue(ctx context.Context, number string, urgent bool) error {
+	consumer, err := o.makeConsumer(ctx, number, urgent)
+	if err != nil {
+		return err
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return err
+	}
+	var stranded []put
+	err = o.store.each(ctx, o.store.subject(queueKind(urgent), number, "*"), 0, page, func(msg *jetstream.RawStreamMsg) bool {
+		if msg.Sequence > info.AckFloor.Stream {
+			return false
+		}
+		stranded = append(stranded, put{subject: msg.Subject, data: msg.Data, expected: msg.Sequence, expectedOn: msg.Subject})
+		return true
+	})
+	for _, p := range stranded {
+		if err != nil {
+			break
+		}
+		err = persist(ctx, func(ctx context.Context) error {
+			_, err := o.store.write(ctx, p)
+			return err
+		})
+		if errors.Is(err, errConflict) {
+			err = nil // it has just changed
+		}
+	}
+	return err
 }
 
 func (r *running) numbers() []string {

@@ -45,10 +45,11 @@
 // # Waits
 //
 // A message that is not due is not with a worker: its entry is a message schedule of the
-// server, which puts it into the queue at its time, also after a restart. If that is
-// lost, or comes too early, the record decides: an entry that comes too early is
-// scheduled again. What waits needs no memory of the workers, and keeps nothing of
-// another lane out.
+// server, which puts it into the queue at its time, also after a restart. If one
+// comes too early, the record decides, and the entry is scheduled again. Each Run looks
+// once a minute for entries that JetStream takes for done and that still stand there, as
+// after the loss of a cluster's leader, and puts them into the queue anew. What waits
+// needs no memory of the workers, and keeps nothing of another lane out.
 //
 // # Nothing is sent twice
 //

@@ -121,12 +121,12 @@ func TestLaneThatIsHeldLeavesTheOthersAlone(t *testing.T) {
 	assert.Equal(t, map[outbox.State]int{outbox.StateQueued: 50}, b.states(held))
 }
 
-// JetStream keeps what waits among what is delivered, and a limit on that would
-// keep out whatever comes later.
+// What waits is a schedule of the server's, and neither with a worker nor among what
+// JetStream has delivered.
 func TestWaitsOfOneNumberKeepNothingOut(t *testing.T) {
 	b := newHarness(t, outbox.WithRate(1e6), outbox.WithWorkers(16),
 		outbox.WithTransportOptions(graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
-	const waiting = 1200
+	const waiting = 300
 	b.api.AnswerNext(waiting, graphtest.Answer{Code: graphretry.CodePairRateLimitHit, RetryAfter: "60"})
 	ids := b.enqueueMany("111", waiting)
 	run(t, b.Outbox)
@@ -134,6 +134,10 @@ func TestWaitsOfOneNumberKeepNothingOut(t *testing.T) {
 	require.NoError(t, b.Enqueue(t.Context(), "one-time code", "222", payload("4711")))
 	b.becomes("one-time code", outbox.StateSent)
 	assert.Equal(t, waiting, b.states(ids)[outbox.StateQueued]+b.states(ids)[outbox.StateSending])
+	require.Eventually(t, func() bool {
+		counts, err := outbox.Subjects(b.Outbox)
+		return err == nil && counts["wait"] == waiting && counts["queue"] == 0
+	}, patience, time.Millisecond)
 }
 
 func TestLimitOfTheAPIFailsNoMessage(t *testing.T) {

@@ -230,10 +230,7 @@ func (o *Outbox) isAbandoned(r stored, sequence uint64) bool {
 func (o *Outbox) reschedule(ctx context.Context, current stored) (verdict, attempted, error) {
 	wait, err := o.store.entryPut(&current, o.now())
 	if err == nil {
-		err = persist(ctx, func(ctx context.Context) error {
-			_, err := o.store.write(ctx, wait)
-			return err
-		})
+		err = o.store.put(ctx, wait)
 	}
 	if err != nil {
 		return retryLater(ctx), attempted{}, err

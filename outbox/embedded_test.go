@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -95,4 +96,36 @@ func TestEmbeddedRefusesWhatCannotBe(t *testing.T) {
 	free, err := outbox.Embedded(dir, outbox.EmbeddedOption{})
 	require.NoError(t, err, "a failed start leaves nothing behind")
 	require.NoError(t, free.Close())
+}
+
+func TestEncryptedDirectoryHoldsNoPlainText(t *testing.T) {
+	for encrypted, opts := range map[bool][]outbox.EmbeddedOption{false: nil, true: {outbox.WithEncryptionKey(make([]byte, 32))}} {
+		dir := t.TempDir()
+		send := func(id string) {
+			server, err := outbox.Embedded(dir, opts...)
+			require.NoError(t, err)
+			o, err := outbox.Open(t.Context(), server.JetStream(), nil)
+			require.NoError(t, err)
+			require.NoError(t, o.Enqueue(t.Context(), id, phoneNumberID, payload("my secret is 4711")))
+			_, err = o.Status(t.Context(), "a")
+			require.NoError(t, err)
+			require.NoError(t, o.Close())
+			require.NoError(t, server.Close())
+		}
+		send("a")
+		send("b") // after a restart with the same key
+		found := false
+		require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			found = found || strings.Contains(string(data), "my secret is 4711")
+			return err
+		}))
+		assert.Equal(t, !encrypted, found)
+	}
+	_, err := outbox.Embedded(t.TempDir(), outbox.WithEncryptionKey([]byte("short secret")))
+	assert.ErrorContains(t, err, "want at least 32")
+	assert.NotContains(t, err.Error(), "short secret")
 }

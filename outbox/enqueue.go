@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
@@ -239,19 +240,6 @@ func (o *Outbox) unknown(ctx context.Context, batch []newMessage) ([]newMessage,
 // known returns which messages have a record. One that was deleted has an empty one.
 func (o *Outbox) known(ctx context.Context, batch []newMessage) (map[string]stored, error) {
 	found := make(map[string]stored)
-	if len(batch) == 1 {
-		current, err := o.store.load(ctx, batch[0].key)
-		switch {
-		case errors.Is(err, errDeleted):
-			found[batch[0].key] = stored{}
-		case errors.Is(err, ErrNotFound):
-		case err != nil:
-			return nil, err
-		default:
-			found[current.key] = current
-		}
-		return found, nil
-	}
 	subjects := make([]string, len(batch))
 	for i, m := range batch {
 		subjects[i] = o.store.subject(kindRecord, "*", m.key)
@@ -261,20 +249,14 @@ func (o *Outbox) known(ctx context.Context, batch []newMessage) (map[string]stor
 		if err != nil {
 			return err
 		}
-		for msg, err := range messages {
-			if errors.Is(err, jetstreamext.ErrNoMessages) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
+		return read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) {
 			current, err := o.store.parse(msg)
-			if err != nil && !errors.Is(err, errDeleted) {
-				return err
+			if errors.Is(err, errDeleted) {
+				err = nil
 			}
 			found[current.key] = current
-		}
-		return nil
+			return true, err
+		})
 	})
 	return found, err
 }
@@ -349,10 +331,7 @@ func (o *Outbox) putBack(ctx context.Context, current stored) error {
 	if err != nil {
 		return err
 	}
-	return persist(ctx, func(ctx context.Context) error {
-		_, err := o.store.write(ctx, entry)
-		return err
-	})
+	return o.store.put(ctx, entry)
 }
 
 // announce lets every Run know of a phone number. What it writes is forgotten after the
@@ -364,10 +343,7 @@ func (o *Outbox) announce(ctx context.Context, number string) error {
 	if ok && (o.retention == 0 || time.Since(told) < o.retention/4) {
 		return nil
 	}
-	err := persist(ctx, func(ctx context.Context) error {
-		_, err := o.store.write(ctx, put{subject: o.store.subject(kindLane, number)})
-		return err
-	})
+	err := o.store.put(ctx, put{subject: o.store.subject(kindLane, number)})
 	if err == nil {
 		o.mu.Lock()
 		defer o.mu.Unlock()

@@ -32,10 +32,7 @@ func (o *Outbox) tellHeld(ctx context.Context, number string) {
 		var data []byte
 		inServersTime := moment{o.now().Add(time.Until(due))}
 		if data, err = json.Marshal(held{schemaVersion, inServersTime, shorten(reason)}); err == nil {
-			err = persist(ctx, func(ctx context.Context) error {
-				_, err := o.store.write(ctx, put{subject: subject, data: data})
-				return err
-			})
+			err = o.store.put(ctx, put{subject: subject, data: data})
 		}
 	}
 	if err != nil {

@@ -19,8 +19,9 @@ import (
 // Where every lane is held for an ambiguous reason it is the host that is at fault, and
 // one probe serves all.
 type lanes struct {
-	probeWait    func(probes int) time.Duration
-	onHeld, onUp func(number, reason string)
+	probeWait func(probes int) time.Duration
+	onHeld    func(number, reason string)
+	onUp      func(number string)
 
 	mu       sync.Mutex // guards all below, and the lanes
 	byNumber map[string]*lane
@@ -126,7 +127,7 @@ func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) 
 		}
 	case laneUp:
 		if this.isHeld() {
-			l.onUp(number, reason)
+			l.onUp(number)
 		}
 		this.hold, this.run, this.ambiguous = hold{}, 0, false
 		l.releaseHost()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,25 +141,6 @@ func TestWaitsOfOneNumberKeepNothingOut(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
-func TestLimitOfTheAPIFailsNoMessage(t *testing.T) {
-	b := newHarness(t, outbox.WithRate(1e6))
-	b.api.SetLimit(50, graphtest.Answer{})
-	ids := b.enqueueMany(phoneNumberID, 150)
-	run(t, b.Outbox)
-	assert.Equal(t, map[outbox.State]int{outbox.StateSent: 150}, b.settled(ids))
-}
-
-func TestRateBoundsWhatANumberSends(t *testing.T) {
-	b := newHarness(t, outbox.WithRate(1e6), outbox.WithRateFor("111", 50))
-	ids := b.enqueueMany("111", 60)
-	run(t, b.Outbox)
-	b.settled(ids)
-	calls := b.api.Calls()
-	require.Len(t, calls, 60)
-	// A burst of a tenth, then 50 a second.
-	assert.GreaterOrEqual(t, calls[59].Time.Sub(calls[0].Time), time.Second)
-}
-
 func TestServerIsClosedOnce(t *testing.T) {
 	server, err := outbox.Embedded(t.TempDir())
 	require.NoError(t, err)
@@ -185,4 +167,44 @@ func TestMessageThatGotNoConnectionIsQueuedAgain(t *testing.T) {
 	status := b.becomes("a", outbox.StateSent)
 	assert.Equal(t, "3", strconv.Itoa(status.Retries))
 	assert.Empty(t, b.api.Duplicates())
+}
+
+// Each number finds out for itself at first; then one probe serves all.
+func TestGatewayThatIsDownHoldsTheHostAndNotEachNumber(t *testing.T) {
+	b := newHarness(t, outbox.WithRate(1e6), outbox.WithWorkers(8),
+		outbox.WithTransportOptions(graphretry.WithInitialInterval(50*time.Millisecond), graphretry.WithMaxInterval(50*time.Millisecond), graphretry.WithJitter(0)))
+	b.api.DownAfter(0, time.Hour, graphtest.Answer{Status: http.StatusServiceUnavailable})
+	const numbers = 6
+	var ids []string
+	for i := range numbers {
+		ids = append(ids, b.enqueueMany(fmt.Sprint("10", i), 40)...)
+	}
+	run(t, b.Outbox)
+	require.Eventually(t, func() bool { return strings.Count(b.log.String(), "a phone number is held") == numbers }, patience, time.Millisecond)
+	held := b.api.Totals().Calls
+	began := time.Now()
+	b.calls(held + 10)
+	// 10 probes of one host come after 500 ms; of each number they would come after 100.
+	assert.Greater(t, time.Since(began), 350*time.Millisecond)
+	b.api.Clear()
+	counts := b.settled(ids)
+	assert.Zero(t, counts[outbox.StateFailed])
+	assert.LessOrEqual(t, counts[outbox.StateUnknown], 3*numbers+8+30)
+	assert.Empty(t, b.api.Duplicates())
+}
+
+// The lane of a campaign must not keep the workers from the others.
+func TestNumbersShareTheWorkers(t *testing.T) {
+	b := newHarness(t, outbox.WithWorkers(2), outbox.WithRate(1e6))
+	b.api.SetLatency(5 * time.Millisecond)
+	var campaign []outbox.Message
+	for i := range 1000 {
+		campaign = append(campaign, outbox.Message{ID: fmt.Sprint("c", i), PhoneNumberID: "111", Payload: payload("x")})
+	}
+	require.NoError(t, b.EnqueueAll(t.Context(), campaign))
+	run(t, b.Outbox)
+	b.calls(10)
+	others := b.enqueueMany("222", 20)
+	b.settled(others)
+	assert.Less(t, b.api.Totals().Accepted, 500, "20 of one number went out beside about 20 of the other")
 }

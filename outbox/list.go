@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,7 +103,7 @@ func (o *Outbox) list(ctx context.Context, filter Filter) ([]Status, error) {
 	filter.Limit = 0 // they come in another order
 	for _, kind := range kinds {
 		var failed error
-		err := o.store.each(ctx, o.store.subject(kind, number, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
+		err := o.store.each(ctx, o.store.subject(kind, number, "*"), 0, page, func(msg *jetstream.RawStreamMsg) bool {
 			r, err := o.store.load(ctx, lastToken(msg.Subject))
 			if err != nil && !final(err) {
 				failed = err
@@ -210,7 +211,7 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 func (o *Outbox) stats(ctx context.Context) (Stats, error) {
 	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), APIDown: o.outage.down.Load()}
 	paused := make(map[string]bool)
-	err := o.store.each(ctx, o.store.subject(kindPause, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
+	err := o.store.each(ctx, o.store.subject(kindPause, "*"), 0, page, func(msg *jetstream.RawStreamMsg) bool {
 		paused[lastToken(msg.Subject)] = string(msg.Data) == "true"
 		return true
 	})
@@ -223,7 +224,7 @@ func (o *Outbox) stats(ctx context.Context) (Stats, error) {
 		return Stats{}, err
 	}
 	var numbers []string
-	err = o.store.each(ctx, o.store.subject(kindLane, "*"), 0, pageOf(0), func(msg *jetstream.RawStreamMsg) bool {
+	err = o.store.each(ctx, o.store.subject(kindLane, "*"), 0, page, func(msg *jetstream.RawStreamMsg) bool {
 		numbers = append(numbers, lastToken(msg.Subject))
 		return true
 	})
@@ -279,7 +280,7 @@ func (o *Outbox) count(ctx context.Context, kind, number string) (int, error) {
 	}
 	consumer, err := o.store.js.Consumer(ctx, o.name, consumerName(kind, number))
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		consumer, err = o.makeConsumerOf(ctx, kind, number)
+		consumer, err = o.makeConsumer(ctx, kind, number)
 	}
 	if err != nil {
 		return 0, err
@@ -328,26 +329,36 @@ func (s *store) each(ctx context.Context, subject string, after uint64, page int
 			if err != nil {
 				return err
 			}
-			for msg, err := range messages {
-				if errors.Is(err, jetstreamext.ErrNoMessages) {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
+			return read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) {
 				after = msg.Sequence
 				n++
-				if !see(msg) {
+				if more = see(msg); !more {
 					n = 0
-					return nil
 				}
-			}
-			return nil
+				return more, nil
+			})
 		})
 		if err != nil || n < page {
 			return err
 		}
 	}
+}
+
+// read shows the messages of an answer, of which there may be none, until see reports
+// false or fails.
+func read(messages iter.Seq2[*jetstream.RawStreamMsg, error], see func(*jetstream.RawStreamMsg) (more bool, err error)) error {
+	for msg, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if more, err := see(msg); err != nil || !more {
+			return err
+		}
+	}
+	return nil
 }
 
 // count returns how many messages there are on a subject, and the first.

@@ -151,3 +151,19 @@ func TestMarkThatCouldNotBeMadeInTimeIsTakenBack(t *testing.T) {
 		b.becomes(id, outbox.StateQueued)
 	}
 }
+
+// Another machine may give fewer seconds than one that is at work knows of.
+func TestShorterAckWaitParksNoHealthyAttempt(t *testing.T) {
+	b := newHarness(t, outbox.WithAckWait(30*time.Second))
+	o, held, release := b.holding(outbox.WithAckWait(30 * time.Second))
+	b.enqueue("a")
+	run(t, o)
+	<-held
+	other := b.open(nil, outbox.WithAckWait(3*time.Second))
+	run(t, other)
+	time.Sleep(4 * time.Second) // one sign of life a second comes in that time
+	assert.Equal(t, outbox.StateSending, b.becomes("a", outbox.StateSending).State)
+	close(release)
+	b.becomes("a", outbox.StateSent)
+	assert.Len(t, b.api.Calls(), 1)
+}

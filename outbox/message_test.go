@@ -313,3 +313,24 @@ func TestJoinedErrorWithACertificateIsUnknown(t *testing.T) {
 		assert.EqualValues(t, 1, sent.Load(), name)
 	}
 }
+
+func TestTraceOfACallerTravelsWithItsMessage(t *testing.T) {
+	type key struct{}
+	const header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	b := newHarness(t)
+	seen := make(chan any, 2)
+	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+		seen <- req.Context().Value(key{})
+		return b.api.RoundTrip(req)
+	}), outbox.WithPropagation(
+		func(ctx context.Context, h http.Header) { h.Set("traceparent", ctx.Value(key{}).(string)) },
+		func(ctx context.Context, h http.Header) context.Context {
+			return context.WithValue(ctx, key{}, h.Get("traceparent"))
+		}))
+	b.api.AnswerNext(1, graphtest.Answer{Code: 2})
+	require.NoError(t, o.Enqueue(context.WithValue(t.Context(), key{}, header), "a", phoneNumberID, payload("a")))
+	run(t, o)
+	b.becomes("a", outbox.StateSent)
+	assert.Equal(t, header, <-seen)
+	assert.Equal(t, header, <-seen, "with each attempt")
+}

@@ -70,9 +70,8 @@ type Outbox struct {
 	size      uint64               // ... and what it was
 }
 
-// Open returns an Outbox in js, on one server or a cluster. It makes the queue,
-// the bucket of records and the workers' consumer if they are not there; with
-// the same name on every machine, all share one queue. Workers send through next;
+// Open returns an Outbox in js, on one server or a cluster. It makes the stream if that is
+// not there; with the same name on every machine, all share one queue. Workers send through next;
 // nil means [http.DefaultTransport]. next must not send a request more than once,
 // and needs no graphretry transport of its own.
 //
@@ -105,7 +104,7 @@ func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, o
 	o.lanes.onHeld = func(number, reason string) {
 		o.logger.Warn("outbox: a phone number is held", slog.String("phone_number_id", number), slog.String("reason", reason))
 	}
-	o.lanes.onUp = func(number, _ string) {
+	o.lanes.onUp = func(number string) {
 		o.logger.Warn("outbox: a phone number is no longer held", slog.String("phone_number_id", number))
 	}
 	ctx, cancel := withTimeout(ctx, callTimeout)
@@ -286,13 +285,9 @@ func (o *Outbox) readStream(ctx context.Context) error {
 // now returns the time by the server's clock.
 func (o *Outbox) now() time.Time { return time.Now().Add(time.Duration(o.skew.Load())).UTC() }
 
-// makeConsumer finds or makes what gives out the messages of a lane.
-func (o *Outbox) makeConsumer(ctx context.Context, number string, urgent bool) (jetstream.Consumer, error) {
-	return o.makeConsumerOf(ctx, queueKind(urgent), number)
-}
-
-// makeConsumerOf finds or makes a consumer of the subjects of one kind and number.
-func (o *Outbox) makeConsumerOf(ctx context.Context, kind, number string) (jetstream.Consumer, error) {
+// makeConsumer finds or makes the consumer of the subjects of one kind and number: those
+// of a lane's queues give out its messages, and that of its records counts them.
+func (o *Outbox) makeConsumer(ctx context.Context, kind, number string) (jetstream.Consumer, error) {
 	var consumer jetstream.Consumer
 	err := persist(ctx, func(ctx context.Context) (err error) {
 		consumer, err = o.store.js.CreateOrUpdateConsumer(ctx, o.name, jetstream.ConsumerConfig{
@@ -329,8 +324,9 @@ func again(err error) error {
 }
 
 // Close ends every [Outbox.Run] as the end of its context would, with the time
-// that this can take, and waits for them and for the calls that are under way. The connection behind the JetStream
-// stays open. It always returns nil; closing again does nothing.
+// that this can take, and waits for them and for the calls that are under way. The
+// connection behind the JetStream stays open. It always returns nil; closing again does
+// nothing.
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	o.closed = true

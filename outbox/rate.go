@@ -63,9 +63,9 @@ func (o *Outbox) perSecondOf(number string) float64 {
 	return o.perSecond
 }
 
-// turnOf returns how long to wait for a number's next turn. waiting is how many
+// rateWait returns how long to wait for a number's next turn. waiting is how many
 // messages are in the queue behind this one.
-func (o *Outbox) turnOf(ctx context.Context, number string, waiting uint64) (time.Duration, error) {
+func (o *Outbox) rateWait(ctx context.Context, number string, waiting uint64) (time.Duration, error) {
 	p := &o.lanes.of(number).pace
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,10 +131,7 @@ func (o *Outbox) changeLease(ctx context.Context, number string, alter func(*lea
 		if err != nil {
 			return err
 		}
-		err = persist(ctx, func(ctx context.Context) error {
-			_, err := o.store.write(ctx, put{subject: subject, data: data, expected: revision, expectedOn: subject})
-			return err
-		})
+		err = o.store.put(ctx, put{subject: subject, data: data, expected: revision, expectedOn: subject})
 		if !errors.Is(err, errConflict) {
 			return err
 		}

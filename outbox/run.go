@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,7 +128,7 @@ func (l *laneLoop) handOut(ctx context.Context) {
 		return
 	}
 	if l.turn.IsZero() {
-		wait, err := l.turnOf(ctx, l.number, l.first().waiting)
+		wait, err := l.rateWait(ctx, l.number, l.first().waiting)
 		if err != nil {
 			if ctx.Err() == nil {
 				l.logger.Error("outbox: cannot lease the rate of a phone number", slog.String("phone_number_id", l.number), slog.Any("error", err))
@@ -323,7 +325,7 @@ const (
 // will be.
 func (r *running) fetch(ctx context.Context, number string, urgent bool, consumer *jetstream.Consumer) (jetstream.MessageBatch, error) {
 	if *consumer == nil {
-		made, err := r.makeConsumer(ctx, number, urgent)
+		made, err := r.makeConsumer(ctx, queueKind(urgent), number)
 		if err != nil {
 			return nil, err
 		}
@@ -356,7 +358,7 @@ func (r *running) upkeep(ctx context.Context) {
 // removes an entry before it says so; but a cluster that loses its leader can forget that
 // a message was given back. One that comes twice does no harm.
 func (o *Outbox) rescue(ctx context.Context, number string, urgent bool) error {
-	consumer, err := o.makeConsumer(ctx, number, urgent)
+	consumer, err := o.makeConsumer(ctx, queueKind(urgent), number)
 	if err != nil {
 		return err
 	}
@@ -372,27 +374,20 @@ func (o *Outbox) rescue(ctx context.Context, number string, urgent bool) error {
 		stranded = append(stranded, put{subject: msg.Subject, data: msg.Data, expected: msg.Sequence, expectedOn: msg.Subject})
 		return true
 	})
+	if err != nil {
+		return err
+	}
 	for _, p := range stranded {
-		if err != nil {
-			break
-		}
-		err = persist(ctx, func(ctx context.Context) error {
-			_, err := o.store.write(ctx, p)
+		// A conflict: it has just changed.
+		if err := o.store.put(ctx, p); err != nil && !errors.Is(err, errConflict) {
 			return err
-		})
-		if errors.Is(err, errConflict) {
-			err = nil // it has just changed
 		}
 	}
-	return err
+	return nil
 }
 
 func (r *running) numbers() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	numbers := make([]string, 0, len(r.lanes))
-	for number := range r.lanes {
-		numbers = append(numbers, number)
-	}
-	return numbers
+	return slices.Collect(maps.Keys(r.lanes))
 }

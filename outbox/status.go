@@ -150,11 +150,7 @@ func (o *Outbox) Delete(ctx context.Context, id string) error {
 	for {
 		current, err := o.find(ctx, id)
 		if errors.Is(err, errDeleted) {
-			current, err = o.store.load(ctx, keyOf(id))
-			if errors.Is(err, errDeleted) {
-				err = o.clearAll(ctx, current)
-			}
-			return err
+			return o.clearAll(ctx, current)
 		}
 		if err != nil {
 			return err
@@ -173,8 +169,6 @@ func (o *Outbox) Delete(ctx context.Context, id string) error {
 		}
 		if err == nil {
 			o.tidy(ctx, worthless)
-		}
-		if err == nil {
 			err = o.clearAll(ctx, current)
 		}
 		if !errors.Is(err, errConflict) {
@@ -199,7 +193,8 @@ func (o *Outbox) clearAll(ctx context.Context, r stored) error {
 	return nil
 }
 
-// find is the record of a message that somebody asked for by its id.
+// find is the record of a message that somebody asked for by its id. Of one that was
+// deleted it returns, beside the error, where it was.
 func (o *Outbox) find(ctx context.Context, id string) (stored, error) {
 	if err := checkID(id); err != nil {
 		return stored{}, err
@@ -207,7 +202,7 @@ func (o *Outbox) find(ctx context.Context, id string) (stored, error) {
 	current, err := o.store.load(ctx, keyOf(id))
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return stored{}, fmt.Errorf("outbox: message %q: %w", id, err)
+		return current, fmt.Errorf("outbox: message %q: %w", id, err)
 	case err != nil:
 		return stored{}, fmt.Errorf("outbox: cannot look up message %q: %w", id, err)
 	}

@@ -323,6 +323,15 @@ func (s *store) write(ctx context.Context, puts ...put) (uint64, error) {
 	return sequence, s.explain(err)
 }
 
+// put writes one message, whatever else happens to its subject unless it expects a last
+// one. It may be written twice.
+func (s *store) put(ctx context.Context, p put) error {
+	return persist(ctx, func(ctx context.Context) error {
+		_, err := s.write(ctx, p)
+		return err
+	})
+}
+
 // explain says in words what JetStream says in a code, or not at all.
 func (s *store) explain(err error) error {
 	var api *jetstream.APIError

@@ -3,54 +3,12 @@ package outbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
-
-// pauseAll is the number that stands for all.
-const pauseAll = "all"
-
-// Pause has every machine send nothing more from a phone number, or with "" from any,
-// until [Outbox.Resume]. What is under way comes to its end. Messages can be enqueued
-// as before; one that grows too old meanwhile fails after Resume. It is noticed at once.
-// Repeating it is safe. A pause that nobody has ended is forgotten after [WithRetention].
-func (o *Outbox) Pause(ctx context.Context, phoneNumberID string) error {
-	return o.setPause(ctx, "pause", phoneNumberID, true)
-}
-
-// Resume ends a [Outbox.Pause] of the same phone number, or with "" that of all. A
-// number that was paused by itself stays so. It is noticed at once. Repeating it is
-// safe.
-func (o *Outbox) Resume(ctx context.Context, phoneNumberID string) error {
-	return o.setPause(ctx, "resume", phoneNumberID, false)
-}
-
-func (o *Outbox) setPause(ctx context.Context, verb, number string, paused bool) error {
-	if number != "" && !phoneNumberIDPattern.MatchString(number) {
-		return fmt.Errorf("outbox: cannot %s the phone number ID %q: want the digits of the id, or nothing for all", verb, number)
-	}
-	ctx, done, err := o.begin(ctx, callTimeout)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if number == "" {
-		number = pauseAll
-	}
-	err = persist(ctx, func(ctx context.Context) error {
-		_, err := o.store.write(ctx, put{subject: o.store.subject(kindPause, number), data: strconv.AppendBool(nil, paused)})
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("outbox: cannot %s: %w", verb, err)
-	}
-	return nil
-}
 
 // watch learns which phone numbers there are and which are paused, until ctx ends.
 func (r *running) watch(ctx context.Context) {

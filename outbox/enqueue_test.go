@@ -1,0 +1,64 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/outbox"
+)
+
+func TestManyMessagesAreEnqueuedAtOnceEachOnce(t *testing.T) {
+	b := newHarness(t, outbox.WithRate(1e6))
+	b.enqueue("7", "300")
+	var messages []outbox.Message
+	for i := range 600 {
+		messages = append(messages, outbox.Message{ID: fmt.Sprint(i), PhoneNumberID: phoneNumberID, Payload: payload("x")})
+	}
+	messages = append(messages, messages[3], messages[599])
+	require.NoError(t, b.EnqueueAll(t.Context(), messages))
+	require.NoError(t, b.EnqueueAll(t.Context(), messages), "repeating it is safe")
+	require.NoError(t, b.EnqueueAll(t.Context(), nil))
+	run(t, b.Outbox)
+	require.Eventually(t, func() bool { return b.api.Totals().Accepted == 600 }, patience, time.Millisecond)
+	b.queueIsEmpty()
+	assert.Empty(t, b.api.Duplicates())
+	assert.Equal(t, 600, b.api.Totals().Calls)
+}
+
+func TestOneBadMessageOfManyKeepsAllOut(t *testing.T) {
+	b := newHarness(t)
+	err := b.EnqueueAll(t.Context(), []outbox.Message{
+		{ID: "good", PhoneNumberID: phoneNumberID, Payload: payload("x")},
+		{ID: "bad number", PhoneNumberID: "+1 650", Payload: payload("x")},
+		{ID: "bad payload", PhoneNumberID: phoneNumberID, Payload: []byte("[]")},
+	})
+	assert.ErrorContains(t, err, `"bad number"`)
+	assert.ErrorContains(t, err, `"bad payload"`)
+	assert.NotContains(t, err.Error(), "nevertheless")
+	_, err = b.Status(t.Context(), "good")
+	assert.ErrorIs(t, err, outbox.ErrNotFound)
+}
+
+func TestTwoWhoEnqueueTheSameBatchMakeItOnce(t *testing.T) {
+	b := newHarness(t, outbox.WithRate(1e6))
+	var messages []outbox.Message
+	for i := range 100 {
+		messages = append(messages, outbox.Message{ID: fmt.Sprint(i), PhoneNumberID: phoneNumberID, Payload: payload("x")})
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() { assert.NoError(t, b.EnqueueAll(context.Background(), messages)) })
+		slices.Reverse(messages)
+	}
+	all.Wait()
+	counts, err := outbox.Subjects(b.Outbox)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]int{"record": 100, "payload": 100, "queue": 100}, counts)
+}

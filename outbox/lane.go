@@ -37,6 +37,7 @@ type lane struct {
 	hold
 	run       int  // ends in a row that say nothing of their message
 	ambiguous bool // ... and leave open whether it was sent, all of them
+	isUsed    bool // an attempt has ended in an answer, or in none
 	inFlight  int  // attempts
 	pace      pace
 	changed   chan struct{} // closed when a message may go that could not before
@@ -120,6 +121,7 @@ func (l *lanes) leave(number string, now time.Time, end laneEnd, reason string) 
 	this := l.lane(number)
 	before := this.isHeld()
 	this.inFlight--
+	this.isUsed = this.isUsed || end != laneNothing
 	switch end {
 	case laneNothing:
 		if this.isHeld() && this.probes > 0 {
@@ -158,15 +160,20 @@ func (l *lanes) releaseHost() {
 	}
 }
 
-// allAreHeld reports whether there are several lanes, and each is held for an ambiguous
-// reason.
+// allAreHeld reports whether there are several lanes that are used, and each is held for
+// an ambiguous reason.
 func (l *lanes) allAreHeld() bool {
+	held := 0
 	for _, this := range l.byNumber {
-		if !this.isHeld() || !this.ambiguous {
+		switch {
+		case !this.isUsed:
+		case this.isHeld() && this.ambiguous:
+			held++
+		default:
 			return false
 		}
 	}
-	return len(l.byNumber) > 1
+	return held > 1
 }
 
 // wake is tell for others than the lanes themselves.

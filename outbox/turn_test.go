@@ -74,3 +74,19 @@ func TestDroppedOrDeletedMessageGivesItsTurnToTheNext(t *testing.T) {
 	b.queueIsEmpty()
 	assert.Equal(t, []string{"3"}, b.api.AcceptedKeys())
 }
+
+func TestResentMessageGoesToTheEndOfItsRecipient(t *testing.T) {
+	b := newHarness(t, outbox.WithRecipientOrder())
+	messages := threeMessages()
+	require.NoError(t, b.EnqueueAll(t.Context(), messages[:1]))
+	require.NoError(t, b.Drop(t.Context(), "1"))
+	require.NoError(t, b.EnqueueAll(t.Context(), messages[1:]))
+	require.NoError(t, b.Resend(t.Context(), "1"))
+	counts, err := outbox.Subjects(b.Outbox)
+	require.NoError(t, err)
+	assert.Equal(t, 1, counts["queue"], "of three messages one is in the queue")
+	assert.Equal(t, 2, counts["after"])
+	run(t, b.Outbox)
+	b.becomes("1", outbox.StateSent)
+	assert.Equal(t, []string{"2", "3", "1"}, b.api.AcceptedKeys())
+}

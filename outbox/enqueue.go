@@ -45,6 +45,7 @@ type Message struct {
 // durable: it is on the disk of the server, or of most replicas, and Run sends
 // it, on whatever machine. What durable means beyond that is the server's
 // setting; that of [Embedded] has each write on the disk before it is confirmed.
+// Callers who enqueue at the same time share a write.
 //
 // The same id twice is one message, whatever else differs: the first one counts.
 // It holds for as long as the record is kept, which is the retention after it

@@ -54,11 +54,43 @@ func TestTwoWhoEnqueueTheSameBatchMakeItOnce(t *testing.T) {
 	}
 	var all sync.WaitGroup
 	for range 4 {
-		all.Go(func() { assert.NoError(t, b.EnqueueAll(context.Background(), messages)) })
+		batch := slices.Clone(messages)
+		all.Go(func() { assert.NoError(t, b.EnqueueAll(context.Background(), batch)) })
 		slices.Reverse(messages)
 	}
 	all.Wait()
 	counts, err := outbox.Subjects(b.Outbox)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]int{"record": 100, "payload": 100, "queue": 100}, counts)
+}
+
+// Callers who enqueue at the same time share batches, whoever else has enqueued what they
+// enqueue.
+func TestManyEnqueueAtOnce(t *testing.T) {
+	b := newHarness(t, outbox.WithRate(1e6), outbox.WithRecipientOrder())
+	const callers, each, shared = 12, 20, 5
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var all sync.WaitGroup
+	for caller := range callers {
+		all.Go(func() {
+			for i := range each {
+				id := fmt.Sprintf("%d-%d", caller, i)
+				if i < shared {
+					id = fmt.Sprint(i) // as the others do
+				}
+				text := fmt.Appendf(nil, `{"messaging_product":"whatsapp","to":"1555000%d","type":"text","text":{"body":"x"}}`, i)
+				assert.NoError(t, b.Enqueue(ctx, id, phoneNumberID, text))
+			}
+		})
+	}
+	all.Wait()
+	counts, err := outbox.Subjects(b.Outbox)
+	require.NoError(t, err)
+	n := callers*(each-shared) + shared
+	assert.Equal(t, n, counts["record"])
+	assert.Equal(t, n, counts["payload"])
+	assert.Equal(t, each, counts["turn"])
+	assert.Equal(t, each, counts["queue"], "the first of each recipient")
+	assert.Equal(t, n-each, counts["after"], "the others, after it")
 }

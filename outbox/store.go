@@ -45,6 +45,7 @@ type store struct {
 	name   string
 	stream jetstream.Stream
 	leader nats.JetStreamManager // asks the leader of the stream, and no replica that lags behind
+	group  *writeGroup           // of the writes of several messages
 	// before is asked before each write; a test ends a process there. nil: nobody is.
 	before func(op string) error
 }
@@ -299,28 +300,75 @@ func (s *store) recordPut(next *stored) (put, error) {
 }
 
 // write puts messages into the stream, all or none, and returns the sequence of the last.
+// They go with what others write at the same time.
 func (s *store) write(ctx context.Context, puts ...put) (uint64, error) {
 	if err := s.ask("write"); err != nil {
 		return 0, err
 	}
-	var sequence uint64
-	var err error
+	last, err := s.group.join(ctx, puts)
+	return last, s.explain(err)
+}
+
+// writeNow is write without others.
+func (s *store) writeNow(ctx context.Context, puts []put) (uint64, error) {
 	if len(puts) == 1 {
-		var ack *jetstream.PubAck
-		if ack, err = s.js.PublishMsg(ctx, puts[0].message()); err == nil {
-			sequence = ack.Sequence
+		ack, err := s.js.PublishMsg(ctx, puts[0].message())
+		if err != nil {
+			return 0, conflict(err)
 		}
-	} else {
-		messages := make([]*nats.Msg, len(puts))
-		for i, p := range puts {
-			messages[i] = p.message()
-		}
-		var ack *jetstreamext.BatchAck
-		if ack, err = jetstreamext.PublishMsgBatch(ctx, s.js, messages, jetstreamext.BatchFlowControl{}); err == nil {
-			sequence = ack.Sequence
+		return ack.Sequence, nil
+	}
+	messages := make([]*nats.Msg, len(puts))
+	for i, p := range puts {
+		messages[i] = p.message()
+	}
+	ack, err := jetstreamext.PublishMsgBatch(ctx, s.js, messages, jetstreamext.BatchFlowControl{})
+	if err != nil {
+		return 0, conflict(err)
+	}
+	return ack.Sequence, nil
+}
+
+// conflict returns errConflict for JetStream's word for it, and any other error as it is.
+func conflict(err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && slices.Contains(conflictErrors, api.ErrorCode) {
+		return errConflict
+	}
+	return err
+}
+
+// stale reports which writes expect a message to be the last of its subject that is not.
+func (s *store) stale(ctx context.Context, writes []*groupWrite) (map[*groupWrite]bool, error) {
+	var subjects []string
+	for _, w := range writes {
+		for _, p := range w.puts {
+			if p.expectedOn != "" {
+				subjects = append(subjects, p.expectedOn)
+			}
 		}
 	}
-	return sequence, s.explain(err)
+	messages, err := jetstreamext.GetLastMsgsFor(ctx, s.js, s.name, subjects)
+	if err != nil {
+		return nil, err
+	}
+	last := make(map[string]uint64)
+	err = read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) {
+		last[msg.Subject] = msg.Sequence
+		if tokens := strings.Split(msg.Subject, "."); len(tokens) == 4 {
+			last[s.subject(tokens[1], "*", tokens[3])] = msg.Sequence // whatever its number
+		}
+		return true, nil
+	})
+	found := make(map[*groupWrite]bool)
+	for _, w := range writes {
+		for _, p := range w.puts {
+			if p.expectedOn != "" && last[p.expectedOn] != p.expected {
+				found[w] = true
+			}
+		}
+	}
+	return found, err
 }
 
 // put writes one message, whatever else happens to its subject unless it expects a last
@@ -336,10 +384,8 @@ func (s *store) put(ctx context.Context, p put) error {
 func (s *store) explain(err error) error {
 	var api *jetstream.APIError
 	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &api) && slices.Contains(conflictErrors, api.ErrorCode):
-		return errConflict
+	case err == nil || errors.Is(err, errConflict):
+		return err
 	case errors.As(err, &api) && slices.Contains(roomErrors, api.ErrorCode):
 		return fmt.Errorf("the server has no more room, on its disk or by its limits for JetStream: %w", err)
 	}

@@ -147,7 +147,7 @@ func (s *Server) start(options *server.Options) error {
 	if !s.server.ReadyForConnections(startTimeout) {
 		return fmt.Errorf("it is not ready after %v", startTimeout)
 	}
-	s.connection, err = nats.Connect("", nats.InProcessServer(s.server), nats.Token(s.token),
+	s.connection, err = nats.Connect("", nats.InProcessServer(inProcess{s.server}), nats.Token(s.token),
 		nats.Name("graphretry outbox"), nats.MaxReconnects(-1))
 	if err != nil {
 		return err

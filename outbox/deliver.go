@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,16 +42,23 @@ const signEvery = time.Second
 type delivery struct {
 	outbox   *Outbox
 	msg      jetstream.Msg
+	data     []byte
 	number   string
+	key      string // of its message, as it stands in the subject
 	urgent   bool
 	sequence uint64 // of the entry in the stream
 	waiting  uint64 // entries behind it
 	times    uint64 // that it was delivered
+	ahead    ahead
 	stop     func()
 }
 
 func (o *Outbox) newDelivery(msg jetstream.Msg, number string, urgent bool) *delivery {
-	d := &delivery{outbox: o, msg: msg, number: number, urgent: urgent, stop: o.keepAlive(msg)}
+	subject := msg.Subject()
+	d := &delivery{
+		outbox: o, msg: msg, data: msg.Data(), number: number, key: subject[strings.LastIndexByte(subject, '.')+1:], urgent: urgent,
+		stop: o.keepAlive(msg),
+	}
 	if meta, err := msg.Metadata(); err == nil {
 		d.sequence, d.waiting, d.times = meta.Sequence.Stream, meta.NumPending, meta.NumDelivered
 	}
@@ -59,31 +68,41 @@ func (o *Outbox) newDelivery(msg jetstream.Msg, number string, urgent bool) *del
 // keepAlive tells JetStream that somebody works on a message, until it is
 // stopped.
 func (o *Outbox) keepAlive(msg jetstream.Msg) (stop func()) {
-	over, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			timer := time.NewTimer(min(time.Duration(o.ackWait.Load())/3, signEvery))
-			select {
-			case <-timer.C:
-				// If it fails the connection is down, and the mark protects the
-				// message from whoever gets it next.
-				_ = msg.InProgress()
-			case <-over:
-				timer.Stop()
-				return
-			}
+	every := func() time.Duration { return min(time.Duration(o.ackWait.Load())/3, signEvery) }
+	var mu sync.Mutex
+	var timer *time.Timer
+	stopped := false
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(every(), func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			// If it fails the connection is down, and the mark protects the
+			// message from whoever gets it next.
+			_ = msg.InProgress()
+			timer.Reset(every())
 		}
-	}()
+	})
 	return func() {
-		close(over)
-		<-stopped
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
+	}
+}
+
+// end ends the signs of life.
+func (d *delivery) end() {
+	d.stop()
+	if d.ahead.payload != nil {
+		d.outbox.ahead.Add(-int64(len(d.ahead.payload.Data)))
 	}
 }
 
 // giveBack puts the entry back into the queue, to be delivered again after the wait.
 func (d *delivery) giveBack(wait time.Duration) {
-	d.stop()
+	d.end()
 	err := d.outbox.store.ask("answer")
 	switch {
 	case err != nil:
@@ -96,11 +115,11 @@ func (d *delivery) giveBack(wait time.Duration) {
 }
 
 // leave leaves the entry to somebody else; JetStream delivers it again if they die.
-func (d *delivery) leave() { d.stop() }
+func (d *delivery) leave() { d.end() }
 
 // done takes the entry out of the queue.
 func (d *delivery) done(ctx context.Context) {
-	defer d.stop()
+	defer d.end()
 	err := d.outbox.store.remove(ctx, d.sequence)
 	if err == nil {
 		err = d.outbox.store.ask("answer")
@@ -146,7 +165,7 @@ func (r *running) deliver(ctx context.Context, d *delivery, free func(sent bool)
 	})
 	defer detach()
 
-	end, attempted, err := r.handle(ctx, lasting, d.msg.Data(), d.sequence, d.times)
+	end, attempted, err := r.handle(ctx, lasting, d)
 	says := laneNothing
 	if attempted.made {
 		says = attempted.end.lane()
@@ -186,14 +205,14 @@ type attempted struct {
 }
 
 // handle brings a message as far as it goes.
-func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence, times uint64) (verdict, attempted, error) {
+func (o *Outbox) handle(ctx, lasting context.Context, d *delivery) (verdict, attempted, error) {
 	var e entry
-	if err := json.Unmarshal(data, &e); err != nil || e.ID == "" || e.Generation < 0 {
-		return verdict{}, attempted{}, fmt.Errorf("%w: entry %d in the queue", errUnreadable, sequence)
+	if err := json.Unmarshal(d.data, &e); err != nil || e.ID == "" || e.Generation < 0 {
+		return verdict{}, attempted{}, fmt.Errorf("%w: entry %d in the queue", errUnreadable, d.sequence)
 	}
-	current, err := o.store.load(ctx, keyOf(e.ID))
+	current, err := d.record(ctx, o, keyOf(e.ID))
 	switch {
-	case errors.Is(err, ErrNotFound) && !errors.Is(err, errDeleted) && times < recordless:
+	case errors.Is(err, ErrNotFound) && !errors.Is(err, errDeleted) && d.times < recordless:
 		// A server that has just become the leader may not know it yet.
 		return verdict{kind: verdictAgain, wait: staleWait}, attempted{}, nil
 	case errors.Is(err, ErrNotFound):
@@ -203,7 +222,7 @@ func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence, tim
 	case err != nil:
 		return retryLater(ctx), attempted{}, err
 	}
-	if current.State == StateSending && current.Generation == e.Generation && o.isAbandoned(current, sequence) {
+	if current.State == StateSending && current.Generation == e.Generation && o.isAbandoned(current, d.sequence) {
 		// Who wrote that is dead, or so cut off that JetStream thinks so.
 		if current, err = o.apply(ctx, current, event{kind: eventAbandoned, token: current.Mark.Token}); err != nil {
 			return retryLater(ctx), attempted{}, err
@@ -216,7 +235,7 @@ func (o *Outbox) handle(ctx, lasting context.Context, data []byte, sequence, tim
 	if current.NotBefore.After(o.now()) && o.now().Before(expiry) {
 		return o.reschedule(ctx, current)
 	}
-	return o.attempt(ctx, lasting, current, sequence)
+	return o.attempt(ctx, lasting, current, d)
 }
 
 // isAbandoned reports whether nobody is about to say how an attempt ended: the same
@@ -264,12 +283,12 @@ func (r *record) verdict(generation int) (verdict, bool) {
 }
 
 // attempt sends a message, unless it is too old.
-func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence uint64) (verdict, attempted, error) {
+func (o *Outbox) attempt(ctx, lasting context.Context, current stored, d *delivery) (verdict, attempted, error) {
 	expiry := o.rules.expiry(&current.record)
-	a := &attempt{outbox: o, record: current, sequence: sequence, lasting: lasting}
+	a := &attempt{outbox: o, record: current, sequence: d.sequence, lasting: lasting}
 	var err error
 	if o.now().Before(expiry) {
-		if err = o.loadPayload(ctx, a); errors.Is(err, ErrNotFound) {
+		if err = o.loadPayload(ctx, a, d); errors.Is(err, ErrNotFound) {
 			return o.giveUp(ctx, current, event{kind: eventLost})
 		}
 		if err == nil {
@@ -279,7 +298,7 @@ func (o *Outbox) attempt(ctx, lasting context.Context, current stored, sequence 
 	said := attempted{made: a.ended, end: a.end, sent: a.record.State == StateSent}
 	switch {
 	case a.reached && errors.Is(a.err, errConflict):
-		return o.verdictOf(ctx, current, sequence), said, nil
+		return o.verdictOf(ctx, current, d.sequence), said, nil
 	case a.reached && a.err != nil && a.record.State == StateQueued:
 		return retryLater(ctx), said, a.err // it could not be marked, so it was not sent
 	case a.reached && a.err != nil:
@@ -310,6 +329,8 @@ func (a *attempt) verdict() verdict {
 func (o *Outbox) verdictOf(ctx context.Context, old stored, sequence uint64) verdict {
 	current, err := o.store.reload(ctx, old.key)
 	switch {
+	case errors.Is(err, errDeleted):
+		return verdict{kind: verdictDone}
 	case err != nil:
 		return retryLater(ctx)
 	case current.State == StateSending && current.Mark.Sequence == sequence:
@@ -332,10 +353,12 @@ func (o *Outbox) giveUp(ctx context.Context, current stored, e event) (verdict, 
 }
 
 // loadPayload reads what an attempt sends.
-func (o *Outbox) loadPayload(ctx context.Context, a *attempt) error {
-	msg, err := o.store.last(ctx, o.store.subject(kindPayload, a.record.number, a.record.key))
-	if err != nil {
-		return err
+func (o *Outbox) loadPayload(ctx context.Context, a *attempt, d *delivery) (err error) {
+	msg := d.ahead.payload
+	if msg == nil {
+		if msg, err = o.store.last(ctx, o.store.subject(kindPayload, a.record.number, a.record.key)); err != nil {
+			return err
+		}
 	}
 	a.payload, a.header = msg.Data, http.Header(msg.Header)
 	return nil

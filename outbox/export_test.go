@@ -114,7 +114,7 @@ var verdicts = [...]string{"leave", "done", "again"}
 // queue, and tells what the queue would be told.
 func Handle(o *Outbox, id string, generation int, sequence uint64) (string, error) {
 	data := fmt.Appendf(nil, `{"id":%q,"generation":%d}`, id, generation)
-	end, _, err := o.handle(context.Background(), context.Background(), data, sequence, 1)
+	end, _, err := o.handle(context.Background(), context.Background(), &delivery{data: data, sequence: sequence, times: 1})
 	return verdicts[end.kind], err
 }
 
@@ -126,8 +126,23 @@ func HandleAfter(o *Outbox, id string, do func()) (string, error) {
 		return "", err
 	}
 	do()
-	end, _, err := o.attempt(ctx, ctx, current, 1)
+	end, _, err := o.attempt(ctx, ctx, current, &delivery{sequence: 1})
 	return verdicts[end.kind], err
+}
+
+// HandleAhead does what the delivery of an entry does whose record and payload were read
+// before do. It returns what the queue would be told, and whether both were found.
+func HandleAhead(o *Outbox, id, number string, do func()) (verdict string, read bool, err error) {
+	ctx := context.Background()
+	d := &delivery{outbox: o, number: number, key: keyOf(id), data: fmt.Appendf(nil, `{"id":%q}`, id), sequence: 1, times: 1, stop: func() {}}
+	o.readAhead(ctx, []*delivery{d})
+	read = d.ahead.record != nil && d.ahead.payload != nil && o.ahead.Load() > 0
+	do()
+	end, _, err := o.handle(ctx, ctx, d)
+	if d.leave(); o.ahead.Load() != 0 {
+		return "", false, errors.New("the bytes that were read ahead are counted still")
+	}
+	return verdicts[end.kind], read, err
 }
 
 // LateMark announces an attempt, gives it up, and only then, unless it was made

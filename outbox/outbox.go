@@ -58,6 +58,7 @@ type Outbox struct {
 	outage  outage
 	ackWait atomic.Int64 // how long a message may be without a sign of life
 	skew    atomic.Int64 // what the server's clock is ahead of ours
+	ahead   atomic.Int64 // bytes of payload that were read before a worker was free
 
 	closing context.Context // ends with Close, with the cause ErrClosed
 	close   context.CancelCauseFunc

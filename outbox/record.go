@@ -3,9 +3,9 @@ package outbox
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -107,11 +107,10 @@ type entry struct {
 // moment is a time in a record: microseconds, in a third of the bytes of a text.
 type moment struct{ time.Time }
 
-func (m moment) MarshalJSON() ([]byte, error) { return json.Marshal(m.UnixMicro()) }
+func (m moment) MarshalJSON() ([]byte, error) { return strconv.AppendInt(nil, m.UnixMicro(), 10), nil }
 
 func (m *moment) UnmarshalJSON(data []byte) error {
-	var micro int64
-	err := json.Unmarshal(data, &micro)
+	micro, err := strconv.ParseInt(string(data), 10, 64)
 	m.Time = time.UnixMicro(micro).UTC()
 	return err
 }

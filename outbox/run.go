@@ -302,7 +302,12 @@ func (r *running) handOn(ctx context.Context, number string, urgent bool, messag
 				messages = nil
 				continue
 			}
-			waiting = append(waiting, r.newDelivery(msg, number, urgent))
+			come := []*delivery{r.newDelivery(msg, number, urgent)}
+			for len(messages) > 0 {
+				come = append(come, r.newDelivery(<-messages, number, urgent))
+			}
+			r.readAhead(ctx, come)
+			waiting = append(waiting, come...)
 		case to <- first:
 			waiting = waiting[1:]
 		case <-ctx.Done():

@@ -17,17 +17,13 @@ const (
 	groupBytes = 8 << 20
 )
 
-// mostAlone is how many writes of one message are under way before the next ones share a
-// batch. A batch costs about as much as eight of them.
-const mostAlone = 1000000
-
 // writeGroup has the writes that are under way at the same time share a batch, as a
 // database does with its commits. A batch costs the server a directory and half a dozen
 // syncs whether it has two messages or a thousand, and it takes one after the other: 64
 // callers who enqueue a message each wait for one or two batches in place of 64.
 //
-// A write of one message costs one sync, or none, so it shares a batch only if the server
-// does not keep up: while mostAlone others of its kind are under way.
+// A write of one message costs one sync, or none where the server leaves that for later,
+// and is better off alone.
 //
 // There is no goroutine for it. One of the callers writes for all who wait, then the
 // next one.
@@ -39,7 +35,6 @@ type writeGroup struct {
 	stale func(context.Context, []*groupWrite) (map[*groupWrite]bool, error)
 
 	mu      sync.Mutex
-	alone   int // writes of one message that are under way without the others
 	waiting []*groupWrite
 	leader  chan struct{} // holds one element while a caller writes
 }
@@ -66,10 +61,6 @@ func (w *groupWrite) end(sequence uint64, err error) {
 // join writes puts, all or none, and returns the sequence of the last one. If ctx ends
 // while they are being written it is unknown whether they were.
 func (g *writeGroup) join(ctx context.Context, puts []put) (uint64, error) {
-	if len(puts) == 1 && g.goAlone(1) {
-		defer g.goAlone(-1)
-		return g.write(ctx, puts)
-	}
 	w := &groupWrite{ctx: ctx, puts: puts, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, w)
@@ -79,10 +70,7 @@ func (g *writeGroup) join(ctx context.Context, puts []put) (uint64, error) {
 		case <-w.done:
 			return w.sequence, w.err
 		case g.leader <- struct{}{}:
-			if members := g.take(); len(members) > 0 {
-				g.lead(members)
-			}
-			<-g.leader
+			g.lead()
 		case <-ctx.Done():
 			g.withdraw(w)
 			select {
@@ -93,18 +81,6 @@ func (g *writeGroup) join(ctx context.Context, puts []put) (uint64, error) {
 			}
 		}
 	}
-}
-
-// goAlone counts the writes of one message that are under way without the others. It
-// reports whether there may be one more.
-func (g *writeGroup) goAlone(more int) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.alone+more > mostAlone {
-		return false
-	}
-	g.alone += more
-	return true
 }
 
 // withdraw takes out a write that nobody has taken yet.
@@ -145,8 +121,13 @@ func (g *writeGroup) take() (members []*groupWrite) {
 	return members
 }
 
-// lead writes for members, for as long as one of them waits.
-func (g *writeGroup) lead(members []*groupWrite) {
+// lead writes for those who wait, for as long as one of them does.
+func (g *writeGroup) lead() {
+	defer func() { <-g.leader }()
+	members := g.take()
+	if len(members) == 0 {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(members[0].ctx))
 	defer cancel()
 	var left atomic.Int64

@@ -92,7 +92,7 @@ func Open(ctx context.Context, js jetstream.JetStream, next http.RoundTripper, o
 		next = http.DefaultTransport
 	}
 	o := &Outbox{settings: s, store: store{js: js, name: s.name}, announced: make(map[string]time.Time)}
-	o.store.group = newWriteGroup(o.store.writeNow, o.store.stale)
+	o.store.group = newWriteGroup(o.store.writeBatch, o.store.stale)
 	o.closing, o.close = context.WithCancelCause(context.Background())
 	if err := o.makeTransport(next); err != nil {
 		return nil, fmt.Errorf("outbox: WithTransportOptions: %w", err)

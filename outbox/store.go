@@ -300,24 +300,24 @@ func (s *store) recordPut(next *stored) (put, error) {
 }
 
 // write puts messages into the stream, all or none, and returns the sequence of the last.
-// They go with what others write at the same time.
+// Several go with what others write at the same time.
 func (s *store) write(ctx context.Context, puts ...put) (uint64, error) {
 	if err := s.ask("write"); err != nil {
 		return 0, err
 	}
-	last, err := s.group.join(ctx, puts)
-	return last, s.explain(err)
+	if len(puts) > 1 {
+		last, err := s.group.join(ctx, puts)
+		return last, s.explain(err)
+	}
+	ack, err := s.js.PublishMsg(ctx, puts[0].message())
+	if err != nil {
+		return 0, s.explain(conflict(err))
+	}
+	return ack.Sequence, nil
 }
 
-// writeNow is write without others.
-func (s *store) writeNow(ctx context.Context, puts []put) (uint64, error) {
-	if len(puts) == 1 {
-		ack, err := s.js.PublishMsg(ctx, puts[0].message())
-		if err != nil {
-			return 0, conflict(err)
-		}
-		return ack.Sequence, nil
-	}
+// writeBatch writes several messages.
+func (s *store) writeBatch(ctx context.Context, puts []put) (uint64, error) {
 	messages := make([]*nats.Msg, len(puts))
 	for i, p := range puts {
 		messages[i] = p.message()

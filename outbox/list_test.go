@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -117,4 +118,35 @@ func TestStatsSayWhyANumberIsHeld(t *testing.T) {
 		require.False(t, time.Now().After(deadline))
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// The record asked for first can be the first message of the stream, and there may be none.
+func TestListFromTheFirstMessageOn(t *testing.T) {
+	b := newHarness(t)
+	found, err := b.List(t.Context(), outbox.Filter{})
+	require.NoError(t, err)
+	assert.Empty(t, found, "nothing was ever written")
+
+	b.enqueue("a", "b", "c")
+	stream, err := b.server.JetStream().Stream(t.Context(), "graphretry-outbox")
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject("graphretry-outbox.lane.>")))
+	for _, kind := range []string{"payload", "queue"} {
+		require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject("graphretry-outbox."+kind+".>")))
+	}
+	found, err = b.List(t.Context(), outbox.Filter{})
+	require.NoError(t, err)
+	require.Len(t, found, 3, "only records are left")
+	page, err := b.List(t.Context(), outbox.Filter{Limit: 1})
+	require.NoError(t, err)
+	require.Len(t, page, 1)
+	assert.Equal(t, "a", page[0].ID)
+	page, err = b.List(t.Context(), outbox.Filter{After: page[0].Revision})
+	require.NoError(t, err)
+	assert.Len(t, page, 2)
+
+	require.NoError(t, stream.Purge(t.Context()))
+	found, err = b.List(t.Context(), outbox.Filter{})
+	require.NoError(t, err)
+	assert.Empty(t, found, "all was purged")
 }

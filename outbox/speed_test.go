@@ -197,7 +197,7 @@ func TestSpeed(t *testing.T) {
 }
 
 // openAt opens an outbox: synced in [outbox.Embedded], which has each write on the disk,
-// and otherwise on a server with the defaults of its kind, through a socket.
+// and otherwise on a server of its own behind a socket.
 func openAt(t *testing.T, synced bool, next http.RoundTripper, opts ...outbox.Option) (*outbox.Outbox, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -207,7 +207,8 @@ func openAt(t *testing.T, synced bool, next http.RoundTripper, opts ...outbox.Op
 		t.Cleanup(func() { assert.NoError(t, s.Close()) })
 		return open(t, s.JetStream(), next, opts...), dir
 	}
-	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: dir, Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	// Each SyncInterval it frees the disk of what is of no more use, by default every 2 minutes.
+	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: dir, SyncInterval: 5 * time.Second, Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })

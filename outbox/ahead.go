@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 // mostAhead is how many bytes of payload are read ahead.
@@ -33,11 +32,7 @@ func (o *Outbox) readAhead(ctx context.Context, entries []*delivery) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	messages, err := jetstreamext.GetLastMsgsFor(ctx, o.store.js, o.name, subjects)
-	if err != nil {
-		return
-	}
-	_ = read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) {
+	_ = o.store.eachLast(ctx, subjects, func(msg *jetstream.RawStreamMsg) error {
 		tokens := strings.Split(msg.Subject, ".")
 		d := byKey[tokens[len(tokens)-1]]
 		switch {
@@ -50,14 +45,14 @@ func (o *Outbox) readAhead(ctx context.Context, entries []*delivery) {
 				d.ahead.record = &found
 			}
 		}
-		return true, nil
+		return nil
 	})
 }
 
 // record returns the record of the message that an entry is for.
-func (d *delivery) record(ctx context.Context, o *Outbox, key string) (stored, error) {
+func (d *delivery) record(ctx context.Context, key string) (stored, error) {
 	if d.ahead.record != nil && d.ahead.record.key == key {
 		return *d.ahead.record, nil
 	}
-	return o.store.load(ctx, key)
+	return d.outbox.store.load(ctx, key)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -54,9 +53,8 @@ type delivery struct {
 }
 
 func (o *Outbox) newDelivery(msg jetstream.Msg, number string, urgent bool) *delivery {
-	subject := msg.Subject()
 	d := &delivery{
-		outbox: o, msg: msg, data: msg.Data(), number: number, key: subject[strings.LastIndexByte(subject, '.')+1:], urgent: urgent,
+		outbox: o, msg: msg, data: msg.Data(), number: number, key: lastToken(msg.Subject()), urgent: urgent,
 		stop: o.keepAlive(msg),
 	}
 	if meta, err := msg.Metadata(); err == nil {
@@ -92,8 +90,9 @@ func (o *Outbox) keepAlive(msg jetstream.Msg) (stop func()) {
 	}
 }
 
-// end ends the signs of life.
-func (d *delivery) end() {
+// leave leaves the entry to somebody else: without a sign of life JetStream delivers it
+// again.
+func (d *delivery) leave() {
 	d.stop()
 	if d.ahead.payload != nil {
 		d.outbox.ahead.Add(-int64(len(d.ahead.payload.Data)))
@@ -102,7 +101,7 @@ func (d *delivery) end() {
 
 // giveBack puts the entry back into the queue, to be delivered again after the wait.
 func (d *delivery) giveBack(wait time.Duration) {
-	d.end()
+	d.leave()
 	err := d.outbox.store.ask("answer")
 	switch {
 	case err != nil:
@@ -114,12 +113,9 @@ func (d *delivery) giveBack(wait time.Duration) {
 	d.answer(err)
 }
 
-// leave leaves the entry to somebody else; JetStream delivers it again if they die.
-func (d *delivery) leave() { d.end() }
-
 // done takes the entry out of the queue.
 func (d *delivery) done(ctx context.Context) {
-	defer d.end()
+	defer d.leave()
 	err := d.outbox.store.remove(ctx, d.sequence)
 	if err == nil {
 		err = d.outbox.store.ask("answer")
@@ -210,7 +206,7 @@ func (o *Outbox) handle(ctx, lasting context.Context, d *delivery) (verdict, att
 	if err := json.Unmarshal(d.data, &e); err != nil || e.ID == "" || e.Generation < 0 {
 		return verdict{}, attempted{}, fmt.Errorf("%w: entry %d in the queue", errUnreadable, d.sequence)
 	}
-	current, err := d.record(ctx, o, keyOf(e.ID))
+	current, err := d.record(ctx, keyOf(e.ID))
 	switch {
 	case errors.Is(err, ErrNotFound) && !errors.Is(err, errDeleted) && d.times < recordless:
 		// A server that has just become the leader may not know it yet.

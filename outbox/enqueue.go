@@ -13,7 +13,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 // maxID is the length of the longest id, in bytes. Meta takes up to 512
@@ -24,13 +23,9 @@ const maxID = 256
 // bytes: for its subject and its headers.
 const headroom = 4 << 10
 
-// batchSize is how many messages are put into the queue at once, and batchBytes how many
-// bytes of payload. JetStream takes 1,000 parts of a batch, and each message has three or
-// four.
-const (
-	batchSize  = 240
-	batchBytes = 8 << 20
-)
+// batchSize is how many messages are put into the queue at once: each is three or four
+// messages of a batch.
+const batchSize = batchPuts / 4
 
 // Message is one message of [Outbox.EnqueueAll]. Its fields are the arguments of
 // [Outbox.Enqueue].
@@ -246,17 +241,13 @@ func (o *Outbox) known(ctx context.Context, batch []newMessage) (map[string]stor
 		subjects[i] = o.store.subject(kindRecord, "*", m.key)
 	}
 	err := persist(ctx, func(ctx context.Context) error {
-		messages, err := jetstreamext.GetLastMsgsFor(ctx, o.store.js, o.name, subjects)
-		if err != nil {
-			return err
-		}
-		return read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) {
+		return o.store.eachLast(ctx, subjects, func(msg *jetstream.RawStreamMsg) error {
 			current, err := o.store.parse(msg)
 			if errors.Is(err, errDeleted) {
 				err = nil
 			}
 			found[current.key] = current
-			return true, err
+			return err
 		})
 	})
 	return found, err

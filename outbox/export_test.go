@@ -114,7 +114,7 @@ var verdicts = [...]string{"leave", "done", "again"}
 // queue, and tells what the queue would be told.
 func Handle(o *Outbox, id string, generation int, sequence uint64) (string, error) {
 	data := fmt.Appendf(nil, `{"id":%q,"generation":%d}`, id, generation)
-	end, _, err := o.handle(context.Background(), context.Background(), &delivery{data: data, sequence: sequence, times: 1})
+	end, _, err := o.handle(context.Background(), context.Background(), &delivery{outbox: o, data: data, sequence: sequence, times: 1})
 	return verdicts[end.kind], err
 }
 
@@ -126,7 +126,7 @@ func HandleAfter(o *Outbox, id string, do func()) (string, error) {
 		return "", err
 	}
 	do()
-	end, _, err := o.attempt(ctx, ctx, current, &delivery{sequence: 1})
+	end, _, err := o.attempt(ctx, ctx, current, &delivery{outbox: o, sequence: 1})
 	return verdicts[end.kind], err
 }
 

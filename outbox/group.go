@@ -10,11 +10,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// groupPuts and groupBytes are how much a batch has at most that several writes share.
-// JetStream takes 1,000 messages in one.
+// batchPuts and batchBytes are how much a batch has at most: messages, of which JetStream
+// takes 1,000, and bytes of them.
 const (
-	groupPuts  = 960
-	groupBytes = 8 << 20
+	batchPuts  = 960
+	batchBytes = 8 << 20
 )
 
 // writeGroup has the writes that are under way at the same time share a batch, as a
@@ -110,7 +110,7 @@ func (g *writeGroup) take() (members []*groupWrite) {
 				claimed[p.expectedOn] = true
 			}
 		}
-		fits := len(members) == 0 || puts+len(w.puts) <= groupPuts && bytes+size <= groupBytes
+		fits := len(members) == 0 || puts+len(w.puts) <= batchPuts && bytes+size <= batchBytes
 		if !free || !fits {
 			return false
 		}

@@ -159,13 +159,13 @@ func TestAWriteThatKnowsWhatWasJustWrittenIsNotStale(t *testing.T) {
 func TestABatchHasAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStream()
-		many := make([]put, groupPuts-2)
+		many := make([]put, batchPuts-2)
 		for i := range many {
 			many[i].subject = string(rune('a' + i))
 		}
-		big := []put{{subject: "big"}, {subject: "bigger", data: make([]byte, groupBytes+1)}}
+		big := []put{{subject: "big"}, {subject: "bigger", data: make([]byte, batchBytes+1)}}
 		together(t, s, fresh("A"), many, fresh("B"), fresh("C"), big, fresh("D"))
-		assert.Equal(t, []int{2, groupPuts, 4, 2}, s.sizes(), "those that fit go with the first, the others follow")
+		assert.Equal(t, []int{2, batchPuts, 4, 2}, s.sizes(), "those that fit go with the first, the others follow")
 	})
 }
 

@@ -337,17 +337,13 @@ func (s *store) each(ctx context.Context, subject string, after uint64, some int
 	for {
 		n := 0
 		err := persist(ctx, func(ctx context.Context) error {
-			messages, err := jetstreamext.GetBatch(ctx, s.js, s.name, some, jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchSeq(after+1))
-			if err != nil {
-				return err
-			}
-			return read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) {
+			return s.batch(ctx, subject, after, some, func(msg *jetstream.RawStreamMsg) (more bool) {
 				after = msg.Sequence
 				n++
 				if more = see(msg); !more {
 					n = 0
 				}
-				return more, nil
+				return more
 			})
 		})
 		if err != nil || n < some {
@@ -355,6 +351,26 @@ func (s *store) each(ctx context.Context, subject string, after uint64, some int
 		}
 		some = page
 	}
+}
+
+// batch shows some of the messages after a sequence whose subject fits, until see reports
+// false.
+func (s *store) batch(ctx context.Context, subject string, after uint64, some int, see func(*jetstream.RawStreamMsg) (more bool)) error {
+	messages, err := jetstreamext.GetBatch(ctx, s.js, s.name, some, jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchSeq(after+1))
+	if err != nil {
+		return err
+	}
+	return read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) { return see(msg), nil })
+}
+
+// eachLast shows the last message of each of some subjects, until see fails. It asks once,
+// on a cluster a replica that may lag behind.
+func (s *store) eachLast(ctx context.Context, subjects []string, see func(*jetstream.RawStreamMsg) error) error {
+	messages, err := jetstreamext.GetLastMsgsFor(ctx, s.js, s.name, subjects)
+	if err != nil {
+		return err
+	}
+	return read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) { return true, see(msg) })
 }
 
 // earliest returns the first message of the stream whose subject fits, [ErrNotFound] if
@@ -419,13 +435,9 @@ func read(messages iter.Seq2[*jetstream.RawStreamMsg, error], see func(*jetstrea
 func (s *store) count(ctx context.Context, subject string) (int, *jetstream.RawStreamMsg, error) {
 	var first *jetstream.RawStreamMsg
 	err := persist(ctx, func(ctx context.Context) error {
-		messages, err := jetstreamext.GetBatch(ctx, s.js, s.name, 1, jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchSeq(1))
-		if err != nil {
-			return err
-		}
-		return read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) {
+		return s.batch(ctx, subject, 0, 1, func(msg *jetstream.RawStreamMsg) (more bool) {
 			first = msg
-			return false, nil
+			return false
 		})
 	})
 	if err != nil || first == nil {

@@ -348,18 +348,17 @@ func (s *store) stale(ctx context.Context, writes []*groupWrite) (map[*groupWrit
 			}
 		}
 	}
-	messages, err := jetstreamext.GetLastMsgsFor(ctx, s.js, s.name, subjects)
-	if err != nil {
-		return nil, err
-	}
 	last := make(map[string]uint64)
-	err = read(messages, func(msg *jetstream.RawStreamMsg) (more bool, err error) {
+	err := s.eachLast(ctx, subjects, func(msg *jetstream.RawStreamMsg) error {
 		last[msg.Subject] = msg.Sequence
 		if tokens := strings.Split(msg.Subject, "."); len(tokens) == 4 {
 			last[s.subject(tokens[1], "*", tokens[3])] = msg.Sequence // whatever its number
 		}
-		return true, nil
+		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
 	found := make(map[*groupWrite]bool)
 	for _, w := range writes {
 		for _, p := range w.puts {
@@ -368,7 +367,7 @@ func (s *store) stale(ctx context.Context, writes []*groupWrite) (map[*groupWrit
 			}
 		}
 	}
-	return found, err
+	return found, nil
 }
 
 // put writes one message, whatever else happens to its subject unless it expects a last

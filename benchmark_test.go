@@ -200,7 +200,7 @@ func BenchmarkParseError(b *testing.B) {
 	body := []byte(parameterError)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, ok := graphretry.ParseError(http.StatusBadRequest, body); !ok {
+		if _, ok := graphretry.ParseError(http.StatusBadRequest, nil, body); !ok {
 			b.Fatal("no error found")
 		}
 	}

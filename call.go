@@ -25,11 +25,11 @@ type call struct {
 
 	connection *netfail.Connection // of the last attempt; nil: nobody asks
 
-	started  time.Time // the first failure, or when the call joined the queue
-	schedule schedule
-	retried  map[Code]int // how often, by code
-	retries  int          // how often, in all
-	last     *failure     // nil before the first failure, so that a success need not clear it
+	started   time.Time     // the first failure, or when the call joined the queue
+	untilNext time.Duration // of the outage that ended the call: until the next may be sent
+	schedule  schedule
+	history   History
+	last      *failure // nil before the first failure, so that a success need not clear it
 }
 
 // do makes attempts until one succeeds, or until the policy, the time or the
@@ -70,6 +70,9 @@ func (c *call) enter() error {
 		c.permit = permit
 		return nil
 	}
+	if c.policy.withoutWaiting {
+		return c.enterAtOnce()
+	}
 	c.start()
 	w, permit, ok := c.gate.Join(c.deadline())
 	if !ok {
@@ -97,6 +100,19 @@ func (c *call) enter() error {
 	return nil
 }
 
+// enterAtOnce is enter for a call that does not wait. If the API is down it is sent only
+// as a probe that is due.
+func (c *call) enterAtOnce() error {
+	permit, untilNext, ok := c.gate.Try()
+	if !ok {
+		c.untilNext = untilNext
+		return ErrOutage
+	}
+	c.permit = permit
+	c.observeEnd(permit.Ended())
+	return nil
+}
+
 // request returns the request of the next attempt. The first is the caller's
 // own, unless its body is wrapped. Each retry is a request of its own, so that a
 // RoundTripper that still holds the last one is not disturbed.
@@ -112,7 +128,7 @@ func (c *call) request() (*http.Request, error) {
 func (c *call) send(req *http.Request) (*http.Response, error) {
 	c.discard()
 	c.attempts++
-	if c.policy.networkRetries || len(c.policy.observers) > 0 {
+	if c.policy.watchesConnection() {
 		c.connection = new(netfail.Connection)
 		req = req.WithContext(c.connection.Watch(req.Context()))
 	}
@@ -129,14 +145,14 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 			resp.Request = c.req
 		}
 	}
-	return resp, err
+	return resp, c.connection.Explain(err)
 }
 
 // succeed ends a call that succeeded.
 func (c *call) succeed(resp *http.Response) *http.Response {
 	c.body.release()
 	c.report(outage.ResultUp)
-	if c.retries > 0 {
+	if c.attempts > 1 {
 		c.observe(Event{Kind: EventRecovered})
 	}
 	return resp
@@ -174,39 +190,27 @@ func (c *call) report(result outage.Result) {
 // the next attempt, and whether there is to be one.
 func (c *call) decide() (wait time.Duration, retry bool) {
 	code, rule := c.last.rule(c.policy, c.req, c.ended())
-	gaveUp := Event{Kind: EventGaveUp, Reason: ReasonRetriesExhausted}
+	wait, reason, retry := c.policy.retry(code, rule, c.history, c.last.retryAfter, &c.schedule)
+	event := Event{Kind: EventGaveUp, Reason: reason}
 	switch {
-	case rule.retries == 0:
-		c.observe(Event{Kind: EventNotRetried, Reason: rule.reason})
-		return 0, false
-	case c.retried[code] >= rule.retries || c.retries >= c.policy.maxRetries:
+	case rule.retries <= 0:
+		event.Kind = EventNotRetried
+	case !retry:
+	case c.policy.withoutWaiting:
+		event.Reason = ReasonWithoutWaiting
 	case !c.body.repeatable():
-		gaveUp.Reason = ReasonBody
+		event.Reason = ReasonBody
+	case !c.fits(wait):
+		event.Reason, event.needed, event.left = ReasonNoTime, wait, time.Until(c.deadline())
 	default:
-		if c.schedule.backOff == nil {
-			c.schedule = newSchedule(&c.policy.settings)
-		}
-		if wait, retry = c.schedule.next(code, c.retried[code], c.last.retryAfter); retry && !c.fits(wait) {
-			retry = false
-			gaveUp.Reason, gaveUp.needed, gaveUp.left = ReasonNoTime, wait, time.Until(c.deadline())
+		event.Kind, event.Wait = EventRetrying, wait
+		c.history = c.history.retried(code, c.last.isGraph)
+		if c.last.body != nil {
+			c.last.body.release()
 		}
 	}
-	if !retry {
-		c.observe(gaveUp)
-		return 0, false
-	}
-	if c.retried == nil {
-		c.retried = make(map[Code]int)
-	}
-	if c.last.isGraph {
-		c.retried[code]++
-	}
-	c.retries++
-	if c.last.body != nil {
-		c.last.body.release()
-	}
-	c.observe(Event{Kind: EventRetrying, Reason: rule.reason, Wait: wait})
-	return wait, true
+	c.observe(event)
+	return event.Wait, event.Kind == EventRetrying
 }
 
 // sleep waits. It returns the reason if the caller ends the call meanwhile.
@@ -231,6 +235,9 @@ func (c *call) discard() {
 // endInQueue ends a call in the queue of an outage. One that ran out of time
 // there returns its last response or error, if it has one.
 func (c *call) endInQueue(reason error) (*http.Response, error) {
+	if c.untilNext == 0 {
+		c.untilNext = c.gate.UntilNext()
+	}
 	if reason == context.Canceled {
 		return nil, c.waitError(reason)
 	}
@@ -239,7 +246,11 @@ func (c *call) endInQueue(reason error) (*http.Response, error) {
 		return c.last.resp, c.last.err
 	}
 	err := c.waitError(reason)
-	c.observe(Event{Kind: EventGaveUp, Reason: ReasonOutage, Graph: err.Graph, Err: err})
+	event := Event{Kind: EventGaveUp, Reason: ReasonOutage, Graph: err.Graph, Err: err}
+	if c.policy.withoutWaiting {
+		event.Reason = ReasonWithoutWaiting
+	}
+	c.observe(event)
 	return nil, err
 }
 
@@ -260,7 +271,7 @@ func (c *call) waitError(reason error) *WaitError {
 	if c.attempts == 0 && c.req.Body != nil {
 		c.req.Body.Close()
 	}
-	err := &WaitError{Err: reason, Graph: c.describe(), Attempts: c.attempts}
+	err := &WaitError{Err: reason, Graph: c.describe(), Attempts: c.attempts, Wait: c.untilNext}
 	if reason == context.DeadlineExceeded && c.attempts == 0 {
 		err.Err = fmt.Errorf("%w: %w", ErrOutage, reason)
 	}

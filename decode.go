@@ -12,12 +12,15 @@ import (
 	"github.com/graphretry/graphretry/internal/jsonbody"
 )
 
-// ParseError returns the Graph error in the body of an answer with the given HTTP
-// status. It reports false if the body has none: HTML, an empty or truncated body, a
-// success, or an error without an integer "code" (a number or a numeric string). In
-// its texts, what looks like one of Meta's access tokens is blanked.
-func ParseError(status int, body []byte) (*Error, bool) {
-	e, ok := decode(status, body)
+// ParseError returns the Graph error in an answer with the given HTTP status, header and
+// body, with the wait that the header asks for. It is for a client whose answers are no
+// [http.Response]. The header may be nil; its names are written as in "Retry-After", as
+// [http.Header.Set] does. ParseError reports false if the body has no Graph error: HTML,
+// an empty or truncated body, a success, or an error without an integer "code" (a number
+// or a numeric string). In its texts, what looks like one of Meta's access tokens is
+// blanked.
+func ParseError(status int, header http.Header, body []byte) (*Error, bool) {
+	e, ok := decodeAnswer(status, header, body)
 	if !ok {
 		return nil, false
 	}
@@ -35,7 +38,7 @@ func ErrorFromResponse(resp *http.Response) (*Error, bool) {
 		return nil, false
 	}
 	body := peek(resp)
-	e, ok := decodeResponse(resp, body)
+	e, ok := decodeAnswer(resp.StatusCode, resp.Header, body.decoded(resp))
 	if !ok {
 		return nil, false
 	}
@@ -43,13 +46,13 @@ func ErrorFromResponse(resp *http.Response) (*Error, bool) {
 	return redactorFor(described, resp.Request, body.sent).graph(described), true
 }
 
-// decodeResponse decodes the peeked bytes of a response's body, and its headers.
-func decodeResponse(resp *http.Response, body *peekedBody) (Error, bool) {
-	e, ok := decode(resp.StatusCode, body.decoded(resp))
+// decodeAnswer decodes the body of an answer, and its header.
+func decodeAnswer(status int, header http.Header, body []byte) (Error, bool) {
+	e, ok := decode(status, body)
 	if ok {
-		e.RetryAfter = retryAfter(resp.Header)
+		e.RetryAfter = retryAfter(header)
 		if e.Code.Class() == ClassThrottle {
-			e.RetryAfter = max(e.RetryAfter, usageWait(resp.Header))
+			e.RetryAfter = max(e.RetryAfter, usageWait(header))
 		}
 	}
 	return e, ok

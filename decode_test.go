@@ -44,7 +44,7 @@ func vectors(t testing.TB) []vector {
 func TestPublishedAnswersAreReadFieldByField(t *testing.T) {
 	for _, vector := range vectors(t) {
 		t.Run(vector.Name, func(t *testing.T) {
-			parsed, ok := graphretry.ParseError(vector.Status, []byte(vector.Body))
+			parsed, ok := graphretry.ParseError(vector.Status, nil, []byte(vector.Body))
 			fromResponse, okToo := graphretry.ErrorFromResponse(failedResponse(max(400, vector.Status), vector.Body))
 			if vector.Want == nil {
 				assert.False(t, ok)
@@ -78,7 +78,7 @@ func TestPublishedAnswersAreReadFieldByField(t *testing.T) {
 }
 
 func TestUserMessageIsRead(t *testing.T) {
-	e, ok := graphretry.ParseError(400, []byte(`{"error":{"code":1,"error_user_title":"A title","error_user_msg":"A text.\nOf two lines."}}`))
+	e, ok := graphretry.ParseError(400, nil, []byte(`{"error":{"code":1,"error_user_title":"A title","error_user_msg":"A text.\nOf two lines."}}`))
 	require.True(t, ok)
 	assert.Equal(t, "A title", e.UserTitle)
 	assert.Equal(t, "A text.\nOf two lines.", e.UserMessage)
@@ -114,7 +114,7 @@ func TestErrorDataIsAnObjectAStringOrJSONInAString(t *testing.T) {
 		`{"details":7},"details":"too long"`:             "too long",
 		`null,"details":{"details":"too long"}`:          "",
 	} {
-		e, ok := graphretry.ParseError(400, []byte(`{"error":{"error_data":`+data+`,"code":100}}`))
+		e, ok := graphretry.ParseError(400, nil, []byte(`{"error":{"error_data":`+data+`,"code":100}}`))
 		if assert.True(t, ok, data) {
 			assert.Equal(t, details, e.Details, data)
 			assert.EqualValues(t, 100, e.Code, data)
@@ -126,7 +126,7 @@ func TestCodeIsANumberOrANumericString(t *testing.T) {
 	for code, want := range map[string]graphretry.Code{
 		`2`: 2, `"2"`: 2, `0`: 0, `"0"`: 0, `131016`: 131016, `"131016"`: 131016, `-1`: -1, `131016.0`: 131016, `1.31016e5`: 131016, `2E0`: 2, `200e-2`: 2, `"-1"`: -1, `"\u0032"`: 2,
 	} {
-		e, ok := graphretry.ParseError(500, []byte(`{"error":{"code":`+code+`}}`))
+		e, ok := graphretry.ParseError(500, nil, []byte(`{"error":{"code":`+code+`}}`))
 		if assert.True(t, ok, code) {
 			assert.Equal(t, want, e.Code, code)
 		}
@@ -135,11 +135,11 @@ func TestCodeIsANumberOrANumericString(t *testing.T) {
 		`null`, `true`, `""`, `" "`, `" 2"`, `"2 "`, `"two"`, `"0x2"`, `"2.0"`, `"1_000"`, `2.5`, `1e-1`, `1e300`, `1e999`, `9007199254740994.0`, `[2]`, `{"code":2}`, `"\"2\""`,
 		`99999999999999999999`, `"99999999999999999999"`, `-99999999999999999999`,
 	} {
-		e, ok := graphretry.ParseError(500, []byte(`{"error":{"message":"m","code":`+code+`}}`))
+		e, ok := graphretry.ParseError(500, nil, []byte(`{"error":{"message":"m","code":`+code+`}}`))
 		assert.False(t, ok, code)
 		assert.Nil(t, e, code)
 	}
-	_, ok := graphretry.ParseError(500, []byte(`{"error":{"message":"m"}}`))
+	_, ok := graphretry.ParseError(500, nil, []byte(`{"error":{"message":"m"}}`))
 	assert.False(t, ok, "no code at all")
 }
 
@@ -147,7 +147,7 @@ func TestSubcodeIsANumberOrANumericString(t *testing.T) {
 	for subcode, want := range map[string]int{
 		`133010`: 133010, `"133010"`: 133010, `33`: 33, `0`: 0, `null`: 0, `"none"`: 0, `{}`: 0, `99999999999999999999`: 0,
 	} {
-		e, ok := graphretry.ParseError(400, []byte(`{"error":{"error_subcode":`+subcode+`,"code":100}}`))
+		e, ok := graphretry.ParseError(400, nil, []byte(`{"error":{"error_subcode":`+subcode+`,"code":100}}`))
 		if assert.True(t, ok, subcode) {
 			assert.Equal(t, want, e.Subcode, subcode)
 		}
@@ -155,13 +155,13 @@ func TestSubcodeIsANumberOrANumericString(t *testing.T) {
 }
 
 func TestEveryFieldButTheCodeMayBeMissing(t *testing.T) {
-	e, ok := graphretry.ParseError(500, []byte(`{"error":{"code":2}}`))
+	e, ok := graphretry.ParseError(500, nil, []byte(`{"error":{"code":2}}`))
 	require.True(t, ok)
 	assert.Equal(t, &graphretry.Error{Status: 500, Code: 2, Raw: []byte(`{"code":2}`)}, e)
 }
 
 func TestFieldOfAnotherTypeIsAsGoodAsMissing(t *testing.T) {
-	e, ok := graphretry.ParseError(500, []byte(`{"error":{"message":["m"],"type":7,"error_user_title":{},"error_user_msg":null,`+
+	e, ok := graphretry.ParseError(500, nil, []byte(`{"error":{"message":["m"],"type":7,"error_user_title":{},"error_user_msg":null,`+
 		`"is_transient":"yes","fbtrace_id":12,"title":{"a":"b"},"code":2}}`))
 	require.True(t, ok)
 	e.Raw = nil
@@ -218,7 +218,7 @@ func TestBodyThatIsNoGraphErrorIsSimplyNotOne(t *testing.T) {
 		"the last error is none":        `{"error":{"code":2},"error":null}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, ok := graphretry.ParseError(503, []byte(body))
+			e, ok := graphretry.ParseError(503, nil, []byte(body))
 			assert.False(t, ok)
 			assert.Nil(t, e)
 			resp := failedResponse(503, body)
@@ -235,7 +235,7 @@ func TestBodyThatIsNoGraphErrorIsSimplyNotOne(t *testing.T) {
 func TestTruncatedBodyIsNoGraphError(t *testing.T) {
 	for _, vector := range vectors(t) {
 		for length := range len(vector.Body) {
-			_, ok := graphretry.ParseError(500, []byte(vector.Body[:length]))
+			_, ok := graphretry.ParseError(500, nil, []byte(vector.Body[:length]))
 			if !assert.False(t, ok, "%s cut off after %d bytes", vector.Name, length) {
 				break
 			}
@@ -264,7 +264,7 @@ func TestErrorIsFoundHoweverItsJSONIsWritten(t *testing.T) {
 		"NUL and blanks after it":  `{"error":{"message":"m","code":2}}` + "\x00 \r\n\t\v\f\x00",
 		"a long number before it":  `{"n":` + strings.Repeat("9", 1000) + `,"error":{"message":"m","code":2}}`,
 	} {
-		e, ok := graphretry.ParseError(503, []byte(body))
+		e, ok := graphretry.ParseError(503, nil, []byte(body))
 		if assert.True(t, ok, name) {
 			assert.EqualValues(t, 2, e.Code, name)
 			assert.Equal(t, "m", e.Message, name)
@@ -274,7 +274,7 @@ func TestErrorIsFoundHoweverItsJSONIsWritten(t *testing.T) {
 
 func TestErrorSharesNoMemoryWithTheBody(t *testing.T) {
 	body := []byte(`{"error":{"message":"m","code":2}}`)
-	e, ok := graphretry.ParseError(500, body)
+	e, ok := graphretry.ParseError(500, nil, body)
 	require.True(t, ok)
 	for i := range body {
 		body[i] = 'x'

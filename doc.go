@@ -45,10 +45,16 @@
 // returns at once: its last response, or a [*WaitError] that wraps [ErrOutage] if
 // it was never sent. See [WithOutageThreshold] and [Transport.Hosts].
 //
+// # Job queues
+//
+// A worker of a job queue does not wait in a call. Its client has [WithoutWaiting], and
+// [Policy.Next] says what becomes of the job: sent, to be tried again, failed, or to be
+// parked because nobody knows whether it was sent.
+//
 // # More
 //
-// [ErrorFromResponse] reads the [Error] out of a response. [Policy] is the decision
-// alone, for job queues. [ParseWebhook] reads failures out of webhooks. [WithLogger]
+// [ErrorFromResponse] reads the [Error] out of a response. [NeverSent] reports whether an
+// error proves that nothing was sent. [ParseWebhook] reads failures out of webhooks. [WithLogger]
 // and [WithObserver] report what happens. Package graphtest is a fake API for tests.
 // The guide in docs/guide.md has the chapters: timeouts, bodies, composition, logs.
 package graphretry

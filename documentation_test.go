@@ -99,6 +99,7 @@ func TestOptionsThatCannotBeSetInAContextAreMarked(t *testing.T) {
 		"WithNetworkRetries":  graphretry.WithNetworkRetries(),
 		"WithHosts":           graphretry.WithHosts("127.0.0.1"),
 		"WithMaxBufferedBody": graphretry.WithMaxBufferedBody(1),
+		"WithoutWaiting":      graphretry.WithoutWaiting(),
 		"WithAttemptTimeout":  graphretry.WithAttemptTimeout(time.Second),
 		"WithOutageThreshold": graphretry.WithOutageThreshold(1),
 		"WithLogger":          graphretry.WithLogger(slog.Default()),

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/graphretry/graphretry/internal/netfail"
 )
 
 // Error is a Graph error: the object "error" in the body of a failed answer,
@@ -54,12 +56,14 @@ type Error struct {
 	// least the reset_time_duration in X-Ad-Account-Usage.
 	RetryAfter time.Duration
 	// Raw is the error object as it was received, for a support ticket. It is the
-	// only field that can contain a token, if Meta's message echoes one.
-	Raw []byte
+	// only field that can contain a token, if Meta's message echoes one, so it is
+	// left out of JSON.
+	Raw []byte `json:"-"`
 }
 
 // Error returns Meta's texts on one line, with the fbtrace_id that Meta's support
-// asks for. For a nil Error it says that there is no Graph error.
+// asks for. Where Details is empty, the texts for the user stand in. For a nil Error it
+// says that there is no Graph error.
 func (e *Error) Error() string {
 	if e == nil {
 		return "graphretry: no Graph error"
@@ -80,7 +84,11 @@ func (e *Error) text(title string) string {
 	if title != "" {
 		text.WriteString(" (" + title + ")")
 	}
-	for _, part := range []string{e.Message, e.Details} {
+	parts := []string{e.Message, e.Details}
+	if e.Details == "" {
+		parts = []string{e.Message, e.UserTitle, e.UserMessage}
+	}
+	for _, part := range parts {
 		if part != "" {
 			text.WriteString(": " + part)
 		}
@@ -88,17 +96,21 @@ func (e *Error) text(title string) string {
 	if e.TraceID != "" {
 		text.WriteString(" [fbtrace_id " + e.TraceID + "]")
 	}
+	return oneLine(text.String())
+}
+
+// oneLine returns a text without what would begin a line in a log, or turn one around.
+func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
-			// A text of Meta's must not begin a line in a log, nor turn one around.
 			return ' '
 		}
 		return r
-	}, text.String())
+	}, text)
 }
 
 // LogValue returns the error as a group for a [slog.Logger]: status, code, subcode,
-// class, title, message, details, fbtrace_id and advice. Class, title and advice
+// class, title, message, details, user_title, user_message, fbtrace_id and advice. Class, title and advice
 // come from this package's catalogue. Empty fields are left out.
 func (e *Error) LogValue() slog.Value {
 	if e == nil {
@@ -121,6 +133,8 @@ func (e *Error) attributes() []slog.Attr {
 		slog.String("title", e.title()),
 		slog.String("message", e.Message),
 		slog.String("details", e.Details),
+		slog.String("user_title", e.UserTitle),
+		slog.String("user_message", e.UserMessage),
 		slog.String("fbtrace_id", e.TraceID),
 		slog.String("advice", e.specificCode().Advice()),
 	}
@@ -173,12 +187,14 @@ const firstSubcode = 130000
 
 // ErrOutage is wrapped by the [WaitError] of a call that was never sent because the
 // API is down or overloaded. The call's deadline, or its maximum elapsed time, comes
-// before the next probe, passed in the queue, or left too little time after it.
+// before the next probe, passed in the queue, or left too little time after it; or the
+// call does not wait at all ([WithoutWaiting]).
 var ErrOutage = errors.New("graphretry: the API is down and the call cannot wait until it is back")
 
 // WaitError is the error of a call that ended while it waited for its next attempt,
-// or in the queue of an outage. A call that was sent and runs out of time returns
-// its last response instead. So if Attempts is not 0, the caller canceled the call.
+// or in the queue of an outage, or that must not wait for the end of one
+// ([WithoutWaiting]). A call that was sent and runs out of time returns its last response
+// instead. So if Attempts is not 0, the caller canceled the call.
 type WaitError struct {
 	// Err says why the wait ended: [context.Canceled] or [context.DeadlineExceeded],
 	// with [context.Cause] where that says more, or [ErrOutage].
@@ -188,6 +204,10 @@ type WaitError struct {
 	Graph *Error
 	// Attempts is how many times the call was sent.
 	Attempts int
+	// Wait is how long it was, when the wait ended, until the next probe may be sent;
+	// for a host that is recovering, until the next call may be. It is 0 if the call did
+	// not wait for an outage to end.
+	Wait time.Duration
 }
 
 // Error returns why the wait ended, how many times the call was sent, and Meta's
@@ -223,4 +243,21 @@ func (e *WaitError) Unwrap() []error {
 func (e *WaitError) Timeout() bool {
 	var timeout net.Error
 	return errors.Is(e.Err, context.DeadlineExceeded) || errors.As(e.Err, &timeout) && timeout.Timeout()
+}
+
+// NeverSent reports whether err proves that a request was not sent, so that it can be
+// sent again whatever its method: no connection could be made, directly or through a
+// proxy; the server's certificate was refused; or a [*WaitError] says that there was no
+// attempt. Where several errors are joined, each of them must prove it. It reports false
+// for nil.
+//
+// A dial that was cut off by a deadline, and a proxy that refused a CONNECT, come from
+// net/http as errors that do not tell. NeverSent knows them where the [Transport] watched
+// the connection, which it does with [WithAttemptTimeout], [WithoutWaiting],
+// [WithObserver], [WithLogger] and [WithNetworkRetries].
+func NeverSent(err error) bool {
+	return netfail.NeverSent(err, func(err error) bool {
+		wait, ok := err.(*WaitError)
+		return ok && wait.Attempts == 0 || err == ErrOutage
+	})
 }

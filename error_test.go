@@ -41,10 +41,10 @@ func TestNoTextIsEverMatched(t *testing.T) {
 		for code, retried := range map[graphretry.Code]bool{2: true, 131016: true, 1: false, 131009: false, 130429: false} {
 			body := `{"error":{"message":` + string(text) + `,"error_data":{"details":` + string(text) + `},"type":` + string(text) +
 				`,"code":` + strconv.Itoa(int(code)) + `}}`
-			e, ok := graphretry.ParseError(500, []byte(body))
+			e, ok := graphretry.ParseError(500, nil, []byte(body))
 			require.True(t, ok)
 			assert.Equal(t, message, e.Message)
-			assert.Equal(t, retried, policy.Decide(e, 0).Retry, "%d %s", code, message)
+			assert.Equal(t, retried, decide(policy, e, 0).Retry, "%d %s", code, message)
 		}
 	}
 }
@@ -61,7 +61,7 @@ func TestContentTypeDoesNotMatter(t *testing.T) {
 }
 
 func TestTraceIDIsKept(t *testing.T) {
-	e, ok := graphretry.ParseError(500, []byte(`{"error":{"code":2,"fbtrace_id":"AzXcvWbXnq1oPbnEGkx3SXJ"}}`))
+	e, ok := graphretry.ParseError(500, nil, []byte(`{"error":{"code":2,"fbtrace_id":"AzXcvWbXnq1oPbnEGkx3SXJ"}}`))
 	require.True(t, ok)
 	assert.Equal(t, "AzXcvWbXnq1oPbnEGkx3SXJ", e.TraceID)
 	assert.ErrorContains(t, e, "AzXcvWbXnq1oPbnEGkx3SXJ")

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/graphretry/graphretry"
@@ -19,10 +22,10 @@ func ExampleParseError() {
 	body := []byte(`{"error":{"message":"(#131009) Parameter value is not valid","type":"OAuthException","code":131009,` +
 		`"error_data":{"messaging_product":"whatsapp","details":"text.body is required"},"fbtrace_id":"AzXcvWbXnq1oPbnEGkx3SXJ"}}`)
 
-	e, ok := graphretry.ParseError(http.StatusBadRequest, body)
+	e, ok := graphretry.ParseError(http.StatusBadRequest, nil, body)
 	fmt.Println(ok, e.Code, e.Details, e.TraceID)
 
-	_, ok = graphretry.ParseError(http.StatusBadGateway, []byte("<html>Sorry, something went wrong.</html>"))
+	_, ok = graphretry.ParseError(http.StatusBadGateway, nil, []byte("<html>Sorry, something went wrong.</html>"))
 	fmt.Println(ok)
 	// Output:
 	// true 131009 text.body is required AzXcvWbXnq1oPbnEGkx3SXJ
@@ -108,7 +111,8 @@ func ExampleParseWebhook() {
 			return
 		}
 		for _, failure := range failures {
-			decision := policy.Decide(failure.Graph, 0) // 0: this message was not sent again yet
+			// A new History: this message was not sent again yet.
+			decision := policy.Decide(failure.Graph, graphretry.History{})
 			if decision.Retry {
 				enqueue(failure.MessageID, decision.Wait)
 			}
@@ -167,4 +171,12 @@ func ExampleWaitError() {
 	// sent: 1
 	// why: context canceled: the program is shutting down
 	// Meta said: 2 API Service
+}
+
+// An error that proves that nothing was sent is safe to send again, whatever the method.
+func ExampleNeverSent() {
+	refused := &url.Error{Op: "Post", URL: sendURL, Err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}}
+	broken := &url.Error{Op: "Post", URL: sendURL, Err: io.ErrUnexpectedEOF}
+	fmt.Println(graphretry.NeverSent(refused), graphretry.NeverSent(broken))
+	// Output: true false
 }

@@ -25,13 +25,15 @@ func schedule(e *graphretry.Error, opts ...graphretry.Option) {
 		log.Fatal(err)
 	}
 	var waits []any
-	for retries := range 5 {
-		decision := policy.Decide(e, retries)
+	var history graphretry.History
+	for range 5 {
+		decision := policy.Decide(e, history)
 		if !decision.Retry {
 			waits = append(waits, decision.Reason)
 			break
 		}
 		waits = append(waits, decision.Wait)
+		history = decision.History
 	}
 	fmt.Println(waits...)
 }
@@ -59,7 +61,7 @@ func ExampleWithJitter() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	wait := policy.Decide(serviceUnavailable, 0).Wait
+	wait := policy.Decide(serviceUnavailable, graphretry.History{}).Wait
 	fmt.Println(wait >= 5*time.Second, wait <= 7500*time.Millisecond)
 	// Output: true true
 }
@@ -202,6 +204,35 @@ func ExampleWithMaxBufferedBody() {
 	// Output:
 	// 1048576 200 OK
 	// 0 503 Service Unavailable
+}
+
+// A job queue waits by itself. Its calls have one attempt, and do not wait for the end of
+// an outage.
+func ExampleWithoutWaiting() {
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	client, err := graphretry.WrapClient(&http.Client{Transport: api},
+		graphretry.WithoutWaiting(),
+		graphretry.WithOutageThreshold(1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp, err := client.Post(sendURL, "application/json", strings.NewReader(reminder))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	graph, _ := graphretry.ErrorFromResponse(resp)
+	fmt.Println(graph.Code)
+
+	_, err = client.Post(sendURL, "application/json", strings.NewReader(reminder))
+	var wait *graphretry.WaitError
+	if errors.As(err, &wait) && errors.Is(err, graphretry.ErrOutage) {
+		fmt.Println("the next probe may be sent later:", wait.Wait > 0)
+	}
+	// Output:
+	// 131016
+	// the next probe may be sent later: true
 }
 
 // The first attempt hangs. It is ambiguous, so it is sent again only with

@@ -2,8 +2,9 @@ package graphretry_test
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net/http"
@@ -283,25 +284,22 @@ func ExampleNewPolicy() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	decision := policy.Decide(&graphretry.Error{Code: graphretry.CodeRateLimitHit}, 8)
+	eightTimes := graphretry.History{Retries: map[graphretry.Code]int{graphretry.CodeRateLimitHit: 8}}
+	decision := policy.Decide(&graphretry.Error{Code: graphretry.CodeRateLimitHit}, eightTimes)
 	fmt.Println(decision.Retry, decision.Reason)
 	// Output: false no retries left
 }
 
-// job is a piece of work in a queue.
-type job struct {
-	message string
-	retries int
-	delay   time.Duration
-}
-
-// A worker of a queue does not wait in a call: no wait fits into a second, so each
-// call has one attempt, and the policy says when the queue should deliver the job
-// again.
-func ExamplePolicy_Decide() {
+// A worker of a job queue. Its client makes one attempt and never waits: the queue does.
+func ExamplePolicy_Next() {
+	// What the queue keeps of a job.
+	type job struct {
+		message string
+		history graphretry.History // as JSON
+	}
 	api := graphtest.New()
 	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
-	client, err := graphretry.WrapClient(&http.Client{Transport: api}, graphretry.WithMaxElapsedTime(time.Second))
+	client, err := graphretry.WrapClient(&http.Client{Transport: api}, graphretry.WithoutWaiting())
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -310,24 +308,48 @@ func ExamplePolicy_Decide() {
 		log.Fatal(err)
 	}
 
-	work := job{message: reminder, retries: 2}
-	resp, err := client.Post(sendURL, "application/json", strings.NewReader(work.message))
-	if errors.Is(err, graphretry.ErrOutage) {
-		work.delay = time.Minute // it was never sent
-		return
-	}
-	if err != nil {
-		log.Fatal(err) // ambiguous: the message may be on its way
-	}
-	defer resp.Body.Close()
-	if graph, failed := graphretry.ErrorFromResponse(resp); failed {
-		if decision := policy.Decide(graph, work.retries); decision.Retry {
-			work.retries++
-			work.delay = decision.Wait
+	work := func(j *job) {
+		resp, err := client.Post(sendURL, "application/json", strings.NewReader(j.message))
+		if err == nil {
+			defer resp.Body.Close()
+		}
+		decision := policy.Next(resp, err, j.history)
+		j.history = decision.History
+		switch decision.Outcome {
+		case graphretry.OutcomeSent:
+			fmt.Println("done")
+		case graphretry.OutcomeRetry, graphretry.OutcomeHeld:
+			fmt.Println("again in", decision.Wait)
+		case graphretry.OutcomeFailed:
+			fmt.Println("give up:", decision.Cause)
+		case graphretry.OutcomeUnknown:
+			fmt.Println("park it:", decision.Cause)
 		}
 	}
-	fmt.Println("again in", work.delay)
-	// Output: again in 20s
+	reminder := job{message: reminder}
+	work(&reminder)
+	work(&reminder)
+	// Output:
+	// again in 5s
+	// done
+}
+
+// A 131000 has one retry, whatever was retried before it.
+func ExamplePolicy_Decide() {
+	policy, err := graphretry.NewPolicy(graphretry.WithJitter(0))
+	if err != nil {
+		log.Fatal(err)
+	}
+	var history graphretry.History
+	for _, code := range []graphretry.Code{2, 131000, 131000} {
+		decision := policy.Decide(&graphretry.Error{Code: code}, history)
+		fmt.Println(code, decision.Outcome, decision.Wait, decision.Reason)
+		history = decision.History
+	}
+	// Output:
+	// 2 retry 5s temporary failure
+	// 131000 retry 10s retried at most once
+	// 131000 failed 0s no retries left
 }
 
 func ExampleDecision() {
@@ -335,14 +357,42 @@ func ExampleDecision() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, code := range []graphretry.Code{2, 131009, 131047} {
-		decision := policy.Decide(&graphretry.Error{Code: code}, 0)
-		fmt.Println(code, decision.Retry, decision.Wait, decision.Reason)
+	for _, code := range []graphretry.Code{2, 190, 131009, 131047} {
+		decision := policy.Decide(&graphretry.Error{Code: code}, graphretry.History{})
+		fmt.Println(code, decision.Outcome, decision.Wait, decision.Cause)
 	}
 	// Output:
-	// 2 true 5s temporary failure
-	// 131009 false 0s this code is never retried
-	// 131047 false 0s this failure is not retried
+	// 2 retry 5s temporary failure: Graph error 2 (API Service)
+	// 190 held 5s this failure is not retried: Graph error 190 (Access token has expired)
+	// 131009 failed 0s this code is never retried: Graph error 131009 (Parameter value is not valid)
+	// 131047 failed 0s this failure is not retried: Graph error 131047 (Re-engagement message)
+}
+
+func ExampleOutcome() {
+	policy, err := graphretry.NewPolicy()
+	if err != nil {
+		log.Fatal(err)
+	}
+	page := &http.Response{StatusCode: http.StatusBadGateway, Body: io.NopCloser(strings.NewReader("<html>Bad gateway</html>"))}
+	if decision := policy.Next(page, nil, graphretry.History{}); decision.Outcome == graphretry.OutcomeUnknown {
+		fmt.Println("park it:", decision.Cause)
+	}
+	// Output: park it: may have been carried out: HTTP status 502 and no Graph error
+}
+
+// A queue stores the History with the job.
+func ExampleHistory() {
+	policy, err := graphretry.NewPolicy()
+	if err != nil {
+		log.Fatal(err)
+	}
+	decision := policy.Decide(&graphretry.Error{Code: graphretry.CodeAPIService}, graphretry.History{})
+	stored, err := json.Marshal(decision.History)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(stored))
+	// Output: {"retries":{"2":1}}
 }
 
 func ExampleReason() {
@@ -351,7 +401,7 @@ func ExampleReason() {
 		log.Fatal(err)
 	}
 	e := &graphretry.Error{Code: graphretry.CodeUserExperiment}
-	switch policy.Decide(e, 0).Reason {
+	switch policy.Decide(e, graphretry.History{}).Reason {
 	case graphretry.ReasonNever:
 		fmt.Println("drop it:", e.Code.Advice())
 	case graphretry.ReasonRetriesExhausted:

@@ -28,7 +28,7 @@ func newFailure(resp *http.Response, err error, sent *http.Request, connection *
 	if resp != nil {
 		f.body = peek(resp)
 		f.body.sent = sent
-		f.graph, f.isGraph = decodeResponse(resp, f.body)
+		f.graph, f.isGraph = decodeAnswer(resp.StatusCode, resp.Header, f.body.decoded(resp))
 		f.retryAfter = f.graph.RetryAfter
 		if !f.isGraph {
 			f.retryAfter = retryAfter(resp.Header)

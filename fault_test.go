@@ -3,6 +3,7 @@ package graphretry_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -298,7 +299,14 @@ func TestEachFailureOfARealConnection(t *testing.T) {
 						return
 					}
 					require.NotEmpty(t, events)
-					assert.Regexp(t, test.err, fmt.Sprintf("%T %v", events[0].Err, events[0].Err))
+					attemptErr := events[0].Err
+					assert.Equal(t, test.neverSent, graphretry.NeverSent(attemptErr))
+					if unwrapped := errors.Unwrap(attemptErr); test.neverSent && test.secure {
+						assert.Equal(t, unwrapped.Error(), attemptErr.Error())
+						assert.Equal(t, timedOut(unwrapped), timedOut(attemptErr))
+						attemptErr = unwrapped
+					}
+					assert.Regexp(t, test.err, fmt.Sprintf("%T %v", attemptErr, attemptErr))
 					if on && test.neverSent && call.kind == plainReader {
 						// It was closed unread, and there is no other.
 						assert.Equal(t, events[0].Err, err)
@@ -343,4 +351,10 @@ func clientHello(conn net.Conn) int64 {
 	var header [5]byte
 	io.ReadFull(conn, header[:])
 	return int64(header[3])<<8 | int64(header[4])
+}
+
+// timedOut reports whether an error says of itself that it is a timeout.
+func timedOut(err error) bool {
+	timeout, ok := err.(interface{ Timeout() bool })
+	return ok && timeout.Timeout()
 }

@@ -73,7 +73,7 @@ func FuzzParseError(f *testing.F) {
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		before := bytes.Clone(body)
-		e, ok := graphretry.ParseError(status, body)
+		e, ok := graphretry.ParseError(status, nil, body)
 		require.Equal(t, before, body, "the body is only read")
 		code, object, want := readIndependently(body)
 		require.Equal(t, want, ok)
@@ -98,10 +98,10 @@ func FuzzParseError(f *testing.F) {
 		require.NotContains(t, e.Error(), "\n")
 		require.NotEmpty(t, e.LogValue().Group())
 
-		decision := policy.Decide(e, 0)
+		decision := decide(policy, e, 0)
 		require.Equal(t, decision.Retry, decision.Wait > 0)
 		if isNever(e.Code) || e.Subcode >= 130000 && isNever(graphretry.Code(e.Subcode)) {
-			require.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNever}, decision)
+			require.Equal(t, verdict{Reason: graphretry.ReasonNever}, decision)
 		}
 	})
 }

@@ -160,7 +160,7 @@ func (e *countedError) Error() string {
 }
 
 func TestErrorIsLoggedAsAGroupOfItsFields(t *testing.T) {
-	e, ok := graphretry.ParseError(400, []byte(`{"error":{"message":"m","type":"OAuthException","code":100,"error_subcode":133010,`+
+	e, ok := graphretry.ParseError(400, nil, []byte(`{"error":{"message":"m","type":"OAuthException","code":100,"error_subcode":133010,`+
 		`"error_data":{"details":"d"},"fbtrace_id":"A1"}}`))
 	require.True(t, ok)
 	var log bytes.Buffer
@@ -222,5 +222,48 @@ func TestLogSaysWhatARetryWouldTake(t *testing.T) {
 		assert.Equal(t, "no time left: the next attempt would be in 5s, and the call has 2s", reasonOf(script(down), message(t, ctx), graphretry.WithJitter(0)), "a deadline")
 		assert.Equal(t, "no time left: the next attempt would be in 5s, and the call has 3s",
 			reasonOf(script(down), message(t, t.Context()), graphretry.WithJitter(0), graphretry.WithMaxElapsedTime(3*time.Second)), "the maximum elapsed time")
+	})
+}
+
+func TestTextsForTheUserAreLoggedAndStandInForDetails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := `{"error":{"message":"Invalid parameter","code":100,"error_subcode":2388072,` +
+			`"error_user_title":"Message body format is incorrect","error_user_msg":"The body has more than two\nnewlines in a row."}}`
+		var log bytes.Buffer
+		transport := newTransport(t, script(reply{status: 400, body: body}), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+		resp, err := transport.RoundTrip(message(t, t.Context()))
+		require.NoError(t, err)
+		record := records(t, &log)[0]
+		assert.Equal(t, "Message body format is incorrect", record["user_title"])
+		assert.Equal(t, "The body has more than two\nnewlines in a row.", record["user_message"])
+		assert.NotContains(t, record, "details")
+
+		e, ok := graphretry.ErrorFromResponse(resp)
+		require.True(t, ok)
+		assert.Equal(t, "graphretry: Graph error 100, subcode 2388072 (Message body format is incorrect): Invalid parameter: "+
+			"Message body format is incorrect: The body has more than two newlines in a row.", e.Error())
+		e.Details = "They are enough."
+		assert.Equal(t, "graphretry: Graph error 100, subcode 2388072 (Message body format is incorrect): Invalid parameter: They are enough.", e.Error())
+	})
+}
+
+// An alert on a code must not be set off by what is over.
+func TestEndOfAnOutageIsLoggedWithItsCodeUnderAnotherName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		transport := newTransport(t, script(down, success), graphretry.WithJitter(0), graphretry.WithOutageThreshold(1),
+			graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+		sentStatus(t, transport, t.Context())
+		var ended []map[string]any
+		for _, record := range records(t, &log) {
+			if record["msg"] == "graphretry: outage ended" {
+				ended = append(ended, record)
+			}
+		}
+		require.Len(t, ended, 1)
+		assert.Equal(t, 2.0, ended[0]["after_code"])
+		for _, of := range []string{"code", "subcode", "class", "title", "advice", "message", "status"} {
+			assert.NotContains(t, ended[0], of)
+		}
 	})
 }

@@ -43,14 +43,14 @@ func TestNeverCodeIsNotRetriedWithAnyOption(t *testing.T) {
 		if !isNever(code) {
 			continue
 		}
-		want := graphretry.Decision{Reason: graphretry.ReasonNever}
-		assert.Equal(t, want, policy.Decide(&graphretry.Error{Code: code, Transient: true, RetryAfter: time.Minute}, 0), "%d", code)
+		want := verdict{Reason: graphretry.ReasonNever}
+		assert.Equal(t, want, decide(policy, &graphretry.Error{Code: code, Transient: true, RetryAfter: time.Minute}, 0), "%d", code)
 		if code < 130000 {
 			continue
 		}
 		for _, above := range []graphretry.Code{1, 2, 4, 131000, 131016} {
 			e := &graphretry.Error{Code: above, Subcode: int(code), Transient: true}
-			assert.Equal(t, want, policy.Decide(e, 0), "subcode %d under %d", code, above)
+			assert.Equal(t, want, decide(policy, e, 0), "subcode %d under %d", code, above)
 		}
 	}
 }
@@ -81,7 +81,7 @@ func TestSubcodeIsAWhatsAppCodeFrom130000Up(t *testing.T) {
 		{"0 under 2 is no subcode", 2, 0, graphretry.ReasonTransient},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			decision := policyWith(t).Decide(&graphretry.Error{Code: test.code, Subcode: test.subcode}, 0)
+			decision := decide(policyWith(t), &graphretry.Error{Code: test.code, Subcode: test.subcode}, 0)
 			assert.Equal(t, test.reason, decision.Reason)
 			assert.Equal(t, test.reason == graphretry.ReasonTransient, decision.Retry)
 		})
@@ -112,6 +112,6 @@ func TestOptionsAndCatalogueLookAtTheSubcodeToo(t *testing.T) {
 		"a limit on one recipient, as a subcode": {1, 131056, []graphretry.Option{graphretry.WithRetryOn(131056, 3)}, graphretry.ReasonRetryOn},
 	} {
 		e := &graphretry.Error{Code: test.code, Subcode: int(test.subcode), Transient: true}
-		assert.Equal(t, test.reason, policyWith(t, test.options...).Decide(e, 0).Reason, name)
+		assert.Equal(t, test.reason, decide(policyWith(t, test.options...), e, 0).Reason, name)
 	}
 }

@@ -60,9 +60,9 @@ const (
 	// EventRetrying: an attempt failed, and the next one follows after Wait.
 	EventRetrying EventKind = iota + 1
 	// EventGaveUp: a failure that the policy retries was not retried. Reason says
-	// why: no retries or no time was left, the body cannot be sent again, or the
-	// call could not wait for the end of an outage. In the last case Attempt is 0 if
-	// nothing was sent.
+	// why: no retries or no time was left, the body cannot be sent again, the call
+	// could not wait for the end of an outage, or it does not wait at all
+	// ([WithoutWaiting]). In the last two cases Attempt is 0 if nothing was sent.
 	EventGaveUp
 	// EventNotRetried: an attempt failed in a way that is not retried.
 	EventNotRetried
@@ -88,11 +88,11 @@ var eventKindTexts = [...]string{
 func (k EventKind) String() string { return enumText("EventKind", eventKindTexts[:], k) }
 
 // level returns the level of an event's log record.
-func (k EventKind) level() slog.Level {
-	switch k {
-	case EventRetrying, EventOutageBegan:
+func (e *Event) level() slog.Level {
+	switch {
+	case e.Kind == EventRetrying, e.Kind == EventOutageBegan, e.Reason == ReasonWithoutWaiting:
 		return slog.LevelWarn
-	case EventGaveUp:
+	case e.Kind == EventGaveUp:
 		return slog.LevelError
 	default:
 		return slog.LevelInfo
@@ -117,7 +117,7 @@ func (e *Event) reason() string {
 // without the rest of the URL, whose query holds tokens.
 func logTo(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, event Event) {
-		level := event.Kind.level()
+		level := event.level()
 		if !logger.Enabled(ctx, level) {
 			return
 		}
@@ -139,8 +139,8 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 		case EventGaveUp, EventNotRetried:
 			attributes = append(attributes, slog.String("reason", event.reason()))
 		}
-		if event.Kind == EventRecovered {
-			// Under other names, so that a success sets off no alert on a code.
+		if event.Kind == EventRecovered || event.Kind == EventOutageEnded {
+			// Under other names, so that what is over sets off no alert on a code.
 			if event.Graph != nil {
 				attributes = append(attributes, slog.Int("after_code", int(event.Graph.Code)))
 			}

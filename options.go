@@ -150,7 +150,7 @@ func WithoutRetryOn(codes ...Code) Option {
 	codes = slices.Clone(codes)
 	return Option{apply: func(s *settings) error {
 		for _, code := range codes {
-			s.rules[code] = rule{0, ReasonNotRetried}
+			s.rules[code] = rule{forbidden, ReasonNotRetried}
 		}
 		return nil
 	}}
@@ -274,6 +274,25 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 	return Option{apply: func(s *settings) error {
 		s.attemptTimeout = timeout
 		return positive("WithAttemptTimeout", timeout)
+	}}
+}
+
+// WithoutWaiting has a call make one attempt and never wait, for a job queue that waits
+// itself: see [Policy.Next]. By default a call waits and is retried.
+//
+// While the host is down the call returns a [*WaitError] with [ErrOutage] at once, whose
+// Wait says when the next probe may be sent; the call that comes when a probe is due is
+// the probe. While the host is recovering, the call is sent if the rate allows it, and
+// else returns ErrOutage at once. Where the policy would retry a failure, the call
+// returns it, and the event is an [EventGaveUp] with [ReasonWithoutWaiting], which
+// [WithLogger] logs at [slog.LevelWarn].
+//
+// It adds a trace to the attempt, as [WithNetworkRetries] does, so that [NeverSent] knows
+// more. WithMaxRetries(0) takes precedence: such a call knows no outage.
+func WithoutWaiting() Option {
+	return Option{apply: func(s *settings) error {
+		s.withoutWaiting = true
+		return nil
 	}}
 }
 

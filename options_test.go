@@ -161,8 +161,8 @@ func TestOptionsCopyTheirArguments(t *testing.T) {
 	hosts[0], codes[0], perCall[0] = "graph.example.com", 131005, graphretry.WithMaxRetries(-1)
 
 	policy := policyWith(t, opts...)
-	assert.False(t, policy.Decide(&graphretry.Error{Code: 1}, 0).Retry)
-	assert.True(t, policy.Decide(&graphretry.Error{Code: 131005}, 0).Retry)
+	assert.False(t, decide(policy, &graphretry.Error{Code: 1}, 0).Retry)
+	assert.True(t, decide(policy, &graphretry.Error{Code: 131005}, 0).Retry)
 	transport, events := eventsOf(t, failing(), opts...)
 	assert.Equal(t, 400, sentStatus(t, transport, t.Context()))
 	assert.Len(t, events(), 1, "the host is ours")

@@ -1,10 +1,20 @@
 package graphretry
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+)
 
-// Policy decides whether a failure is retried and after how long. It is the part
-// of a [Transport] that decides, for code that retries elsewhere: a worker of a
-// job queue, a handler of webhooks. It is immutable and safe for concurrent use.
+// Policy decides what becomes of a failure: whether it is retried, and after how long.
+// It is the part of a [Transport] that decides, for code that retries elsewhere: a worker
+// of a job queue, a handler of webhooks. For a Graph error the two decide alike. A Policy
+// is immutable and safe for concurrent use.
 type Policy struct {
 	settings
 }
@@ -20,167 +30,318 @@ func NewPolicy(opts ...Option) (*Policy, error) {
 	return &Policy{s}, nil
 }
 
-// Decision says whether a failure is retried, and when.
-type Decision struct {
-	// Retry reports whether to try again.
-	Retry bool
-	// Wait is how long to wait before that: the schedule's interval with its
-	// jitter, or what the answer's headers asked for if that is longer. It is 0
-	// if Retry is false.
-	Wait time.Duration
-	// Reason says why.
-	Reason Reason
+// History is what became of a piece of work so far. A queue stores it with the job, as
+// JSON; the zero History is that of a new job. Negative counts are 0.
+type History struct {
+	// Retries counts the retries by code, as a [Transport] does.
+	Retries map[Code]int `json:"retries,omitempty"`
+	// Network counts the retries of failures without a Graph error.
+	Network int `json:"network,omitempty"`
+	// Held counts the waits that were no retry.
+	Held int `json:"held,omitempty"`
 }
 
-// Reason says why a failure is, or is not, retried.
-type Reason int
+// retries returns how many retries there were in all.
+func (h History) retries() int {
+	sum := max(0, h.Network)
+	for _, n := range h.Retries {
+		// A job's record can hold any number, and a sum that wraps around is small.
+		sum = min(sum, math.MaxInt-max(0, n)) + max(0, n)
+	}
+	return sum
+}
+
+// retried returns h with one more retry. The map of h stays as it is.
+func (h History) retried(code Code, isGraph bool) History {
+	if !isGraph {
+		h.Network = oneMore(h.Network)
+		return h
+	}
+	h.Retries = maps.Clone(h.Retries)
+	if h.Retries == nil {
+		h.Retries = make(map[Code]int)
+	}
+	h.Retries[code] = oneMore(h.Retries[code])
+	return h
+}
+
+// oneMore returns a count plus 1.
+func oneMore(n int) int { return min(max(0, n), math.MaxInt-1) + 1 }
+
+// Outcome is what a worker does with its job.
+type Outcome int
 
 const (
-	// ReasonNotRetried: the policy does not retry this code, or this error of the
-	// next RoundTripper. [WithNetworkRetries] retries a request that was never sent;
-	// nothing retries a bad certificate.
-	ReasonNotRetried Reason = iota + 1
-	// ReasonNever: the code, or a WhatsApp code in the subcode, is of
-	// [ClassParameter] or [ClassExperiment], and no option retries it.
-	ReasonNever
-	// ReasonTransient: temporary downtime or overload, codes 2 and 131016.
-	ReasonTransient
-	// ReasonRetryOnce: code 131000, which has one retry in the life of a call.
-	ReasonRetryOnce
-	// ReasonThrottle: a throttling code, retried by [WithThrottleRetries].
-	ReasonThrottle
-	// ReasonTransientFlag: Meta marked the error is_transient, and
-	// [WithTransientFlag] is on.
-	ReasonTransientFlag
-	// ReasonRetryOn: the code is retried by [WithRetryOn].
-	ReasonRetryOn
-	// ReasonNetwork: a network failure that [WithNetworkRetries] retries.
-	ReasonNetwork
-	// ReasonAmbiguous: the request may have been carried out, as after a
-	// timeout, a broken connection or an answer that is no Graph error.
-	ReasonAmbiguous
-	// ReasonNoGraphError: the answer has a status from 400 to 499, so the request
-	// was refused, and no Graph error in its body. [Policy.Decide] also returns it
-	// for a nil Error.
-	ReasonNoGraphError
-	// ReasonRetriesExhausted: the failure would be retried, but no retries are left.
-	ReasonRetriesExhausted
-	// ReasonNoTime: the failure would be retried, but the wait does not fit into the
-	// call's deadline or its maximum elapsed time.
-	ReasonNoTime
-	// ReasonBody: the failure would be retried, but the request's body cannot be
-	// sent again. Set its GetBody, or raise [WithMaxBufferedBody].
-	ReasonBody
-	// ReasonCanceled: the caller canceled the call during an attempt, or its
-	// deadline passed.
-	ReasonCanceled
-	// ReasonOutage: the API is down and the call cannot wait until it is back.
-	ReasonOutage
+	// OutcomeSent: the job was carried out. It is done.
+	OutcomeSent Outcome = iota + 1
+	// OutcomeRetry: it was not carried out, for a reason that passes. Try it again after
+	// Wait. That counts as a retry.
+	OutcomeRetry
+	// OutcomeHeld: it was not carried out, and nothing is wrong with the job: the sender
+	// cannot send now, or nothing could be sent. Try it again after Wait. That does not
+	// count as a retry, so the queue must end the job by its age.
+	OutcomeHeld
+	// OutcomeFailed: it was not carried out, and would fail again.
+	OutcomeFailed
+	// OutcomeUnknown: it may have been carried out. Park the job: do not try it again
+	// until a webhook or a person says what became of it.
+	OutcomeUnknown
 )
 
-var reasonTexts = [...]string{
-	ReasonNotRetried:       "this failure is not retried",
-	ReasonNever:            "this code is never retried",
-	ReasonTransient:        "temporary failure",
-	ReasonRetryOnce:        "retried once",
-	ReasonThrottle:         "throttled",
-	ReasonTransientFlag:    "marked is_transient",
-	ReasonRetryOn:          "retried by option",
-	ReasonNetwork:          "network failure",
-	ReasonAmbiguous:        "may have been carried out",
-	ReasonNoGraphError:     "no Graph error in the answer",
-	ReasonRetriesExhausted: "no retries left",
-	ReasonNoTime:           "no time left",
-	ReasonBody:             "body cannot be sent again: set GetBody or raise WithMaxBufferedBody",
-	ReasonCanceled:         "canceled by the caller",
-	ReasonOutage:           "API is down",
+var outcomeTexts = [...]string{
+	OutcomeSent:    "sent",
+	OutcomeRetry:   "retry",
+	OutcomeHeld:    "held",
+	OutcomeFailed:  "failed",
+	OutcomeUnknown: "unknown",
 }
 
-// String returns the reason in a few words.
-func (r Reason) String() string { return enumText("Reason", reasonTexts[:], r) }
+// String returns the outcome in a word.
+func (o Outcome) String() string { return enumText("Outcome", outcomeTexts[:], o) }
 
-// rule is how often a code is retried, and why.
-type rule struct {
-	retries int
-	reason  Reason
+// MarshalText returns the word of [Outcome.String], and none for 0. It fails for a number
+// that is no Outcome.
+func (o Outcome) MarshalText() ([]byte, error) { return marshalEnum("Outcome", outcomeTexts[:], o) }
+
+// UnmarshalText reads what [Outcome.MarshalText] has written. It fails for any other text.
+func (o *Outcome) UnmarshalText(text []byte) error {
+	return unmarshalEnum("Outcome", outcomeTexts[:], o, text)
 }
 
-// neverRetried returns why no option can have a code retried, "" if one can.
-func neverRetried(code Code) string {
-	switch code.Class() {
-	case ClassParameter:
-		return "the same request would get the same answer"
-	case ClassExperiment:
-		return "Meta enforces against repeated sends"
-	}
-	return ""
+// Decision says what becomes of a piece of work. It can be written as JSON and read back:
+// Wait is in nanoseconds, Outcome and Reason are texts.
+type Decision struct {
+	// Outcome is what to do with the work.
+	Outcome Outcome
+	// Retry reports whether Outcome is [OutcomeRetry].
+	Retry bool
+	// Wait is how long to wait before the next attempt, for [OutcomeRetry] and
+	// [OutcomeHeld]; it is above 0 then, and otherwise 0. It is the schedule's interval
+	// with its jitter, or what the answer's headers asked for if that is longer. An
+	// OutcomeRetry has the interval after all retries so far, an OutcomeHeld the one
+	// after all waits that were no retry.
+	Wait time.Duration
+	// Reason says why. It is 0 for [OutcomeSent].
+	Reason Reason
+	// Graph is what Meta said, nil if it said nothing. In its texts the secrets are
+	// blanked, as in an [Event].
+	Graph *Error
+	// Cause says why in one line, for the queue's own record. It holds no secret. It is
+	// empty for [OutcomeSent].
+	Cause string
+	// History is to be stored with the work, for the next decision. The one that was
+	// given is not changed.
+	History History
 }
 
-// rule returns what holds for e, and for which of its codes: its subcode, where an
-// option names that or it is a lasting block, and else its code.
-func (s *settings) rule(e *Error) (Code, rule) {
-	code, subcode := e.Code, e.subcode()
-	if neverRetried(code) != "" || neverRetried(subcode) != "" {
-		return code, rule{0, ReasonNever}
-	}
-	if rule, ok := s.rules[subcode]; ok && rule.byOption() {
-		return subcode, rule
-	}
-	if lasting(subcode) {
-		code = subcode
-	}
-	if rule, ok := s.rules[code]; ok {
-		return code, rule
-	}
-	if s.transientFlag && e.Transient && !punished(e.Code) && !punished(subcode) {
-		return code, rule{unlimited, ReasonTransientFlag}
-	}
-	return code, rule{0, ReasonNotRetried}
-}
-
-// byOption reports whether the rule is that of [WithRetryOn] or [WithoutRetryOn].
-func (r rule) byOption() bool { return r.retries == 0 || r.reason == ReasonRetryOn }
-
-// lasting reports whether a code is that of a block which time alone does not
-// lift. As a subcode it overrules a code that may pass.
-func lasting(code Code) bool { return code.Class() == ClassPermission || punished(code) }
-
-// punished reports whether trying again does harm: Meta counts it against the
-// sender, or the person does not want the message.
-func punished(code Code) bool {
-	class := code.Class()
-	return class == ClassPolicy || class == ClassRecipient
-}
-
-// Decide returns whether to retry work that failed with e, and after how long.
-// retries is how many times this work was retried before, whatever the codes were: 0
-// for its first failure. A Transport counts by code, so it can decide otherwise: it
-// retries a 131000 after a 2 once, and Decide does not.
+// Decide returns what becomes of work that failed with e, which was in an answer or in a
+// webhook. h is what became of the work so far.
 //
-// The wait is the one that the schedule has after that many retries.
-// [WithMaxElapsedTime] has no effect, since a Policy does not know how old the work
-// is; the queue does. Negative retries count as 0. A nil Error is not retried, with
-// [ReasonNoGraphError]. The zero Policy and a nil one retry nothing.
-func (p *Policy) Decide(e *Error, retries int) Decision {
+//   - What the policy retries is an [OutcomeRetry], as long as retries are left:
+//     [WithMaxRetries] bounds the sum of all in h. Without any left it is an
+//     [OutcomeFailed] with [ReasonRetriesExhausted].
+//   - What [WithoutRetryOn] names is an OutcomeFailed.
+//   - What is about the sender ([Error.AboutSender]), and what is of [ClassThrottle] or
+//     [ClassTransient], is an [OutcomeHeld]: it passes, or somebody mends it. A block
+//     that lasts (368, 131048, 131064, 133007, 133016, 136024) waits for the maximum
+//     interval from the first time on.
+//   - The rest is an OutcomeFailed, and so is a nil Error, with [ReasonNoGraphError].
+//
+// [WithMaxElapsedTime] has no effect, since a Policy does not know how old the work is;
+// the queue does. The zero Policy and a nil one fail everything.
+func (p *Policy) Decide(e *Error, h History) Decision {
 	switch {
 	case e == nil:
-		return Decision{Reason: ReasonNoGraphError}
-	case p == nil:
-		return Decision{Reason: ReasonNotRetried}
+		return failed(ReasonNoGraphError, "", h)
+	case p.isZero():
+		return failed(ReasonNotRetried, zeroPolicy, h)
 	}
-	retries = max(0, retries)
+	said := *e
+	return p.decide(redactorOf().graph(&said), h)
+}
+
+// decide is [Policy.Decide] for an error whose texts are blanked.
+func (p *Policy) decide(e *Error, h History) Decision {
+	d := Decision{Graph: e, History: h}
 	code, rule := p.rule(e)
-	if rule.retries == 0 {
-		return Decision{Reason: rule.reason}
+	var waits schedule
+	d.Wait, d.Reason, d.Retry = p.retry(code, rule, h, e.RetryAfter, &waits)
+	switch {
+	case d.Retry:
+		d.Outcome, d.Wait, d.History = OutcomeRetry, max(1, d.Wait), h.retried(code, true)
+	case rule.retries == 0 && d.Reason == ReasonNotRetried && passes(e):
+		var least time.Duration
+		if lasts(e) {
+			least = p.maxInterval
+		}
+		d.hold(p.interval(code, h, least), e.RetryAfter)
+	default:
+		d.Outcome = OutcomeFailed
 	}
-	if retries >= min(rule.retries, p.maxRetries) {
-		return Decision{Reason: ReasonRetriesExhausted}
+	d.Cause = d.Reason.String() + ": " + e.text(e.title())
+	return d
+}
+
+// retry returns whether a failure is retried, after how long, and why it is or is not.
+// It is the one place that decides: for a call, and for [Policy.Decide] and
+// [Policy.Next]. code is the one that decides, of a failure without a Graph error 0, and
+// rule what holds for it. waits are those of the work, made at its first retry.
+func (s *settings) retry(code Code, rule rule, h History, retryAfter time.Duration, waits *schedule) (time.Duration, Reason, bool) {
+	had, all := max(0, h.Retries[code]), h.retries()
+	switch {
+	case rule.retries <= 0:
+		return 0, rule.reason, false
+	case had >= rule.retries || all >= s.maxRetries:
+		return 0, ReasonRetriesExhausted, false
 	}
-	schedule := newSchedule(&p.settings)
-	schedule.skip(retries)
-	wait, ok := schedule.next(code, retries, e.RetryAfter)
+	if waits.backOff == nil {
+		*waits = newSchedule(s)
+		waits.skip(all)
+	}
+	wait, ok := waits.next(code, had, retryAfter)
 	if !ok {
-		return Decision{Reason: ReasonRetriesExhausted}
+		return 0, ReasonRetriesExhausted, false
 	}
-	return Decision{Retry: true, Wait: wait, Reason: rule.reason}
+	return wait, rule.reason, true
+}
+
+// passes reports whether an error that is not retried is held: it says nothing of the
+// work itself, and is over some time.
+func passes(e *Error) bool {
+	class := e.Class()
+	return e.AboutSender() || class == ClassThrottle || class == ClassTransient
+}
+
+// lasts reports whether what an error is about is not over soon, so that asking every few
+// seconds would only count against the sender.
+func lasts(e *Error) bool {
+	return slices.Contains(lastingBlocks, e.specificCode()) || slices.Contains(lastingBlocks, e.Code)
+}
+
+// lastingBlocks are the blocks of a sender that Meta lifts after hours or days.
+var lastingBlocks = []Code{368, 131048, 131064, 133007, 133016, 136024}
+
+// interval returns the schedule's interval, with its jitter, of work that is held once
+// more, and at least that long.
+func (s *settings) interval(code Code, h History, least time.Duration) time.Duration {
+	waits := newSchedule(s)
+	waits.skip(max(0, h.Held))
+	interval, ok := waits.interval(code, max(0, h.Held))
+	if !ok {
+		interval = s.maxInterval
+	}
+	return jittered(max(interval, least), waits.jitter)
+}
+
+// hold makes d an [OutcomeHeld], for the longer of two waits.
+func (d *Decision) hold(wait, retryAfter time.Duration) {
+	d.Outcome = OutcomeHeld
+	d.Wait = max(1, wait, retryAfter)
+	d.History.Held = oneMore(d.History.Held)
+}
+
+// failed returns the decision on work that would fail again.
+func failed(reason Reason, cause string, h History) Decision {
+	if cause == "" {
+		cause = reason.String()
+	}
+	return Decision{Outcome: OutcomeFailed, Reason: reason, Cause: cause, History: h}
+}
+
+// isZero reports whether p was not made by [NewPolicy].
+func (p *Policy) isZero() bool { return p == nil || p.maxInterval == 0 }
+
+const zeroPolicy = "zero Policy: want one made by NewPolicy"
+
+// Next returns what becomes of a job after an attempt, from what [http.Client.Do]
+// returned. h is what became of the job so far. The client must make one attempt, since
+// Next counts what passes through it: give its Transport [WithoutWaiting]. resp stays
+// readable; the caller closes its body, as ever.
+//
+//   - 2xx is an [OutcomeSent]. Its body is not read.
+//   - A Graph error becomes what [Policy.Decide] says.
+//   - Without a Graph error, 401, 403, 407, 408 and 429 are an [OutcomeHeld]; another 4xx,
+//     a 3xx, and a response that comes with an error (of CheckRedirect) are an
+//     [OutcomeFailed]; any other status is an [OutcomeUnknown].
+//   - A [*WaitError] of an outage is an OutcomeHeld until the next probe may be sent, and
+//     for a random part of the schedule's interval beyond it, so that not all jobs come
+//     back in that moment. After a Graph error, that decides. Any other is an
+//     OutcomeUnknown.
+//   - An error that proves that nothing was sent ([NeverSent]) is an OutcomeHeld.
+//   - Any other error, a timeout and a cancellation included, and neither a response nor
+//     an error, is an OutcomeUnknown.
+//
+// Next takes the job for a POST, which may not be sent twice, with [WithNetworkRetries]
+// too. The zero Policy and a nil one fail everything but a 2xx.
+func (p *Policy) Next(resp *http.Response, err error, h History) Decision {
+	switch {
+	case resp != nil && err == nil && resp.StatusCode/100 == 2:
+		return Decision{Outcome: OutcomeSent, History: h}
+	case p.isZero():
+		return failed(ReasonNotRetried, zeroPolicy, h)
+	case resp != nil && err != nil:
+		return failed(ReasonNoGraphError, redactorOf(resp.Request).err(err), h)
+	case resp != nil:
+		return p.nextAfterAnswer(resp, h)
+	case err != nil:
+		return p.nextAfterError(err, h)
+	default:
+		return unknown("neither a response nor an error", h)
+	}
+}
+
+// nextAfterAnswer is [Policy.Next] for an answer that is no success.
+func (p *Policy) nextAfterAnswer(resp *http.Response, h History) Decision {
+	if e, ok := ErrorFromResponse(resp); ok {
+		return p.decide(e, h)
+	}
+	cause := fmt.Sprintf("HTTP status %d and no Graph error", resp.StatusCode)
+	switch status := resp.StatusCode; {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired,
+		status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
+		d := Decision{Reason: ReasonNoGraphError, Cause: cause, History: h}
+		d.hold(p.interval(0, h, 0), retryAfter(resp.Header))
+		return d
+	case 300 <= status && status < 500:
+		return failed(ReasonNoGraphError, cause, h)
+	default:
+		return unknown(cause, h)
+	}
+}
+
+// nextAfterError is [Policy.Next] for an attempt that had no answer.
+func (p *Policy) nextAfterError(err error, h History) Decision {
+	cause := oneLine(redactorOf().err(err))
+	var wait *WaitError
+	isWait := errors.As(err, &wait)
+	switch {
+	case errors.Is(err, ErrOutage), isWait && wait.Attempts == 0 && wait.Wait > 0:
+		d := Decision{Reason: ReasonOutage, Cause: cause, History: h}
+		interval := p.interval(0, h, 0)
+		if isWait && wait.Wait > 0 {
+			// Many a job was refused, and all would come back at the same moment.
+			spread := times(p.jitterOr(defaultJitter)*rand.Float64(), max(interval, wait.Wait))
+			interval = min(wait.Wait, math.MaxInt64-spread) + spread
+		}
+		if isWait {
+			d.Graph = wait.Graph
+		}
+		d.hold(interval, 0)
+		return d
+	case isWait && wait.Graph != nil:
+		return p.Decide(wait.Graph, h)
+	case isWait:
+		return unknown(cause, h)
+	case NeverSent(err):
+		d := Decision{Reason: ReasonNetwork, Cause: ReasonNetwork.String() + ": " + cause, History: h}
+		d.hold(p.interval(0, h, 0), 0)
+		return d
+	default:
+		return unknown(cause, h)
+	}
+}
+
+// unknown returns the decision on work that may have been carried out.
+func unknown(cause string, h History) Decision {
+	return Decision{Outcome: OutcomeUnknown, Reason: ReasonAmbiguous, Cause: ReasonAmbiguous.String() + ": " + cause, History: h}
 }

@@ -25,6 +25,27 @@ func policyWith(t testing.TB, opts ...graphretry.Option) *graphretry.Policy {
 	return policy
 }
 
+// verdict is what a Decision says of a retry.
+type verdict struct {
+	Retry  bool
+	Wait   time.Duration
+	Reason graphretry.Reason
+}
+
+// decide is what policy says of work that failed with e, after so many retries for the same
+// code.
+func decide(policy *graphretry.Policy, e *graphretry.Error, retries int) verdict {
+	var history graphretry.History
+	if e != nil && retries != 0 {
+		history.Retries = map[graphretry.Code]int{e.Code: retries}
+	}
+	decision := policy.Decide(e, history)
+	if !decision.Retry {
+		decision.Wait = 0 // of work that is held
+	}
+	return verdict{decision.Retry, decision.Wait, decision.Reason}
+}
+
 // everyOptIn is all that makes a Policy retry more.
 func everyOptIn() []graphretry.Option {
 	return []graphretry.Option{
@@ -58,41 +79,41 @@ func documentedNumbers(t testing.TB) []graphretry.Code {
 func TestCodeDecidesWhatIsRetried(t *testing.T) {
 	for _, test := range []struct {
 		code   graphretry.Code
-		first  graphretry.Decision // after the first failure
-		second graphretry.Decision // if the retry fails in the same way
+		first  verdict // after the first failure
+		second verdict // if the retry fails in the same way
 	}{
 		{
 			2,
-			graphretry.Decision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
-			graphretry.Decision{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
+			verdict{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
+			verdict{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
 		},
 		{
 			131016,
-			graphretry.Decision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
-			graphretry.Decision{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
+			verdict{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
+			verdict{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
 		},
 		{
 			131000,
-			graphretry.Decision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonRetryOnce},
-			graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted},
+			verdict{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonRetryOnce},
+			verdict{Reason: graphretry.ReasonRetriesExhausted},
 		},
-		{130472, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
-		{33, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
-		{100, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
-		{131008, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
-		{131009, graphretry.Decision{Reason: graphretry.ReasonNever}, graphretry.Decision{Reason: graphretry.ReasonNever}},
-		{1, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
-		{131005, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
-		{134011, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
-		{999999, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
-		{0, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
-		{-1, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, graphretry.Decision{Reason: graphretry.ReasonNotRetried}},
+		{130472, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
+		{33, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
+		{100, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
+		{131008, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
+		{131009, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
+		{1, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
+		{131005, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
+		{134011, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
+		{999999, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
+		{0, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
+		{-1, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
 	} {
 		t.Run(strconv.Itoa(int(test.code)), func(t *testing.T) {
 			policy := policyWith(t)
 			e := &graphretry.Error{Status: 500, Code: test.code}
-			assert.Equal(t, test.first, policy.Decide(e, 0))
-			assert.Equal(t, test.second, policy.Decide(e, 1))
+			assert.Equal(t, test.first, decide(policy, e, 0))
+			assert.Equal(t, test.second, decide(policy, e, 1))
 		})
 	}
 }
@@ -102,7 +123,7 @@ func TestNoOtherCodeIsRetriedByDefault(t *testing.T) {
 	retried := map[graphretry.Code]bool{2: true, 131016: true, 131000: true}
 	for _, code := range documentedNumbers(t) {
 		// The flag alone is no reason.
-		decision := policy.Decide(&graphretry.Error{Code: code, Transient: true}, 0)
+		decision := decide(policy, &graphretry.Error{Code: code, Transient: true}, 0)
 		assert.Equal(t, retried[code], decision.Retry, "%d %s", code, code.Title())
 		assert.Equal(t, isNever(code), decision.Reason == graphretry.ReasonNever, "%d %s: %v", code, code.Title(), decision.Reason)
 	}
@@ -116,12 +137,12 @@ func TestStatusDoesNotDecide(t *testing.T) {
 			3: false, 131045: false, 133000: false, 134102: false, // documented with 500
 			1: false, 4: false, 133004: false, // documented with 500, 429 and 503
 		} {
-			assert.Equal(t, retried, policy.Decide(&graphretry.Error{Status: status, Code: code}, 0).Retry, "%d with status %d", code, status)
+			assert.Equal(t, retried, decide(policy, &graphretry.Error{Status: status, Code: code}, 0).Retry, "%d with status %d", code, status)
 		}
 	}
 }
 
-func TestDecideCountsRetriesWhateverTheirCode(t *testing.T) {
+func TestDecideCountsTheRetriesOfACode(t *testing.T) {
 	policy := policyWith(t, graphretry.WithRetryOn(131026, 2))
 	for _, test := range []struct {
 		code    graphretry.Code
@@ -129,16 +150,16 @@ func TestDecideCountsRetriesWhateverTheirCode(t *testing.T) {
 		retry   bool
 	}{
 		{131000, 0, true},
-		{131000, 1, false}, // also if what was retried before was a 2
-		{2, 1, true},       // also if what was retried before was a 131000
+		{131000, 1, false},
+		{2, 1, true},
 		{2, 7, true},
 		{131026, 1, true},
 		{131026, 2, false},
 	} {
-		decision := policy.Decide(&graphretry.Error{Code: test.code}, test.retries)
+		decision := decide(policy, &graphretry.Error{Code: test.code}, test.retries)
 		assert.Equal(t, test.retry, decision.Retry, "%d after %d retries", test.code, test.retries)
 		if !test.retry {
-			assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted}, decision)
+			assert.Equal(t, verdict{Reason: graphretry.ReasonRetriesExhausted}, decision)
 		}
 	}
 }
@@ -152,19 +173,19 @@ func TestThrottlingCodesAreRetriedByTheirOption(t *testing.T) {
 	for _, code := range documentedNumbers(t) {
 		e := &graphretry.Error{Code: code}
 		if !throttling[code] {
-			assert.Equal(t, plain.Decide(e, 0), throttled.Decide(e, 0), "%d %s is not among them", code, code.Title())
+			assert.Equal(t, decide(plain, e, 0), decide(throttled, e, 0), "%d %s is not among them", code, code.Title())
 			continue
 		}
 		delete(throttling, code)
-		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, plain.Decide(e, 0), "%d by default", code)
-		decision := throttled.Decide(e, 100)
+		assert.Equal(t, verdict{Reason: graphretry.ReasonNotRetried}, decide(plain, e, 0), "%d by default", code)
+		decision := decide(throttled, e, 100)
 		assert.True(t, decision.Retry, "%d is retried as long as there is time", code)
 		assert.Equal(t, graphretry.ReasonThrottle, decision.Reason, "%d", code)
 		if code != 131056 {
-			assert.Equal(t, 5*time.Second, throttled.Decide(e, 0).Wait, "%d", code)
+			assert.Equal(t, 5*time.Second, decide(throttled, e, 0).Wait, "%d", code)
 		}
 		e.RetryAfter = 7 * time.Minute
-		assert.Equal(t, 7*time.Minute, throttled.Decide(e, 0).Wait, "%d asks for more", code)
+		assert.Equal(t, 7*time.Minute, decide(throttled, e, 0).Wait, "%d asks for more", code)
 	}
 	assert.Empty(t, throttling, "these are not in graphtest/codes.csv")
 }
@@ -173,7 +194,7 @@ func TestLastingBlocksAreNotRetriedByWithThrottleRetries(t *testing.T) {
 	policy := policyWith(t, graphretry.WithThrottleRetries())
 	for _, code := range []graphretry.Code{131048, 131049, 131050, 131064, 130403, 133016} {
 		e := &graphretry.Error{Code: code, RetryAfter: time.Second}
-		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, policy.Decide(e, 0), "%d %s", code, code.Title())
+		assert.Equal(t, verdict{Reason: graphretry.ReasonNotRetried}, decide(policy, e, 0), "%d %s", code, code.Title())
 	}
 }
 
@@ -187,30 +208,30 @@ func TestTransientFlagIsRetriedByItsOption(t *testing.T) {
 	for _, code := range documentedNumbers(t) {
 		marked, unmarked := &graphretry.Error{Code: code, Transient: true}, &graphretry.Error{Code: code}
 		seen[code.Class()]++
-		assert.Equal(t, plain.Decide(unmarked, 0), flagged.Decide(unmarked, 0), "%d without the flag", code)
-		switch decision := flagged.Decide(marked, 0); {
+		assert.Equal(t, decide(plain, unmarked, 0), decide(flagged, unmarked, 0), "%d without the flag", code)
+		switch decision := decide(flagged, marked, 0); {
 		case code == 2 || code == 131016 || code == 131000:
-			assert.Equal(t, plain.Decide(marked, 0), decision, "%d has a rule of its own", code)
+			assert.Equal(t, decide(plain, marked, 0), decision, "%d has a rule of its own", code)
 		case refused[code.Class()]:
 			assert.False(t, decision.Retry, "%d %s is of class %v", code, code.Title(), code.Class())
 			assert.Zero(t, decision.Wait)
 		default:
 			assert.True(t, decision.Retry, "%d %s is of class %v", code, code.Title(), code.Class())
 			assert.Equal(t, graphretry.ReasonTransientFlag, decision.Reason)
-			assert.True(t, flagged.Decide(marked, 50).Retry, "%d is retried as long as there is time", code)
+			assert.True(t, decide(flagged, marked, 50).Retry, "%d is retried as long as there is time", code)
 		}
 	}
 	for class := range refused {
 		assert.Positive(t, seen[class], "codes of class %v", class)
 	}
 	unknown := &graphretry.Error{Code: 999999, Transient: true}
-	assert.Equal(t, graphretry.Decision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransientFlag}, flagged.Decide(unknown, 0))
+	assert.Equal(t, verdict{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransientFlag}, decide(flagged, unknown, 0))
 	for _, subcode := range []int{131048, 131049, 131031} {
 		unknown.Subcode = subcode
-		assert.False(t, flagged.Decide(unknown, 0).Retry, "the WhatsApp code %d stands in the subcode", subcode)
+		assert.False(t, decide(flagged, unknown, 0).Retry, "the WhatsApp code %d stands in the subcode", subcode)
 	}
-	assert.False(t, policyWith(t, graphretry.WithTransientFlag(), graphretry.WithoutRetryOn(1)).
-		Decide(&graphretry.Error{Code: 1, Transient: true}, 0).Retry, "an option that names the code is the more exact")
+	assert.False(t, decide(policyWith(t, graphretry.WithTransientFlag(), graphretry.WithoutRetryOn(1)),
+		&graphretry.Error{Code: 1, Transient: true}, 0).Retry, "an option that names the code is the more exact")
 }
 
 func TestWhatIsNotRetriedCanBeChangedByAnOption(t *testing.T) {
@@ -240,16 +261,16 @@ func TestWhatIsNotRetriedCanBeChangedByAnOption(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			policy, e := policyWith(t, test.opts...), &graphretry.Error{Code: test.code}
 			for retries := range test.retries {
-				decision := policy.Decide(e, retries)
+				decision := decide(policy, e, retries)
 				assert.True(t, decision.Retry, "after %d retries", retries)
 				assert.Equal(t, test.reason, decision.Reason)
 				assert.Positive(t, decision.Wait)
 			}
-			want := graphretry.Decision{Reason: graphretry.ReasonRetriesExhausted}
+			want := verdict{Reason: graphretry.ReasonRetriesExhausted}
 			if test.retries == 0 {
 				want.Reason = test.reason
 			}
-			assert.Equal(t, want, policy.Decide(e, test.retries))
+			assert.Equal(t, want, decide(policy, e, test.retries))
 		})
 	}
 }
@@ -271,8 +292,8 @@ func TestWorkThatWasRetriedEndlesslyIsDecidedAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			policy := policyWith(t, opts...)
 			for _, retries := range []int{1 << 20, math.MaxInt32, math.MaxInt - 1} {
-				decided := make(chan graphretry.Decision, 1)
-				go func() { decided <- policy.Decide(&graphretry.Error{Code: 2}, retries) }()
+				decided := make(chan verdict, 1)
+				go func() { decided <- decide(policy, &graphretry.Error{Code: 2}, retries) }()
 				select {
 				case decision := <-decided:
 					assert.True(t, decision.Retry, "after %d retries", retries)
@@ -290,21 +311,21 @@ func TestNegativeRetriesCountAsZero(t *testing.T) {
 	for _, retries := range []int{-1, -1000, math.MinInt} {
 		for _, code := range []graphretry.Code{2, 131000, 131056, 1} {
 			e := &graphretry.Error{Code: code}
-			assert.Equal(t, policy.Decide(e, 0), policy.Decide(e, retries), "%d after %d retries", code, retries)
+			assert.Equal(t, decide(policy, e, 0), decide(policy, e, retries), "%d after %d retries", code, retries)
 		}
 	}
 }
 
 func TestNoErrorIsNotRetried(t *testing.T) {
 	for _, opts := range [][]graphretry.Option{nil, everyOptIn()} {
-		assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNoGraphError}, policyWith(t, opts...).Decide(nil, 0))
+		assert.Equal(t, verdict{Reason: graphretry.ReasonNoGraphError}, decide(policyWith(t, opts...), nil, 0))
 	}
 }
 
 func TestZeroPolicyRetriesNothing(t *testing.T) {
 	for _, policy := range []*graphretry.Policy{nil, {}} {
 		for _, code := range []graphretry.Code{2, 131000, 131009, 4} {
-			assert.False(t, policy.Decide(&graphretry.Error{Code: code, Transient: true}, 0).Retry)
+			assert.False(t, decide(policy, &graphretry.Error{Code: code, Transient: true}, 0).Retry)
 		}
 	}
 }
@@ -313,13 +334,13 @@ func TestDecideDependsOnNothingButItsArguments(t *testing.T) {
 	policy := policyWith(t, everyOptIn()...)
 	e := &graphretry.Error{Status: 500, Code: 2, RetryAfter: time.Second, Raw: []byte(`{"code":2}`)}
 	before := *e
-	want := policy.Decide(e, 3)
+	want := decide(policy, e, 3)
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
 			for range 100 {
-				policy.Decide(&graphretry.Error{Code: 131000}, 0)
-				assert.Equal(t, want, policy.Decide(e, 3))
+				decide(policy, &graphretry.Error{Code: 131000}, 0)
+				assert.Equal(t, want, decide(policy, e, 3))
 			}
 		})
 	}
@@ -331,13 +352,13 @@ func TestPolicyIgnoresTheElapsedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := policyWith(t, graphretry.WithMaxElapsedTime(time.Second))
 		time.Sleep(time.Hour)
-		assert.Equal(t, 160*time.Second, policy.Decide(&graphretry.Error{Code: 2}, 5).Wait)
+		assert.Equal(t, 160*time.Second, decide(policy, &graphretry.Error{Code: 2}, 5).Wait)
 	})
 }
 
 func TestReasonIsNamedInWords(t *testing.T) {
 	seen := map[string]bool{}
-	for reason := graphretry.ReasonNotRetried; reason <= graphretry.ReasonOutage; reason++ {
+	for reason := graphretry.ReasonNotRetried; reason <= graphretry.ReasonWithoutWaiting; reason++ {
 		text := reason.String()
 		assert.NotEmpty(t, text, "reason %d", int(reason))
 		assert.NotContains(t, text, "Reason(", "reason %d", int(reason))
@@ -345,11 +366,11 @@ func TestReasonIsNamedInWords(t *testing.T) {
 		seen[text] = true
 	}
 	for reason, text := range map[graphretry.Reason]string{
-		graphretry.ReasonTransient:  "temporary failure",
-		graphretry.ReasonNever:      "this code is never retried",
-		graphretry.ReasonOutage + 1: "Reason(16)",
-		0:                           "Reason(0)",
-		-1:                          "Reason(-1)",
+		graphretry.ReasonTransient:          "temporary failure",
+		graphretry.ReasonNever:              "this code is never retried",
+		graphretry.ReasonWithoutWaiting + 1: "Reason(17)",
+		0:                                   "Reason(0)",
+		-1:                                  "Reason(-1)",
 	} {
 		assert.Equal(t, text, reason.String())
 	}

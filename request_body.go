@@ -33,7 +33,7 @@ func (b *requestBody) first(req *http.Request, s *settings) *http.Request {
 		b.getBody = inMemory(req.Body)
 	}
 	limit := int64(-1) // nothing is recorded
-	if b.getBody == nil && s.maxBufferedBody > 0 && req.ContentLength <= s.maxBufferedBody {
+	if b.getBody == nil && !s.withoutWaiting && s.maxBufferedBody > 0 && req.ContentLength <= s.maxBufferedBody {
 		limit = s.maxBufferedBody
 	}
 	if limit < 0 && (s.attemptTimeout == 0 || cannotStall(req.Body)) {

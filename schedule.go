@@ -58,13 +58,21 @@ func (s schedule) skip(n int) {
 // top, raised to what the answer asked for. It reports false if the schedule has
 // ended. retries is how often this code was retried already.
 func (s schedule) next(code Code, retries int, retryAfter time.Duration) (time.Duration, bool) {
-	var interval time.Duration
-	if code == CodePairRateLimitHit && s.own {
-		interval = pairInterval(retries)
-	} else if interval = s.backOff.NextBackOff(); interval < 0 {
+	interval, ok := s.interval(code, retries)
+	if !ok {
 		return 0, false
 	}
 	return max(jittered(interval, s.jitter), retryAfter), true
+}
+
+// interval is the next interval. It reports false if the schedule has ended. One for
+// 131056 uses up one of the others, so that all retries so far tell where the schedule is.
+func (s schedule) interval(code Code, retries int) (time.Duration, bool) {
+	interval := s.backOff.NextBackOff()
+	if code == CodePairRateLimitHit && s.own {
+		interval = pairInterval(retries)
+	}
+	return interval, interval >= 0
 }
 
 // pairInterval is Meta's advice for 131056, too many messages from one sender to

@@ -180,7 +180,7 @@ func TestAccessTokenIsBlankedWhereNoRequestIsKnown(t *testing.T) {
 	const token = "EAAGm0PX4ZCpsBAKZCZBs3cr3t"
 	var said outlets
 	body := `{"error":{"message":"Malformed access token ` + token + `","code":190}}`
-	e, ok := graphretry.ParseError(401, []byte(body))
+	e, ok := graphretry.ParseError(401, nil, []byte(body))
 	require.True(t, ok)
 	said.graph(e)
 	e, ok = graphretry.ErrorFromResponse(failedResponse(401, body))

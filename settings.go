@@ -43,6 +43,7 @@ type settings struct {
 
 	maxBufferedBody int64
 	attemptTimeout  time.Duration // 0: none
+	withoutWaiting  bool
 
 	hosts           []host
 	outageThreshold int
@@ -103,4 +104,10 @@ func (s *settings) jitterOr(fallback float64) float64 {
 		return fallback
 	}
 	return s.jitter
+}
+
+// watchesConnection reports whether an attempt is watched for whether it gets a
+// connection. That allocates, which a success by default does not.
+func (s *settings) watchesConnection() bool {
+	return s.networkRetries || s.withoutWaiting || s.attemptTimeout > 0 || len(s.observers) > 0
 }

@@ -88,7 +88,9 @@ func (t *Transport) CloseIdleConnections() {
 
 // RoundTrip sends req, and sends it again as long as it fails in a way that the
 // policy retries and there is time. It returns the last response unchanged, with a
-// nil error, or the error of the next RoundTripper unchanged.
+// nil error, or the error of the next RoundTripper. That is unchanged, but for an attempt
+// that is known to have got no connection: there the error is wrapped so that [NeverSent]
+// is true of it, with its text, its chain and its Timeout as they were.
 //
 // It returns an error of its own in these cases only: a [*WaitError] if the call was
 // ended during a wait or could not wait for an outage to end; an attempt took longer

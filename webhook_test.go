@@ -47,7 +47,7 @@ func TestFailureIsReadFromThePublishedWebhook(t *testing.T) {
 		`"href":"/documentation/business-messaging/whatsapp/support/error-codes"}`, string(failure.Graph.Raw))
 	assert.True(t, bytes.Contains(publishedWebhook(t), failure.Graph.Raw), "the error object as it was received")
 	assert.Equal(t, graphretry.ClassRecipient, failure.Graph.Class())
-	assert.Equal(t, graphretry.Decision{Reason: graphretry.ReasonNotRetried}, policyWith(t).Decide(failure.Graph, 0))
+	assert.Equal(t, verdict{Reason: graphretry.ReasonNotRetried}, decide(policyWith(t), failure.Graph, 0))
 }
 
 func TestFailureHasTheCallbackDataOfItsMessage(t *testing.T) {
@@ -68,7 +68,7 @@ func TestFailureHasTheCallbackDataOfItsMessage(t *testing.T) {
 			assert.Equal(t, "reminder-1", failure.CallbackData)
 			assert.True(t, failure.Time.Equal(time.Now()))
 		}
-		assert.True(t, policyWith(t).Decide(failures[0].Graph, 0).Retry)
+		assert.True(t, decide(policyWith(t), failures[0].Graph, 0).Retry)
 	})
 }
 

@@ -73,7 +73,7 @@ func TestEachPartOfABatchFollowsTheScript(t *testing.T) {
 	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})
 	statuses, bodies := partsOf(t, api, "application/json", `{"batch":`+batchOfThree+`}`)
 	assert.Equal(t, []int{graphtest.Status(graphretry.CodeServiceUnavailable), -1, 200}, statuses)
-	graph, ok := graphretry.ParseError(statuses[0], []byte(bodies[0]))
+	graph, ok := graphretry.ParseError(statuses[0], nil, []byte(bodies[0]))
 	require.True(t, ok)
 	assert.Equal(t, graphretry.CodeServiceUnavailable, graph.Code)
 	assert.Equal(t, []string{"two"}, api.AcceptedKeys())

@@ -146,6 +146,10 @@ func (c *codes) known(code graphretry.Code) bool {
 // attemptAttributes are what graphretry.attempts tells of an event.
 func (c *codes) attemptAttributes(event graphretry.Event) []attribute.KeyValue {
 	attributes := []attribute.KeyValue{outcomeKey.String(underscored(event.Kind.String())), errorType(event)}
+	if event.Kind == graphretry.EventGaveUp {
+		// A call that leaves the next attempt to a queue is no loss, and no alert counts it.
+		attributes = append(attributes, reasonKey.String(event.Reason.String()))
+	}
 	if event.Graph != nil {
 		attributes = append(attributes, codeKey.String(c.name(mostExact(event.Graph))))
 	}

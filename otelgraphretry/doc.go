@@ -29,6 +29,7 @@
 //	server.address      of all: the host, as WithHosts has it
 //	server.port         of all: the port, if WithHosts has one
 //	graphretry.outcome  of attempts: retrying, not_retried, gave_up or recovered
+//	graphretry.reason   of attempts that gave up: why, as in "no time left"
 //	graph.code          of attempts: Meta's code, if Meta gave one
 //	error.type          of attempts and wait.duration: the class of the failure
 //	graphretry.state    of host.state: up, down or recovering
@@ -41,7 +42,8 @@
 //
 // A call that gives up in the queue of an outage counts twice among the attempts: as
 // retrying when its attempt failed, and as gave_up. So not_retried and gave_up count
-// the calls that failed, all other calls succeeded or were canceled in a wait, and
+// the calls that failed. A call that gives up with the reason "without waiting" leaves
+// its next attempt to a job queue, so no alert counts it. All other calls succeeded or were canceled in a wait, and
 // retrying counts the retries.
 //
 // # Cardinality

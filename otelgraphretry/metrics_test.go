@@ -124,15 +124,15 @@ func TestAttemptsAreCountedByOutcomeCodeAndClass(t *testing.T) {
 
 		read := m.read(t)
 		assert.Equal(t, map[string]float64{
-			"error.type=transient graph.code=2 graphretry.outcome=retrying":          2,
-			"error.type=retry_once graph.code=131000 graphretry.outcome=retrying":    1,
-			"error.type=retry_once graph.code=131000 graphretry.outcome=recovered":   1,
-			"error.type=experiment graph.code=130472 graphretry.outcome=not_retried": 2,
-			"error.type=transient graph.code=131016 graphretry.outcome=retrying":     3,
-			"error.type=transient graph.code=131016 graphretry.outcome=gave_up":      1,
-			"error.type=no_graph_error graphretry.outcome=not_retried":               1,
-			"error.type=network graphretry.outcome=retrying":                         1,
-			"error.type=network graphretry.outcome=recovered":                        1,
+			"error.type=transient graph.code=2 graphretry.outcome=retrying":                                       2,
+			"error.type=retry_once graph.code=131000 graphretry.outcome=retrying":                                 1,
+			"error.type=retry_once graph.code=131000 graphretry.outcome=recovered":                                1,
+			"error.type=experiment graph.code=130472 graphretry.outcome=not_retried":                              2,
+			"error.type=transient graph.code=131016 graphretry.outcome=retrying":                                  3,
+			"error.type=transient graph.code=131016 graphretry.outcome=gave_up graphretry.reason=no retries left": 1,
+			"error.type=no_graph_error graphretry.outcome=not_retried":                                            1,
+			"error.type=network graphretry.outcome=retrying":                                                      1,
+			"error.type=network graphretry.outcome=recovered":                                                     1,
 		}, read["graphretry.attempts"])
 		assert.Equal(t, map[string]float64{"": 6}, read["graphretry.calls"])
 	})

@@ -86,8 +86,10 @@ func TestAlertsAndDashboardNameMetricsThatAreExported(t *testing.T) {
 		for _, suffix := range []string{"", "_bucket", "_sum", "_count"} {
 			names[family.GetName()+suffix] = true
 		}
-		for _, label := range family.GetMetric()[0].GetLabel() {
-			names[label.GetName()] = true
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				names[label.GetName()] = true
+			}
 		}
 	}
 	named := regexp.MustCompile(`\b(graphretry_\w+|graph_\w+|error_\w+|server_\w+)\b`)

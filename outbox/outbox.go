@@ -168,7 +168,7 @@ func (o *Outbox) makeTransport(next http.RoundTripper) error {
 
 // laneWait returns the time to a lane's next probe, after so many: the schedule's.
 func (o *Outbox) laneWait(probes int) time.Duration {
-	return o.probing.Decide(&graphretry.Error{Code: anyCode}, probes).Wait
+	return o.probing.Decide(&graphretry.Error{Code: anyCode}, retriesOf(anyCode, probes)).Wait
 }
 
 // metadataAckWait is where the stream's metadata has [WithAckWait], and metadataVersion

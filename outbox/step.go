@@ -302,17 +302,22 @@ func (s *stepping) dropped() bool {
 // retry turns a message that was not sent, or that Meta could not deliver, to
 // queued or to failed, as the policy says.
 func (s *stepping) retry(e *graphretry.Error) {
-	own := s.rules.policy.Decide(e, s.Retries[e.Code])
+	own := s.rules.policy.Decide(e, retriesOf(e.Code, s.Retries[e.Code]))
 	if !own.Retry {
 		s.toFailed(e, own.Reason.String())
 		return
 	}
-	all := s.rules.schedule.Decide(&graphretry.Error{Code: anyCode, RetryAfter: e.RetryAfter}, s.retries())
+	all := s.rules.schedule.Decide(&graphretry.Error{Code: anyCode, RetryAfter: e.RetryAfter}, retriesOf(anyCode, s.retries()))
 	wait := max(own.Wait, all.Wait)
 	if e.Code == graphretry.CodePairRateLimitHit {
 		wait = own.Wait // its own schedule, in place of the common one
 	}
 	s.retryAfter(e.Code, e, own.Reason.String(), all, wait)
+}
+
+// retriesOf is the history of a message that was retried so often for a code.
+func retriesOf(code graphretry.Code, retries int) graphretry.History {
+	return graphretry.History{Retries: map[graphretry.Code]int{code: retries}}
 }
 
 // retryUndelivered is retry for what Meta reported by webhook, where it may not say
@@ -329,7 +334,7 @@ func (s *stepping) retryUndelivered(e *graphretry.Error) {
 // That has no Graph error to ask the policy about, and is worth trying again for
 // as long as the message is not too old.
 func (s *stepping) retryUnsent(reason string) {
-	all := s.rules.schedule.Decide(&graphretry.Error{Code: anyCode}, s.retries())
+	all := s.rules.schedule.Decide(&graphretry.Error{Code: anyCode}, retriesOf(anyCode, s.retries()))
 	s.retryAfter(0, nil, reason, all, all.Wait)
 }
 

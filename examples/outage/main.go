@@ -94,7 +94,7 @@ type refusal struct {
 
 func refusedBy(response *http.Response, body []byte) *refusal {
 	r := &refusal{status: response.Status, body: body}
-	if graph, ok := graphretry.ParseError(response.StatusCode, body); ok {
+	if graph, ok := graphretry.ParseError(response.StatusCode, nil, body); ok {
 		r.code = graph.Code
 	}
 	return r

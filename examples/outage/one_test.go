@@ -52,7 +52,7 @@ func TestCodeThatIsNeverRetriedIsSentOnceAndItsAnswerIsIntact(t *testing.T) {
 		_, rest, found := strings.Cut(r.stdout, "\n{")
 		require.True(t, found, "the answer itself is shown")
 		body, _, _ := strings.Cut("{"+rest, "\n")
-		graph, isGraph := graphretry.ParseError(graphtest.Status(code), []byte(body))
+		graph, isGraph := graphretry.ParseError(graphtest.Status(code), nil, []byte(body))
 		require.True(t, isGraph, body)
 		assert.Equal(t, code, graph.Code)
 		assert.Contains(t, r.stdout, "fbtrace_id "+graph.TraceID+"\n", "the answer shown is the one that was reported")

@@ -28,3 +28,28 @@ func (c *Connection) Refused() bool { return c != nil && c.asked.Load() && !c.go
 
 // Got reports whether the request got a connection, and may have been sent.
 func (c *Connection) Got() bool { return c != nil && c.got.Load() }
+
+// Explain returns the error of the request, so that [NeverSent] is true of it if the
+// request asked for a connection and got none. Its text, its chain and whether it is a
+// timeout stay as they are.
+func (c *Connection) Explain(err error) error {
+	if err == nil || !c.Refused() || NeverSent(err) {
+		return err
+	}
+	return &unsentError{err}
+}
+
+// unsentError is the error of a request that got no connection. net/http returns a dial
+// that was cut off by a deadline, or a proxy that refused a CONNECT, as errors that do not
+// tell.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
+
+// Timeout reports what the error itself does. There is no Temporary beside it: an error
+// with both is a [net.Error], which is a failure of the network, and not every one is.
+func (e *unsentError) Timeout() bool {
+	timeout, ok := e.err.(interface{ Timeout() bool })
+	return ok && timeout.Timeout()
+}

@@ -21,10 +21,15 @@ import (
 // could be made, directly or to a proxy, or the server's certificate was refused
 // before anything was written to it. A [Connection] knows more. Where several
 // errors are joined, as those of a RoundTripper that tries more than once, each of
-// them must say so.
-func NeverSent(err error) bool {
+// them must say so. What more proves it by itself does so too.
+func NeverSent(err error, more ...func(error) bool) bool {
 	return each(err, func(err error) bool {
+		if slices.ContainsFunc(more, func(proves func(error) bool) bool { return proves(err) }) {
+			return true
+		}
 		switch err := err.(type) {
+		case *unsentError:
+			return true
 		case *net.OpError:
 			return err.Op == "dial"
 		case *tls.CertificateVerificationError:

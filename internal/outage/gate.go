@@ -218,6 +218,41 @@ func (g *Gate) Join(deadline time.Time) (*Waiter, Permit, bool) {
 	return w, Permit{}, true
 }
 
+// Try is [Gate.Join] for a call that does not wait. It returns a permit if the call can go
+// at once: as a probe that is due, or at the rate of a host that is recovering. Otherwise
+// it reports false and how long it is until the next may go, which is above 0.
+func (g *Gate) Try() (permit Permit, untilNext time.Duration, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == Up {
+		return Permit{sequence: g.sequence}, 0, true
+	}
+	now := time.Now()
+	w := &Waiter{}
+	g.queue.add(w)
+	g.advance(now)
+	if w.places[earliest] < 0 {
+		return w.permit(), 0, true
+	}
+	g.queue.remove(w)
+	g.setTimer(now)
+	return Permit{}, g.untilNext(now), false
+}
+
+// UntilNext returns how long it is until the next call may be sent: the next probe while
+// the host is down, the next release while it is recovering. It is 0 if the host is up,
+// and otherwise above 0.
+func (g *Gate) UntilNext() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == Up {
+		return 0
+	}
+	return g.untilNext(time.Now())
+}
+
+func (g *Gate) untilNext(now time.Time) time.Duration { return max(1, g.due.Sub(now)) }
+
 // Leave takes a waiter out of the queue because its caller has ended the call. If it
 // was released at the same moment, its permit goes to the next. It returns the outage
 // that its release has ended, or nil.

@@ -766,3 +766,67 @@ func TestJitterOnlyLengthensAnInterval(t *testing.T) {
 	assert.LessOrEqual(t, longest, 12*time.Second)
 	assert.Greater(t, longest, 11900*time.Millisecond)
 }
+
+func TestCallThatDoesNotWaitIsTheProbeThatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGate(3)
+		permit, untilNext, ok := g.Try()
+		assert.True(t, ok, "the host is up")
+		assert.Zero(t, untilNext)
+		assert.Zero(t, permit.probe())
+		assert.Zero(t, g.UntilNext())
+
+		g = downGate(t)
+		for _, interval := range []time.Duration{5, 10, 20, 20} {
+			_, untilNext, ok = g.Try()
+			assert.False(t, ok)
+			assert.Equal(t, interval*time.Second, untilNext)
+			assert.Equal(t, interval*time.Second, g.UntilNext())
+			assert.Nil(t, g.timer, "nobody waits")
+			time.Sleep(interval * time.Second)
+			assert.Equal(t, time.Duration(1), g.UntilNext(), "it is due")
+			permit, _, ok = g.Try()
+			assert.True(t, ok)
+			assert.Positive(t, permit.probe())
+			_, _, ok = g.Try()
+			assert.False(t, ok, "one probe at a time")
+			g.Answered(permit, ResultDown, nil)
+		}
+		time.Sleep(time.Minute)
+		permit, _, ok = g.Try()
+		require.True(t, ok)
+		_, ended := g.Answered(permit, ResultUp, nil)
+		require.NotNil(t, ended)
+		assert.Zero(t, ended.Held)
+		_, up := g.Pass()
+		assert.True(t, up)
+	})
+}
+
+func TestCallThatDoesNotWaitIsReleasedAtTheRateOfAHostThatIsRecovering(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, waiters, _ := recoveringGate(t, 2)
+		assert.True(t, isReleased(waiters[0]), "at once")
+		_, untilNext, ok := g.Try()
+		assert.False(t, ok, "it is the turn of one who waits")
+		assert.Positive(t, untilNext)
+		assert.False(t, isReleased(waiters[1]))
+		<-waiters[1].released
+		permit, _, ok := g.Try()
+		assert.True(t, ok)
+		assert.Zero(t, permit.probe())
+	})
+}
+
+func TestPermitOfACallThatDoesNotWaitIsPassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := downGate(t)
+		time.Sleep(5 * time.Second)
+		permit, _, ok := g.Try()
+		require.True(t, ok)
+		w := joins(t, g, time.Time{})
+		assert.False(t, isReleased(w))
+		g.GiveBack(permit)
+		assert.True(t, isReleased(w))
+	})
+}

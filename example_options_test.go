@@ -121,7 +121,7 @@ func ExampleWithThrottleRetries() {
 	// Output:
 	// 5s 10s 20s 40s 1m20s
 	// 15s 15s 20s 40s 1m20s
-	// 1s 4s 16s 1m4s 4m16s
+	// 1s 4s 16s 1m4s 3m0s
 }
 
 // Meta marks some errors as temporary that this package does not retry by default.

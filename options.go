@@ -46,9 +46,11 @@ func WithMultiplier(multiplier float64) Option {
 	}}
 }
 
-// WithMaxInterval sets the interval above which the schedule does not grow. The
-// default is 3 minutes. It must be above 0. Jitter and Retry-After can make a wait
-// longer. It also bounds the interval between the probes of an outage.
+// WithMaxInterval sets the interval above which no schedule grows, that of 131056 in
+// [WithThrottleRetries] included. The default is 3 minutes. It must be above 0. It
+// bounds the interval and not the wait: jitter is added to the interval, and a
+// Retry-After that is longer holds. It also bounds the interval between the probes of
+// an outage, to which jitter is added as well.
 func WithMaxInterval(interval time.Duration) Option {
 	return Option{apply: func(s *settings) error {
 		s.maxInterval = interval
@@ -166,8 +168,9 @@ func WithoutRetryOn(codes ...Code) Option {
 // reset_time_duration in X-Ad-Account-Usage. The limit on one sender and one
 // recipient, 131056, has its own schedule, as Meta advises in
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes:
-// 1 s, 4 s, 16 s, 64 s and so on. [WithBackOff] replaces this schedule too. Only
-// time limits the number of retries.
+// 1 s, 4 s, 16 s, 64 s and so on, up to the maximum interval ([WithMaxInterval]), with
+// jitter on top. [WithBackOff] replaces this schedule too. Only time limits the number
+// of retries.
 //
 // It does not retry 32, nor the codes of a block that lasts: 131048, 131049, 131050,
 // 131064, 130403 and 133016.

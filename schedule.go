@@ -10,9 +10,10 @@ import (
 
 // schedule is the waits of one call.
 type schedule struct {
-	backOff backoff.BackOff
-	jitter  float64
-	own     bool // ours, not the caller's
+	backOff     backoff.BackOff
+	jitter      float64
+	own         bool          // ours, not the caller's
+	maxInterval time.Duration // of ours
 }
 
 func newSchedule(s *settings) schedule {
@@ -34,8 +35,9 @@ func newSchedule(s *settings) schedule {
 			backoff.WithRandomizationFactor(0),
 			backoff.WithMaxElapsedTime(0),
 		),
-		jitter: s.jitterOr(defaultJitter),
-		own:    true,
+		jitter:      s.jitterOr(defaultJitter),
+		own:         true,
+		maxInterval: s.maxInterval,
 	}
 }
 
@@ -70,7 +72,7 @@ func (s schedule) next(code Code, retries int, retryAfter time.Duration) (time.D
 func (s schedule) interval(code Code, retries int) (time.Duration, bool) {
 	interval := s.backOff.NextBackOff()
 	if code == CodePairRateLimitHit && s.own {
-		interval = pairInterval(retries)
+		interval = min(pairInterval(retries), s.maxInterval)
 	}
 	return interval, interval >= 0
 }

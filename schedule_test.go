@@ -136,10 +136,10 @@ func TestThrottledCallWaitsAsItsHeadersAsk(t *testing.T) {
 		"the largest of all":         {[]reply{throttled, success}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(120)},
 		"usage is not for others":    {[]reply{throttled.with(func(r *reply) { r.body = down.body }), success}, nil, seconds(60)},
 		"131056, not by default":     {[]reply{pair, success}, nil, nil},
-		"131056 has its own":         {[]reply{pair, pair, pair, pair, pair, success}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(1, 4, 16, 64, 256)},
-		"131056 above every maximum": {[]reply{pair, pair, pair, pair, success}, []graphretry.Option{graphretry.WithThrottleRetries(), graphretry.WithMaxInterval(10 * time.Second)}, seconds(1, 4, 16, 64)},
+		"131056 has its own":         {[]reply{pair, pair, pair, pair, pair, success}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(1, 4, 16, 64, 180)},
+		"131056 up to the maximum":   {[]reply{pair, pair, pair, pair, success}, []graphretry.Option{graphretry.WithThrottleRetries(), graphretry.WithMaxInterval(10 * time.Second)}, seconds(1, 4, 10, 10)},
 		"131056 beside the schedule": {[]reply{pair, down, pair, down, success}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(1, 10, 4, 40)},
-		"131056 until time is over":  {[]reply{pair}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(1, 4, 16, 64, 256)},
+		"131056 until time is over":  {[]reply{pair}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(1, 4, 16, 64, 180, 180, 180, 180)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -201,6 +201,11 @@ func TestJitterOnlyLengthensAWait(t *testing.T) {
 		{"as much again", []graphretry.Option{graphretry.WithJitter(1)}, 131000, 0, 5 * time.Second, 1},
 		{"on the schedule of 131056", []graphretry.Option{graphretry.WithThrottleRetries()}, 131056, 2, 16 * time.Second, 0.2},
 		{
+			"above the maximum interval of that schedule",
+			[]graphretry.Option{graphretry.WithThrottleRetries(), graphretry.WithMaxInterval(30 * time.Second)},
+			131056, 4, 30 * time.Second, 0.2,
+		},
+		{
 			"on a schedule of the caller's, if asked for",
 			[]graphretry.Option{
 				graphretry.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(time.Second) }),
@@ -259,26 +264,29 @@ func TestRetryAfterRaisesAWaitAndNeverLowersIt(t *testing.T) {
 	}
 }
 
-func TestPairRateLimitFollowsMetasSchedule(t *testing.T) {
-	waits := []time.Duration{1, 4, 16, 64, 256, 1024, 4096} // seconds: 4^n
-	for name, opts := range map[string][]graphretry.Option{
-		"by default":                       nil,
-		"whatever the initial interval":    {graphretry.WithInitialInterval(time.Minute)},
-		"whatever the maximum interval":    {graphretry.WithMaxInterval(5 * time.Second)},
-		"whatever the multiplier":          {graphretry.WithMultiplier(10)},
-		"for those who asked for it alone": {graphretry.WithoutRetryOn(131056), graphretry.WithRetryOn(131056, 10)},
+func TestPairRateLimitFollowsMetasScheduleUpToTheMaximumInterval(t *testing.T) {
+	for name, test := range map[string]struct {
+		options []graphretry.Option
+		waits   []time.Duration // in seconds: 4^n, or the maximum
+	}{
+		"by default":                       {nil, []time.Duration{1, 4, 16, 64, 180, 180}},
+		"whatever the initial interval":    {[]graphretry.Option{graphretry.WithInitialInterval(time.Minute)}, []time.Duration{1, 4, 16, 64, 180}},
+		"whatever the multiplier":          {[]graphretry.Option{graphretry.WithMultiplier(10)}, []time.Duration{1, 4, 16, 64, 180}},
+		"for those who asked for it alone": {[]graphretry.Option{graphretry.WithoutRetryOn(131056), graphretry.WithRetryOn(131056, 10)}, []time.Duration{1, 4, 16, 64, 180}},
+		"with a lower maximum":             {[]graphretry.Option{graphretry.WithMaxInterval(30 * time.Second)}, []time.Duration{1, 4, 16, 30, 30}},
+		"with a higher maximum":            {[]graphretry.Option{graphretry.WithMaxInterval(time.Hour)}, []time.Duration{1, 4, 16, 64, 256, 1024, 3600, 3600}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			policy := policyWith(t, append([]graphretry.Option{graphretry.WithThrottleRetries()}, opts...)...)
-			for retries, wait := range waits {
+			policy := policyWith(t, append([]graphretry.Option{graphretry.WithThrottleRetries()}, test.options...)...)
+			for retries, wait := range test.waits {
 				assert.Equal(t, wait*time.Second, decide(policy, &graphretry.Error{Code: 131056}, retries).Wait, "after %d retries", retries)
 			}
-			asked := &graphretry.Error{Code: 131056, RetryAfter: 20 * time.Second}
-			assert.Equal(t, 20*time.Second, decide(policy, asked, 2).Wait, "Retry-After raises it")
-			assert.Equal(t, 64*time.Second, decide(policy, asked, 3).Wait, "and never lowers it")
+			assert.Equal(t, 20*time.Second, decide(policy, &graphretry.Error{Code: 131056, RetryAfter: 20 * time.Second}, 2).Wait, "Retry-After raises it")
+			assert.Equal(t, 16*time.Second, decide(policy, &graphretry.Error{Code: 131056, RetryAfter: 10 * time.Second}, 2).Wait, "and never lowers it")
+			assert.Equal(t, 2*time.Hour, decide(policy, &graphretry.Error{Code: 131056, RetryAfter: 2 * time.Hour}, 9).Wait, "nor does the maximum")
 		})
 	}
-	longest := decide(policyWith(t, graphretry.WithThrottleRetries()), &graphretry.Error{Code: 131056}, math.MaxInt-1)
+	longest := decide(policyWith(t, graphretry.WithThrottleRetries(), graphretry.WithMaxInterval(math.MaxInt64)), &graphretry.Error{Code: 131056}, math.MaxInt-1)
 	assert.True(t, longest.Retry)
 	assert.Greater(t, longest.Wait, 365*24*time.Hour, "4^n does not wrap around")
 }

@@ -197,9 +197,9 @@ func TestServerWhoseCertificateIsRefusedHasNotGotTheMessage(t *testing.T) {
 	assert.Contains(t, status.Reason, "certificate")
 }
 
-// Meta's advice for it is 4^n seconds, whatever the schedule.
+// Meta's advice for it is 4^n seconds, whatever the schedule but for its maximum.
 func TestPairRateLimitHasItsOwnSchedule(t *testing.T) {
-	b := newHarness(t, outbox.WithTransportOptions(graphretry.WithThrottleRetries()))
+	b := newHarness(t, outbox.WithTransportOptions(graphretry.WithThrottleRetries(), graphretry.WithMaxInterval(time.Minute)))
 	b.api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodePairRateLimitHit})
 	b.enqueue("a")
 	stop := run(t, b.Outbox)

@@ -1,9 +1,11 @@
 package graphretry
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,9 +67,7 @@ func usageWait(header http.Header) time.Duration {
 	// What has another type than Meta's is left out, and what stands beside it is
 	// read.
 	for _, field := range header["X-Business-Use-Case-Usage"] {
-		var usage map[string][]struct {
-			Minutes usageNumber `json:"estimated_time_to_regain_access"`
-		}
+		var usage map[string]usageLimits
 		_ = json.Unmarshal([]byte(field), &usage)
 		for _, limits := range usage {
 			for _, limit := range limits {
@@ -83,6 +83,21 @@ func usageWait(header http.Header) time.Duration {
 		longest = max(longest, times(float64(usage.Seconds), time.Second))
 	}
 	return longest
+}
+
+// usageLimits are the limits of one business: a list, or one limit in its place.
+type usageLimits []struct {
+	Minutes usageNumber `json:"estimated_time_to_regain_access"`
+}
+
+// UnmarshalJSON implements [json.Unmarshaler]. Any other value has no limits.
+func (l *usageLimits) UnmarshalJSON(value []byte) error {
+	if bytes.HasPrefix(value, []byte("{")) {
+		value = slices.Concat([]byte("["), value, []byte("]"))
+	}
+	type list usageLimits // without this method
+	_ = json.Unmarshal(value, (*list)(l))
+	return nil
 }
 
 // usageNumber is a JSON number, also one in quotes.

@@ -221,14 +221,18 @@ var catalogue = []catalogueRow{
 	{102, 102, ClassPermission, "API Session", "Log in again and use the new token: the session behind this one has ended."},
 	{104, 104, ClassPermission, "An access token is required to request this resource", "Send an access token with the request: none arrived; see whether a proxy drops the Authorization header."},
 	{190, 190, ClassPermission, "Access token has expired", "Replace the expired or revoked token; a system user's permanent token keeps it from happening again."},
+	{192, 192, ClassParameter, "Invalid phone number", "Correct the phone number in the request, such as that of a template's call button, with its country code."},
 	{200, 200, ClassPermission, "No access token was provided", "Set the Authorization header: this call reached Meta without any access token."},
 	{201, 299, ClassPermission, "API Permission", "Give the app's token the permission that the message names, then issue the token anew."},
+	{300, 300, ClassUnknown, "Edit failure", "Compare the request with the endpoint's reference: Meta did not make the change, and does not say why."},
 	{341, 341, ClassThrottle, "Application limit reached", "Pause this app's calls until its limit resets, then resume slowly."},
 	{368, 368, ClassPolicy, "Temporarily blocked for policies violations", "Stop sending: the account is restricted for a policy violation; ask for a review in Business Support Home."},
 	{412, 412, ClassPermission, "App not installed", "Have the user install the app again, and use the token from that login."},
 	{506, 506, ClassParameter, "Duplicate Post", "Change the content or drop the call: the same post was published just before."},
 	{613, 613, ClassThrottle, "Custom rate limit / Fetch Call Permission API limit hit", "Call this endpoint less often: it has a limit of its own; cache call permissions instead of polling."},
 	{803, 803, ClassParameter, "Object not found", "Correct the ID or alias in the request: no such object exists, or this token cannot see it."},
+	{2200, 2200, ClassParameter, "subscription validation failed", "Have the webhook's endpoint answer Meta's verification request, then subscribe again."},
+	{2201, 2201, ClassParameter, "received an invalid hub.challenge while validating endpoint", "Have the webhook's endpoint answer a verification request with its hub.challenge and nothing else."},
 	{2500, 2500, ClassParameter, "Unknown path components", "Correct the URL: Graph does not know a part of its path; check the version, the ID and the edge."},
 
 	// Limits by business use case: 80000 to 80014, with the two of WhatsApp in the middle.
@@ -330,6 +334,7 @@ var catalogue = []catalogueRow{
 	{134102, 134102, ClassPermission, "Template unavailable for use", "Check marketing_messages_lite_api_status; if it is ONBOARDED, ask Direct Support about the template."},
 	{134103, 134103, ClassUnknown, "Announced without a description", "Read the error's details: Meta announced this marketing messages code without describing it."},
 	{135000, 135000, ClassParameter, "Generic user error", "Compare the parameters with the endpoint's reference: Meta found a fault but does not say which."},
+	{136024, 136024, ClassThrottle, "Request code error", "Wait long before requesting another code for this number; error_user_msg says what was wrong."},
 	{136025, 136025, ClassParameter, "Verify code error", "Request a new verification code and enter that one: the last was wrong or has expired."},
 	{137000, 137000, ClassRecipient, "Identity key hash mismatch", "Verify by another channel who holds the number now, then resend without the identity hash."},
 
@@ -375,7 +380,9 @@ var catalogue = []catalogueRow{
 	{147004, 147004, ClassPermission, "Instagram account not linked", "Link the number to the Instagram account that already has this username."},
 	{147005, 147005, ClassParameter, "Username transfer required", "Set transfer_action to force_transfer if the username should move here from your other number."},
 
-	// Template insights.
+	// Phone numbers and templates of an account, and template insights.
+	{200000, 200000, ClassUnknown, "Cannot add phone number to WhatsApp Business Account", "Add the number in WhatsApp Manager to see what stands in the way: this code does not say."},
+	{200002, 200002, ClassUnknown, "HSM Template creation failed", "Read error_user_msg, and compare the template with Meta's rules: it was not created."},
 	{200005, 200005, ClassPermission, "Template insights unavailable", "Carry on without template insights: Meta does not offer them to this account yet."},
 	{200006, 200006, ClassParameter, "Cannot disable template insights", "Leave template insights on: once enabled, they cannot be disabled."},
 	{200007, 200007, ClassPermission, "Template Insights not enabled", "Enable template insights for this account in WhatsApp Manager before you query them."},

@@ -98,7 +98,7 @@ func TestSpecificCodeWinsOverItsRange(t *testing.T) {
 		{200, "No access token was provided"},
 		{201, "API Permission"},
 		{299, "API Permission"},
-		{300, ""},
+		{301, ""},
 		{79999, ""},
 		{80000, "Business-use-case limits of other products"},
 		{80006, "Business-use-case limits of other products"},

@@ -173,7 +173,7 @@ func WithoutRetryOn(codes ...Code) Option {
 // of retries.
 //
 // It does not retry 32, nor the codes of a block that lasts: 131048, 131049, 131050,
-// 131064, 130403 and 133016.
+// 131064, 130403, 133016 and 136024.
 func WithThrottleRetries() Option {
 	return Option{apply: func(s *settings) error {
 		for _, code := range throttleRetries {

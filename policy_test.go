@@ -192,7 +192,7 @@ func TestThrottlingCodesAreRetriedByTheirOption(t *testing.T) {
 
 func TestLastingBlocksAreNotRetriedByWithThrottleRetries(t *testing.T) {
 	policy := policyWith(t, graphretry.WithThrottleRetries())
-	for _, code := range []graphretry.Code{131048, 131049, 131050, 131064, 130403, 133016} {
+	for _, code := range []graphretry.Code{131048, 131049, 131050, 131064, 130403, 133016, 136024} {
 		e := &graphretry.Error{Code: code, RetryAfter: time.Second}
 		assert.Equal(t, verdict{Reason: graphretry.ReasonNotRetried}, decide(policy, e, 0), "%d %s", code, code.Title())
 	}

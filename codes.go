@@ -164,17 +164,41 @@ func (c Code) Advice() string {
 	return row.advice
 }
 
-// AboutSender reports whether the code is about who sends and not about the one call: the
-// token, the app, the account or the phone number. All that they send fails for the same
-// reason until somebody mends it. These are the codes of [ClassPermission], and of
-// [ClassPolicy] those of an account or a number that is restricted, has no credit, or is
-// over a limit for its quality.
+// AboutSender reports whether every message of the sender would get the code, whatever
+// it says and whoever it is for, until somebody mends that or a restriction ends. The
+// sender is the token, the app, the account or the phone number. These are the codes:
+//
+//   - 0, 3, 10, 102, 104, 190, 200 to 299, 412 and 131005: the token is missing, expired
+//     or revoked, or lacks a permission. Of these, 210, 220, 221 and 230 are not meant:
+//     Meta's reference names them for one user, album, photo or recipient.
+//   - 368, 131031 and 131064: the account is restricted.
+//   - 131042: the account cannot pay.
+//   - 131037, 131045, 131048, 133007 and 133010: the phone number has no approved display
+//     name, is not registered, or is restricted.
+//
+// What is about one message, person, group or template is not among them, nor is what is
+// about one feature, such as payment messages (134011), calls (138000, 138006, 131044),
+// groups (131215) or template insights (200007). Limits on the rate (130429) and
+// maintenance (131057) are not either, since they pass by themselves: see [ClassThrottle]
+// and [ClassTransient].
+//
+// The list follows the texts of
+// https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes.
 func (c Code) AboutSender() bool {
-	return c.Class() == ClassPermission || slices.Contains(senderPolicies, c)
+	return slices.ContainsFunc(senderCodes, func(r codeRange) bool { return r.first <= c && c <= r.last })
 }
 
-// senderPolicies are the codes of [ClassPolicy] that are about who sends.
-var senderPolicies = []Code{368, 131031, 131042, 131044, 131048, 131064, 133007}
+// codeRange is the codes from first to last, both included.
+type codeRange struct{ first, last Code }
+
+// senderCodes are the codes that every message of a sender would get.
+var senderCodes = []codeRange{
+	{0, 0}, {3, 3}, {10, 10}, {102, 102}, {104, 104}, {190, 190},
+	{200, 209}, {211, 219}, {222, 229}, {231, 299}, // without those of one user, album, photo or recipient
+	{368, 368}, {412, 412},
+	{131005, 131005}, {131031, 131031}, {131037, 131037}, {131042, 131042}, {131045, 131045}, {131048, 131048}, {131064, 131064},
+	{133007, 133007}, {133010, 133010},
+}
 
 const uncataloguedAdvice = "Read message and details, then look the number up at Meta: this version of graphretry does not know it."
 

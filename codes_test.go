@@ -115,20 +115,55 @@ func TestSpecificCodeWinsOverItsRange(t *testing.T) {
 	assert.NotEqual(t, Code(80009).Advice(), Code(80008).Advice())
 }
 
-func TestCodesAboutTheSenderAreTold(t *testing.T) {
-	for _, code := range []Code{0, 3, 10, 190, 200, 230, 299, 368, 131005, 131031, 131042, 131045, 131048, 133010} {
-		assert.True(t, code.AboutSender(), "%d", code)
-		assert.True(t, (&Error{Code: code}).AboutSender(), "%d", code)
+func TestCodesThatEveryMessageOfASenderWouldGetAreTold(t *testing.T) {
+	about := map[Code]string{
+		0: "the app user cannot be authenticated", 3: "the app lacks a capability", 10: "permission was not granted",
+		102: "the session has ended", 104: "there is no token", 190: "the token has expired", 412: "the app is not installed",
+		368: "the account is restricted", 131005: "permission was not granted", 131031: "the account is locked",
+		131037: "the number has no approved display name", 131042: "the account cannot pay", 131045: "the number's registration is broken",
+		131048: "too many people blocked the number", 131064: "the account's templates are misclassified",
+		133007: "the number is blocked", 133010: "the number is not registered",
 	}
-	for _, code := range []Code{2, 4, 100, 130429, 130472, 131000, 131016, 131026, 131047, 131056, 999_999} {
-		assert.False(t, code.AboutSender(), "%d", code)
-		assert.False(t, (&Error{Code: code}).AboutSender(), "%d", code)
+	for code := Code(200); code <= 299; code++ {
+		about[code] = "permission was not granted"
 	}
-	for _, code := range senderPolicies {
-		assert.Equal(t, ClassPolicy, code.Class(), "%d", code)
+	for _, code := range []Code{210, 220, 221, 230} {
+		delete(about, code) // one user, album or photo
 	}
-	assert.True(t, (&Error{Code: 100, Subcode: 131031}).AboutSender(), "a subcode decides")
-	assert.False(t, (&Error{Code: 190, Subcode: 131026}).AboutSender())
+
+	for code := range documentedCodes(t) {
+		why, want := about[code]
+		assert.Equal(t, want, code.AboutSender(), "%d %s: %s", code, code.Title(), why)
+		assert.Equal(t, want, (&Error{Code: code}).AboutSender(), "an Error of %d", code)
+		if code >= firstSubcode {
+			assert.Equal(t, want, (&Error{Code: 100, Subcode: int(code)}).AboutSender(), "100 with subcode %d", code)
+			assert.Equal(t, want, (&Error{Code: 190, Subcode: int(code)}).AboutSender(), "190 with subcode %d", code)
+		}
+		delete(about, code)
+	}
+	assert.Empty(t, about, "these are not in graphtest/codes.csv")
+}
+
+// Their classes would say otherwise.
+func TestCodesOfOneMessageOrFeatureAreNotAboutTheSender(t *testing.T) {
+	for code, what := range map[Code]string{
+		33: "a number in a path", 192: "a number in a template", 210: "one user", 220: "one album", 221: "one photo", 230: "a message to one user",
+		130497: "one country", 131044: "calls", 131057: "maintenance", 131207: "one group", 131211: "groups", 131214: "groups", 131215: "groups",
+		132007: "one template", 132015: "one template", 132016: "one template", 132068: "one flow",
+		134011: "payment messages", 134102: "one template",
+		138000: "calls", 138006: "one person's permission", 138013: "calls", 138014: "calls", 138015: "calls", 138018: "calls",
+		139000: "flows", 147002: "usernames", 147003: "usernames", 147004: "usernames",
+		200000: "adding a number", 200002: "creating a template", 200005: "insights", 200007: "insights",
+		2207050: "Instagram", 2207051: "Instagram", 2494165: "signups", 2494168: "signups", 2593109: "history", 4027005: "welcome messages", 4027006: "welcome messages",
+		1: "anything", 2: "the API", 4: "a limit", 100: "a parameter", 80007: "a limit", 130429: "a limit", 130472: "one person",
+		131000: "anything", 131016: "the API", 131026: "one person", 131047: "one person", 131056: "a limit", 136024: "a limit", 999_999: "not in the catalogue",
+	} {
+		assert.False(t, code.AboutSender(), "%d: %s", code, what)
+		assert.False(t, (&Error{Code: code}).AboutSender(), "%d: %s", code, what)
+	}
+	assert.False(t, Code(-1).AboutSender())
+	assert.True(t, (&Error{Code: 190, Subcode: 463}).AboutSender(), "a subcode that is no code")
+	assert.True(t, (&Error{Code: 368, Subcode: 999_999}).AboutSender(), "a subcode that is not in the catalogue")
 	assert.False(t, (*Error)(nil).AboutSender())
 }
 

@@ -153,11 +153,11 @@ func (e *Error) Class() Class {
 	return e.specificCode().Class()
 }
 
-// AboutSender reports whether the error is about who sends and not about the one call:
-// see [Code.AboutSender]. A subcode that the catalogue has decides, as for Class. It
-// reports false for a nil Error.
+// AboutSender reports whether every message of the sender would get the error: see
+// [Code.AboutSender]. A subcode that the catalogue has decides, as for Class. It reports
+// false for a nil Error.
 func (e *Error) AboutSender() bool {
-	return e != nil && (e.specificCode().AboutSender() || slices.Contains(senderPolicies, e.Code))
+	return e != nil && e.specificCode().AboutSender()
 }
 
 // title returns Meta's name for the error.

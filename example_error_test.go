@@ -111,6 +111,9 @@ func ExampleParseWebhook() {
 			return
 		}
 		for _, failure := range failures {
+			if failure.ParticipantID != "" || failure.ParticipantUserID != "" {
+				continue // one participant of a group; others may have the message
+			}
 			// A new History: this message was not sent again yet.
 			decision := policy.Decide(failure.Graph, graphretry.History{})
 			if decision.Retry {
@@ -131,6 +134,37 @@ func ExampleParseWebhook() {
 	// send again wamid.HBgL in 5s
 	// 200
 	// 400 not a webhook of Meta's
+}
+
+// Anybody can post to a webhook's URL, so a handler checks the signature first.
+func ExampleVerifyWebhook() {
+	appSecret := []byte("0123456789abcdef0123456789abcdef") // from where the program keeps its secrets
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<20)) // Meta sends 3 MB at most
+		if err != nil {
+			http.Error(w, "cannot read the body", http.StatusBadRequest)
+			return
+		}
+		if err := graphretry.VerifyWebhook(body, r.Header.Get("X-Hub-Signature-256"), appSecret); err != nil {
+			http.Error(w, "not signed by Meta", http.StatusForbidden)
+			return
+		}
+		fmt.Println("from Meta:", string(body)) // and now ParseWebhook
+	})
+
+	for _, signature := range []string{"sha256=813cf09fed9f8eb4ebe6634d2739169e848c66f3833e8838e705511bea627036", ""} {
+		r := httptest.NewRequest(http.MethodPost, "/webhook", strings.NewReader(`{"entry":[]}`))
+		r.Header.Set("X-Hub-Signature-256", signature)
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, r)
+		fmt.Println(answer.Code)
+	}
+	fmt.Println(graphretry.VerifyWebhook([]byte(`{"entry":[]}`), "", appSecret))
+	// Output:
+	// from Meta: {"entry":[]}
+	// 200
+	// 403
+	// graphretry: webhook has no signature: want the header X-Hub-Signature-256 of Meta's request
 }
 
 func ExampleFailure() {

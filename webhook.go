@@ -2,9 +2,13 @@ package graphretry
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/graphretry/graphretry/internal/jsonbody"
@@ -22,12 +26,22 @@ type Failure struct {
 	// gave. It is empty for an error that belongs to no message.
 	MessageID string
 	// RecipientID is the field "recipient_id" of the status: the phone number. It is
-	// empty for an incoming message, whose recipient is the business, and for a
-	// recipient of whom Meta gives only the RecipientUserID.
+	// empty for an incoming message, whose recipient is the business, for a recipient
+	// of whom Meta gives only the RecipientUserID, and for a group, which is in GroupID.
 	RecipientID string
 	// RecipientUserID is the field "recipient_user_id" of the status: the
 	// recipient's business-scoped user ID, empty if there was none.
 	RecipientUserID string
+	// GroupID is the group that the message was sent to: the field "recipient_id" of a
+	// status whose "recipient_type" is "group". Outside of statuses it is the field
+	// "group_id": the group that the error is about. It is empty if there was none.
+	GroupID string
+	// ParticipantID and ParticipantUserID are the fields "recipient_participant_id"
+	// and "recipient_participant_user_id" of the status: the phone number and the
+	// business-scoped user ID of one participant of the group. A message to a group
+	// has statuses for each participant. So if either is set, the message failed for
+	// this person, and others may have it; it failed for the group if both are empty.
+	ParticipantID, ParticipantUserID string
 	// PhoneNumberID is the business's phone number, as it stands in the path of
 	// POST /{phone-number-id}/messages.
 	PhoneNumberID string
@@ -58,12 +72,13 @@ type Failure struct {
 // levels deep or has a Path of more than 256 bytes. The rest is read all the same.
 // Only a body that is not a JSON object is an error.
 //
-// Check the signature first, X-Hub-Signature-256, over the same bytes: anybody can
-// post to a webhook's URL. Expect repetitions: Meta delivers a webhook again, for up
-// to 7 days
+// Check the signature of the same bytes first, with [VerifyWebhook]: anybody can post
+// to a webhook's URL. Expect repetitions: Meta delivers a webhook again, for up to 7
+// days
 // (https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview),
 // until it is answered with 200, and sometimes after that. So remember the MessageID
-// of each failed message that was dealt with, and skip it when it comes again.
+// of each failed message that was dealt with, and skip it when it comes again. Of a
+// message to a group, each participant can fail: see [Failure].ParticipantID.
 //
 // See
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
@@ -80,6 +95,37 @@ func ParseWebhook(body []byte) ([]Failure, error) {
 		}
 	}
 	return failures, nil
+}
+
+// VerifyWebhook returns an error unless a webhook was signed with an app's secret, as
+// Meta signs those that it sends. signature is the header X-Hub-Signature-256 of the
+// request: "sha256=" and the HMAC-SHA256 of the body in hexadecimal digits. body is the
+// body of the request, byte for byte: JSON that was decoded and encoded again has another
+// signature. appSecret is the App Secret in the app's settings at Meta.
+//
+// The comparison takes the same time wherever a signature is wrong. An empty signature
+// and an empty secret are errors of their own. No error contains the secret or a
+// signature.
+//
+// See https://developers.facebook.com/docs/graph-api/webhooks/getting-started#validate-payloads.
+func VerifyWebhook(body []byte, signature string, appSecret []byte) error {
+	switch {
+	case len(appSecret) == 0:
+		return errors.New("graphretry: webhook cannot be verified, the app secret is empty: want the App Secret in the app's settings at Meta")
+	case signature == "":
+		return errors.New("graphretry: webhook has no signature: want the header X-Hub-Signature-256 of Meta's request")
+	}
+	digits, hasPrefix := strings.CutPrefix(signature, "sha256=")
+	signed, err := hex.DecodeString(digits)
+	if !hasPrefix || err != nil || len(signed) != sha256.Size {
+		return errors.New(`graphretry: webhook has a malformed signature: want the header X-Hub-Signature-256, "sha256=" and 64 hexadecimal digits`)
+	}
+	mac := hmac.New(sha256.New, appSecret)
+	mac.Write(body)
+	if !hmac.Equal(signed, mac.Sum(nil)) {
+		return errors.New("graphretry: webhook has a wrong signature: want the body of Meta's request, unchanged, and the secret of the app that it is for")
+	}
+	return nil
 }
 
 // failures are those that were found so far.
@@ -139,14 +185,24 @@ func isNested(value []byte) bool { return len(value) > 0 && (value[0] == '{' || 
 // read reads what an object says of a message. What it does not say stays, and so
 // does what has another type than Meta's.
 func (f *Failure) read(object []byte) {
+	var recipient string
+	var isGroup bool
 	for key, value := range members(object) {
 		switch string(key) {
 		case "id":
 			f.MessageID = textOr(value, f.MessageID)
 		case "recipient_id":
-			f.RecipientID = textOr(value, f.RecipientID)
+			recipient = text(value)
+		case "recipient_type":
+			isGroup = text(value) == "group"
 		case "recipient_user_id":
 			f.RecipientUserID = textOr(value, f.RecipientUserID)
+		case "recipient_participant_id":
+			f.ParticipantID = textOr(value, f.ParticipantID)
+		case "recipient_participant_user_id":
+			f.ParticipantUserID = textOr(value, f.ParticipantUserID)
+		case "group_id":
+			f.GroupID = textOr(value, f.GroupID)
 		case "biz_opaque_callback_data":
 			f.CallbackData = textOr(value, f.CallbackData)
 		case "metadata":
@@ -157,6 +213,14 @@ func (f *Failure) read(object []byte) {
 				f.Time = time.Unix(int64(seconds), 0).UTC()
 			}
 		}
+	}
+	// The type can stand behind the ID.
+	switch {
+	case recipient == "":
+	case isGroup:
+		f.RecipientID, f.GroupID = "", recipient
+	default:
+		f.RecipientID = recipient
 	}
 }
 

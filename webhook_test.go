@@ -2,6 +2,9 @@ package graphretry_test
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"runtime"
 	"strings"
@@ -282,7 +285,7 @@ func TestErrorsAreReadWhereverTheyStandInAValue(t *testing.T) {
 		},
 		{
 			"group_participants_update", `"groups":[{"timestamp":"7","group_id":"g","failed_participants":[{"input":"1"},{"input":"2","errors":[{"code":2}]}]}]`,
-			graphretry.Failure{Time: time.Unix(7, 0).UTC(), Path: "groups[0].failed_participants[1].errors[0]"},
+			graphretry.Failure{GroupID: "g", Time: time.Unix(7, 0).UTC(), Path: "groups[0].failed_participants[1].errors[0]"},
 		},
 		{
 			"messages", `"statuses":[{"id":"wamid.3","recipient_user_id":"US.13491208655302741918","status":"failed","errors":[{"code":2}]}]`,
@@ -291,6 +294,10 @@ func TestErrorsAreReadWhereverTheyStandInAValue(t *testing.T) {
 		{
 			"tomorrow's", `"id":"outer","recipient_id":"12","a":{"b":[[{"id":7,"c":{"errors":[{"code":2}]}}]]}`,
 			graphretry.Failure{MessageID: "outer", RecipientID: "12", Path: "a.b[0][0].c.errors[0]"},
+		},
+		{
+			"tomorrow's groups", `"recipient_id":"12","recipient_participant_id":"1","a":{"recipient_id":"g","recipient_type":"group","recipient_participant_id":7,"errors":[{"code":2}]}`,
+			graphretry.Failure{GroupID: "g", ParticipantID: "1", Path: "a.errors[0]"},
 		},
 		{
 			"nested", `"errors":[{"errors":[{"code":2}]}]`,
@@ -304,6 +311,84 @@ func TestErrorsAreReadWhereverTheyStandInAValue(t *testing.T) {
 		test.want.Graph, test.want.Field = &graphretry.Error{Code: 2}, test.field
 		assert.Equal(t, test.want, failures[0], test.value)
 	}
+}
+
+// The shapes are those of Meta's status reference and of its page on group messages.
+func TestFailureOfAParticipantIsToldFromThatOfTheGroup(t *testing.T) {
+	const group, errs = `"recipient_id":"Y2FwaV9ncm91cDox","recipient_type":"group"`, `"errors":[{"code":2}]`
+	for name, test := range map[string]struct {
+		status string
+		want   graphretry.Failure
+	}{
+		"the group":                      {group, graphretry.Failure{GroupID: "Y2FwaV9ncm91cDox"}},
+		"the group, its type first":      {`"recipient_type":"group","recipient_id":"g"`, graphretry.Failure{GroupID: "g"}},
+		"a participant":                  {group + `,"recipient_participant_id":"16505551234"`, graphretry.Failure{GroupID: "Y2FwaV9ncm91cDox", ParticipantID: "16505551234"}},
+		"a participant by the user ID":   {group + `,"recipient_participant_user_id":"US.13491"`, graphretry.Failure{GroupID: "Y2FwaV9ncm91cDox", ParticipantUserID: "US.13491"}},
+		"a participant by both":          {`"recipient_participant_user_id":"US.13491","recipient_participant_id":"16505551234",` + group, graphretry.Failure{GroupID: "Y2FwaV9ncm91cDox", ParticipantID: "16505551234", ParticipantUserID: "US.13491"}},
+		"a person":                       {`"recipient_id":"16505551234"`, graphretry.Failure{RecipientID: "16505551234"}},
+		"a person, with a type":          {`"recipient_id":"16505551234","recipient_type":"individual"`, graphretry.Failure{RecipientID: "16505551234"}},
+		"a type that is no string":       {`"recipient_id":"16505551234","recipient_type":["group"]`, graphretry.Failure{RecipientID: "16505551234"}},
+		"a group of which nothing is":    {`"recipient_type":"group"`, graphretry.Failure{}},
+		"participants that are no texts": {group + `,"recipient_participant_id":16505551234,"recipient_participant_user_id":{}`, graphretry.Failure{GroupID: "Y2FwaV9ncm91cDox"}},
+	} {
+		// The status before it says nothing of this one.
+		failures, err := graphretry.ParseWebhook(failureOf(
+			`{"id":"wamid.0",` + group + `,"recipient_participant_id":"1","recipient_participant_user_id":"2"},{"id":"wamid.1",` + test.status + `,` + errs + `}`))
+		require.NoError(t, err, name)
+		require.Len(t, failures, 1, name)
+		test.want.Graph, failures[0].Graph.Raw = &graphretry.Error{Code: 2}, nil
+		test.want.MessageID, test.want.Path = "wamid.1", "statuses[1].errors[0]"
+		assert.Equal(t, test.want, failures[0], name)
+	}
+}
+
+func TestWebhookIsVerifiedByItsSignature(t *testing.T) {
+	// GitHub publishes this vector; it signs webhooks in the same way.
+	const secret, payload = "It's a Secret to Everybody", "Hello, World!"
+	const digits = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+	assert.NoError(t, graphretry.VerifyWebhook([]byte(payload), "sha256="+digits, []byte(secret)))
+	assert.NoError(t, graphretry.VerifyWebhook([]byte(payload), "sha256="+strings.ToUpper(digits), []byte(secret)))
+	// Of no body, as openssl dgst -sha256 -hmac key computes it.
+	assert.NoError(t, graphretry.VerifyWebhook(nil, "sha256=5d5d139563c95b5967b9bd9a8c9b233a9dedb45072794cd232dc1b74832607d0", []byte("key")))
+
+	for name, test := range map[string]struct{ body, signature, secret, want string }{
+		"no signature":                 {payload, "", secret, "has no signature: want the header X-Hub-Signature-256"},
+		"no secret":                    {payload, "sha256=" + digits, "", "the app secret is empty: want the App Secret"},
+		"neither":                      {payload, "", "", "the app secret is empty"},
+		"no secret, and signed so":     {payload, "sha256=" + signatureOf(payload, ""), "", "the app secret is empty"},
+		"no digits":                    {payload, "sha256=", secret, "malformed"},
+		"no prefix":                    {payload, digits, secret, "malformed"},
+		"another hash":                 {payload, "sha1=" + digits[:40], secret, "malformed"},
+		"another hash's name":          {payload, "sha1=" + digits, secret, "malformed"},
+		"a capital prefix":             {payload, "SHA256=" + digits, secret, "malformed"},
+		"a digit less":                 {payload, "sha256=" + digits[:63], secret, "malformed"},
+		"a byte less":                  {payload, "sha256=" + digits[:62], secret, "malformed"},
+		"a byte more":                  {payload, "sha256=" + digits + "00", secret, "malformed"},
+		"no hexadecimal digit":         {payload, "sha256=" + digits[:63] + "g", secret, "malformed"},
+		"white space":                  {payload, "sha256=" + digits + " ", secret, "malformed"},
+		"twice":                        {payload, "sha256=" + digits + ",sha256=" + digits, secret, "malformed"},
+		"another first digit":          {payload, "sha256=8" + digits[1:], secret, "wrong signature"},
+		"another last digit":           {payload, "sha256=" + digits[:63] + "8", secret, "wrong signature"},
+		"another body":                 {"Hello, world!", "sha256=" + digits, secret, "wrong signature"},
+		"a longer body":                {payload + "\n", "sha256=" + digits, secret, "wrong signature"},
+		"no body":                      {"", "sha256=" + digits, secret, "wrong signature"},
+		"another secret":               {payload, "sha256=" + digits, "It's a secret to everybody", "wrong signature"},
+		"a line end behind the secret": {payload, "sha256=" + digits, secret + "\n", "wrong signature"},
+		"the signature's own key":      {payload, "sha256=" + signatureOf(payload, "public"), secret, "wrong signature"},
+	} {
+		err := graphretry.VerifyWebhook([]byte(test.body), test.signature, []byte(test.secret))
+		require.ErrorContains(t, err, test.want, name)
+		assert.Regexp(t, `^graphretry: webhook .*: want `, err.Error(), name)
+		assert.NotContains(t, err.Error(), "Everybody", name)
+		assert.NotRegexp(t, `(?i)[0-9a-f]{16}`, err.Error(), "%s: no signature, neither theirs nor ours", name)
+	}
+}
+
+// signatureOf returns the digits of a body's signature.
+func signatureOf(body, secret string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(body))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 func TestWebhookThatNestsTooDeepIsReadInNoTime(t *testing.T) {

@@ -31,8 +31,9 @@ func ParseError(status int, header http.Header, body []byte) (*Error, bool) {
 // above, with the wait that its headers ask for. It reads at most 64 KiB of the body
 // and makes them readable again. A body compressed with gzip or deflate is decoded
 // for this only. In Meta's texts, the tokens of the response's Request are blanked.
-// It reports false for a nil response, for a status below 400, and for a body whose
-// first 64 KiB contain no whole Graph error, or that was read before.
+// It reports false for a nil response, for a status below 400, for the answer to a
+// HEAD, which has no body and is not read, and for a body whose first 64 KiB contain no
+// whole Graph error, or that was read before.
 func ErrorFromResponse(resp *http.Response) (*Error, bool) {
 	if resp == nil || resp.StatusCode < http.StatusBadRequest {
 		return nil, false

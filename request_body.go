@@ -70,9 +70,12 @@ func (b *requestBody) withBody(sent, req *http.Request) *http.Request {
 // repeatable reports whether the body can be sent again.
 func (b *requestBody) repeatable() bool { return !b.present || b.getBody != nil }
 
-// again returns the request of a retry, with a fresh body.
+// again returns the request of a retry, with a fresh body and a header of its own:
+// net/http may still send the last attempt as a RoundTripper below sets a field. The
+// trailer stays the caller's, who may set its values at the end of each body.
 func (b *requestBody) again(req *http.Request, s *settings) (*http.Request, error) {
 	clone := *req
+	clone.Header = req.Header.Clone()
 	if !b.present {
 		return &clone, nil
 	}

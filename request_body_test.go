@@ -53,6 +53,84 @@ func TestFirstAttemptSendsTheRequestItselfAndEachRetryACopy(t *testing.T) {
 	}
 }
 
+// net/http may still send the last attempt, and so read its header, as a RoundTripper
+// below sets a field of the next one.
+func TestEachRetryHasAHeaderOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, kind := range []bodyKind{noBody, withGetBody} {
+			var seen []*http.Request
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			api := script(down, down, success)
+			next := roundTripper(func(req *http.Request) (*http.Response, error) {
+				seen = append(seen, req)
+				if len(seen) == 1 {
+					go func() {
+						defer close(stopped)
+						<-stop
+						req.Header.Write(io.Discard)
+					}()
+				} else {
+					if len(seen) == 2 {
+						close(stop)
+					}
+					req.Header.Set("X-Attempt", fmt.Sprint(len(seen)))
+				}
+				return api.RoundTrip(req)
+			})
+			req := newWatchedRequest(t, t.Context(), http.MethodPost, kind)
+			before := req.Header.Clone()
+			resp, err := newTransport(t, next).RoundTrip(req.Request)
+			<-stopped
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Len(t, seen, 3)
+			assert.True(t, seen[0] == req.Request)
+			assert.Equal(t, before, req.Header)
+			assert.Equal(t, []string{"2"}, seen[1].Header["X-Attempt"])
+			assert.Equal(t, []string{"3"}, seen[2].Header["X-Attempt"])
+		}
+	})
+}
+
+// A body may set the values of its trailer as it ends (see http.Request.Trailer), so
+// that the one of a retry is the caller's own, too.
+func TestTrailerThatTheBodySetsIsSentWithEachRetry(t *testing.T) {
+	for _, protocol := range protocols {
+		t.Run(protocol.name, func(t *testing.T) {
+			var got []string
+			server := protocol.serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, err := io.Copy(io.Discard, r.Body)
+				assert.NoError(t, err)
+				if got = append(got, r.Trailer.Get("X-Checksum")); len(got) == 1 {
+					w.WriteHeader(down.status)
+					io.WriteString(w, down.body)
+				}
+			}))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, nil)
+			require.NoError(t, err)
+			req.Trailer = http.Header{"X-Checksum": nil}
+			bodies := 0
+			req.GetBody = func() (io.ReadCloser, error) {
+				bodies++
+				body := bodies
+				return io.NopCloser(io.MultiReader(strings.NewReader(messageBody), readerFunc(func([]byte) (int, error) {
+					req.Trailer.Set("X-Checksum", fmt.Sprint(body))
+					return 0, io.EOF
+				}))), nil
+			}
+			req.Body, err = req.GetBody()
+			require.NoError(t, err)
+			req.ContentLength = -1
+			resp, err := server.transport(t, server.next).RoundTrip(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Len(t, got, 2)
+			assert.Equal(t, "1", got[0])
+			assert.Equal(t, fmt.Sprint(bodies), got[1], "of the last body that was made")
+		})
+	}
+}
+
 func TestRequestItselfIsSentIfItsBodyIsNotRecorded(t *testing.T) {
 	for name, test := range map[string]struct {
 		limit  int64

@@ -30,7 +30,7 @@ type peekedBody struct {
 }
 
 // peek reads ahead in the body of resp, up to [peekLimit], and puts it back. It
-// can be called again for the same response.
+// can be called again for the same response. The answer to a HEAD has none.
 func peek(resp *http.Response) *peekedBody {
 	if body, ok := resp.Body.(*peekedBody); ok && len(body.unread) == len(body.peeked) {
 		return body
@@ -39,6 +39,10 @@ func peek(resp *http.Response) *peekedBody {
 	if resp.Body == nil {
 		// What was no body stays none: this one is for our reading alone.
 		body.rest, body.err = http.NoBody, io.EOF
+		return body
+	}
+	if resp.Request != nil && resp.Request.Method == http.MethodHead {
+		// There is nothing to read, and so nothing to wait for or to put back.
 		return body
 	}
 	size := int64(512)

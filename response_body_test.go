@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -237,4 +238,52 @@ func TestBodyMayBeClosedWhileItIsRead(t *testing.T) {
 	}()
 	require.NoError(t, resp.Body.Close())
 	assert.Error(t, <-reading)
+}
+
+// stalledBody is a body that says nothing until it is closed.
+type stalledBody struct {
+	closed chan struct{}
+	reads  atomic.Int32
+}
+
+func (b *stalledBody) Read([]byte) (int, error) {
+	b.reads.Add(1)
+	<-b.closed
+	return 0, http.ErrBodyReadAfterClose
+}
+
+func (b *stalledBody) Close() error { close(b.closed); return nil }
+
+// There is none, whatever stands below gives.
+func TestBodyOfAFailedAnswerToAHEADIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bodies []*stalledBody
+		transport, events := eventsOf(t, roundTripper(func(req *http.Request) (*http.Response, error) {
+			body := &stalledBody{closed: make(chan struct{})}
+			bodies = append(bodies, body)
+			resp := &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{}, Trailer: http.Header{"X-Checksum": nil}, Body: body, Request: req}
+			if len(bodies) == 2 {
+				resp.StatusCode = http.StatusBadRequest
+			}
+			return resp, nil
+		}), graphretry.WithNetworkRetries())
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, messagesURL, nil)
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		require.Len(t, events(), 2)
+		assert.Equal(t, graphretry.ReasonNetwork, events()[0].Reason)
+		assert.Equal(t, graphretry.ReasonNoGraphError, events()[1].Reason)
+
+		require.Len(t, bodies, 2)
+		<-bodies[0].closed
+		assert.True(t, resp.Body == bodies[1], "the body is as it was")
+		assert.Equal(t, http.Header{"X-Checksum": nil}, resp.Trailer)
+		_, isGraph := graphretry.ErrorFromResponse(resp)
+		assert.False(t, isGraph)
+		require.NoError(t, resp.Body.Close())
+		for _, body := range bodies {
+			assert.Zero(t, body.reads.Load())
+		}
+	})
 }

@@ -245,11 +245,12 @@ func (e *WaitError) Timeout() bool {
 	return errors.Is(e.Err, context.DeadlineExceeded) || errors.As(e.Err, &timeout) && timeout.Timeout()
 }
 
-// NeverSent reports whether err proves that a request was not sent, so that it can be
-// sent again whatever its method: no connection could be made, directly or through a
-// proxy; the server's certificate was refused; or a [*WaitError] says that there was no
-// attempt. Where several errors are joined, each of them must prove it. It reports false
-// for nil.
+// NeverSent reports whether err proves that a request was not carried out, so that it can
+// be sent again whatever its method. Either it was not sent: no connection could be made,
+// directly or through a proxy, the server's certificate was refused, or a [*WaitError]
+// says that there was no attempt. Or the server said that it did not process it, over
+// HTTP/2 (RFC 9113, section 8.7) or HTTP/3 (RFC 9114, section 4.1.1). Where several errors
+// are joined, each of them must prove it. It reports false for nil.
 //
 // A dial that was cut off by a deadline, and a proxy that refused a CONNECT, come from
 // net/http as errors that do not tell. NeverSent knows them where the [Transport] watched

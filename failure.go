@@ -2,6 +2,7 @@ package graphretry
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/graphretry/graphretry/internal/netfail"
@@ -73,10 +74,12 @@ func (f *failure) rule(p *Policy, req *http.Request, ended error) (Code, rule) {
 	return 0, f.networkRule(p, req, ended)
 }
 
-// networkRule returns what holds for a failure that is no Graph error.
+// networkRule returns what holds for a failure that is no Graph error. What is not
+// known to be refused or never sent may have been carried out, also where no trace
+// says that a request got a connection: not every RoundTripper calls its hooks.
 func (f *failure) networkRule(p *Policy, req *http.Request, ended error) rule {
 	switch {
-	case f.resp != nil && f.resp.StatusCode < http.StatusInternalServerError:
+	case f.resp != nil && (f.resp.StatusCode < http.StatusInternalServerError || f.resp.StatusCode == http.StatusGatewayTimeout && asksCache(req)):
 		return rule{0, ReasonNoGraphError}
 	case f.resp != nil:
 		return p.retryIf(idempotent(req.Method) && gatewayFailed(f.resp.StatusCode), ReasonAmbiguous)
@@ -89,12 +92,8 @@ func (f *failure) networkRule(p *Policy, req *http.Request, ended error) rule {
 		return p.retryIf(temporary || netfail.ProxyUnavailable(f.err), ReasonNotRetried)
 	case netfail.NeverSent(f.err):
 		return p.retryIf(temporary, ReasonNotRetried)
-	case temporary:
-		return p.retryIf(idempotent(req.Method), ReasonAmbiguous)
-	case f.connection.Got():
-		return rule{0, ReasonAmbiguous}
 	default:
-		return rule{0, ReasonNotRetried}
+		return p.retryIf(temporary && idempotent(req.Method), ReasonAmbiguous)
 	}
 }
 
@@ -120,4 +119,20 @@ func idempotent(method string) bool {
 // gatewayFailed reports whether a status comes from what stands before the API.
 func gatewayFailed(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+}
+
+// asksCache reports whether a request is one that a cache answers with 504 if it has
+// no answer (RFC 9111, section 5.2.1.7). Other methods go through a cache.
+func asksCache(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead:
+		for _, value := range req.Header.Values("Cache-Control") {
+			for directive := range strings.SplitSeq(value, ",") {
+				if strings.EqualFold(strings.TrimSpace(directive), "only-if-cached") {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }

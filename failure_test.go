@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"syscall"
 	"testing"
@@ -41,24 +42,28 @@ func TestNetworkFailureIsRetriedWhereItCannotSendAMessageTwice(t *testing.T) {
 		"dial timed out":              dialError(timeoutError{}),
 		"proxy cannot be reached":     &net.OpError{Op: "proxyconnect", Net: "tcp", Err: refusedConnection},
 		"token server cannot be, too": fmt.Errorf("oauth2: cannot fetch token: %w", &url.Error{Op: "Post", URL: "https://example.com", Err: refusedConnection}),
+		"stream above a GOAWAY":       errors.New("http2: Transport received Server's graceful shutdown GOAWAY"),
+		"stream is refused":           cannotRetry("stream error: stream ID 7; REFUSED_STREAM; received from peer"),
+		"0-RTT is rejected":           errors.New("0-RTT rejected"),
 	} {
 		for method := range methods {
 			t.Run(name+"/"+method, func(t *testing.T) { testNetworkFailure(t, method, reply{err: err}, true) })
 		}
 	}
 	for name, reply := range map[string]reply{
-		"reset":                {err: &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}},
-		"broken pipe":          {err: &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}},
-		"end":                  {err: io.EOF},
-		"unexpected end":       {err: fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", io.ErrUnexpectedEOF)},
-		"timeout":              {err: timeoutError{}},
-		"proxy refuses":        {err: &net.OpError{Op: "proxyconnect", Net: "tcp", Err: errors.New("Bad Gateway")}},
-		"HTML 502":             page,
-		"HTML 503":             page.with(func(r *reply) { r.status = 503 }),
-		"HTML 504":             page.with(func(r *reply) { r.status = 504 }),
-		"empty 503":            {status: 503},
-		"error without a code": {status: 503, body: `{"error":{"message":"down"}}`},
-		"truncated 503":        cutShort.with(func(r *reply) { r.status = 503 }),
+		"reset":                 {err: &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}},
+		"broken pipe":           {err: &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}},
+		"end":                   {err: io.EOF},
+		"unexpected end":        {err: fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", io.ErrUnexpectedEOF)},
+		"timeout":               {err: timeoutError{}},
+		"stream is not refused": {err: cannotRetry("stream error: stream ID 7; PROTOCOL_ERROR; received from peer")},
+		"proxy refuses":         {err: &net.OpError{Op: "proxyconnect", Net: "tcp", Err: errors.New("Bad Gateway")}},
+		"HTML 502":              page,
+		"HTML 503":              page.with(func(r *reply) { r.status = 503 }),
+		"HTML 504":              page.with(func(r *reply) { r.status = 504 }),
+		"empty 503":             {status: 503},
+		"error without a code":  {status: 503, body: `{"error":{"message":"down"}}`},
+		"truncated 503":         cutShort.with(func(r *reply) { r.status = 503 }),
 	} {
 		for method, m := range methods {
 			t.Run(name+"/"+method, func(t *testing.T) { testNetworkFailure(t, method, reply, m.isIdempotent) })
@@ -76,6 +81,11 @@ func TestNetworkFailureIsRetriedWhereItCannotSendAMessageTwice(t *testing.T) {
 			t.Run(name+"/"+method, func(t *testing.T) { testNetworkFailure(t, method, reply, false) })
 		}
 	}
+}
+
+// cannotRetry is net/http's error for what it would send again if it had a GetBody.
+func cannotRetry(cause string) error {
+	return fmt.Errorf("http2: Transport: cannot retry err [%s] after Request.Body was written; define Request.GetBody to avoid this error", cause)
 }
 
 // testNetworkFailure has a call fail once, and tells whether the option has it
@@ -178,6 +188,93 @@ func TestFailureThatWouldComeAgainIsNeverRetried(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Somebody may send again what is told as certainly not carried out.
+func TestWhatIsNotKnownIsNotToldAsCertain(t *testing.T) {
+	const asked, got = 1, 2
+	unknown, untrusted := errors.New("fasthttp: something went wrong"), &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+	for _, test := range []struct {
+		name   string
+		hooks  int // that the RoundTripper below calls
+		err    error
+		reason graphretry.Reason
+	}{
+		{"unknown, no hook", 0, unknown, graphretry.ReasonAmbiguous},
+		{"unknown, no connection", asked, unknown, graphretry.ReasonNotRetried},
+		{"unknown, on a connection", asked | got, unknown, graphretry.ReasonAmbiguous},
+		{"unknown, on a connection that was not asked for", got, unknown, graphretry.ReasonAmbiguous},
+		{"a token source's, no hook", 0, errors.New("oauth2: invalid_grant"), graphretry.ReasonAmbiguous},
+		{"a reset, no hook", 0, errReset, graphretry.ReasonAmbiguous},
+		{"a dial's, no hook", 0, dialError(errReset), graphretry.ReasonNotRetried},
+		{"a certificate's, no hook", 0, untrusted, graphretry.ReasonNotRetried},
+		{"a refused stream's, no hook", 0, cannotRetry("stream error: stream ID 7; REFUSED_STREAM; received from peer"), graphretry.ReasonNotRetried},
+		{"a refused stream's, on a connection", asked | got, cannotRetry("stream error: stream ID 7; REFUSED_STREAM; received from peer"), graphretry.ReasonNotRetried},
+		{"an alert, no hook", 0, tls.AlertError(42), graphretry.ReasonAmbiguous},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			transport, events := eventsOf(t, roundTripper(func(req *http.Request) (*http.Response, error) {
+				req.Body.Close()
+				trace := httptrace.ContextClientTrace(req.Context())
+				if test.hooks&asked != 0 {
+					trace.GetConn("graph.facebook.com:443")
+				}
+				if test.hooks&got != 0 {
+					trace.GotConn(httptrace.GotConnInfo{})
+				}
+				return nil, test.err
+			}))
+			_, err := transport.RoundTrip(message(t, t.Context()))
+			assert.ErrorIs(t, err, test.err)
+			require.Len(t, events(), 1)
+			assert.Equal(t, graphretry.EventNotRetried, events()[0].Kind)
+			assert.Equal(t, test.reason, events()[0].Reason)
+		})
+	}
+}
+
+// The 504 of a cache that has no answer would come again at once.
+func TestWhatACacheDoesNotHaveIsNotAskedForAgain(t *testing.T) {
+	const header = "Cache-Control"
+	gatewayTimeout := page.with(func(r *reply) { r.status = http.StatusGatewayTimeout })
+	for _, test := range []struct {
+		method string
+		header http.Header
+		reply  reply
+		reason graphretry.Reason
+	}{
+		{http.MethodGet, http.Header{header: {"only-if-cached"}}, gatewayTimeout, graphretry.ReasonNoGraphError},
+		{"", http.Header{header: {"only-if-cached"}}, gatewayTimeout, graphretry.ReasonNoGraphError},
+		{http.MethodHead, http.Header{header: {"only-if-cached"}}, gatewayTimeout, graphretry.ReasonNoGraphError},
+		{http.MethodGet, http.Header{header: {"max-stale=60 ,\tOnly-If-Cached, no-transform"}}, gatewayTimeout, graphretry.ReasonNoGraphError},
+		{http.MethodGet, http.Header{header: {"max-stale=60", "only-if-cached"}}, gatewayTimeout, graphretry.ReasonNoGraphError},
+		{http.MethodGet, nil, gatewayTimeout, graphretry.ReasonNetwork},
+		{http.MethodGet, http.Header{header: {"no-cache"}}, gatewayTimeout, graphretry.ReasonNetwork},
+		{http.MethodGet, http.Header{header: {"only-if-cached-or-not"}}, gatewayTimeout, graphretry.ReasonNetwork},
+		{http.MethodGet, http.Header{header: {"only-if-cached"}}, page, graphretry.ReasonNetwork},
+		{http.MethodGet, http.Header{header: {"only-if-cached"}}, reply{err: io.EOF}, graphretry.ReasonNetwork},
+		{http.MethodGet, http.Header{header: {"only-if-cached"}}, down.with(func(r *reply) { r.status = http.StatusGatewayTimeout }), graphretry.ReasonTransient},
+		{http.MethodPut, http.Header{header: {"only-if-cached"}}, gatewayTimeout, graphretry.ReasonNetwork},
+		{http.MethodPost, http.Header{header: {"only-if-cached"}}, gatewayTimeout, graphretry.ReasonAmbiguous},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			api := script(test.reply, success)
+			transport, events := eventsOf(t, api, graphretry.WithNetworkRetries())
+			req := message(t, t.Context())
+			req.Method, req.Header = test.method, test.header
+			resp, err := transport.RoundTrip(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.NotEmpty(t, events())
+			assert.Equal(t, test.reason, events()[0].Reason, "%s %v %d", test.method, test.header, test.reply.status)
+			attempts := 2
+			if test.reason == graphretry.ReasonNoGraphError || test.reason == graphretry.ReasonAmbiguous {
+				attempts = 1
+				assert.Equal(t, test.reply.status, resp.StatusCode)
+			}
+			assert.Equal(t, attempts, api.calls)
+		})
 	}
 }
 

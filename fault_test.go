@@ -165,7 +165,7 @@ func refuseFirstDial(next *http.Transport) {
 }
 
 // A request that may have arrived is sent again if it does no harm, and one that
-// never left, always.
+// never left or was not processed, always.
 func TestEachFailureOfARealConnection(t *testing.T) {
 	for name, test := range map[string]struct {
 		major     int
@@ -174,6 +174,7 @@ func TestEachFailureOfARealConnection(t *testing.T) {
 		client    func(*http.Transport)
 		err       string // its type and its text, in part
 		neverSent bool
+		refused   bool // it was sent, and the server has said that it did not process it
 		itself    bool // net/http sends again what has a GetBody
 	}{
 		"reset": {
@@ -226,19 +227,27 @@ func TestEachFailureOfARealConnection(t *testing.T) {
 			fault: afterFrames(func(conn framedConn, stream uint32) { conn.reset(stream, codeCancel); conn.goAway(stream, codeNone) }),
 		},
 		"RST_STREAM, refused": {
-			major: 2, err: `^\*errors\.errorString http2: Transport: cannot retry err \[stream error: stream ID 1; REFUSED_STREAM; received from peer\]`, itself: true,
+			major: 2, err: `^\*errors\.errorString http2: Transport: cannot retry err \[stream error: stream ID 1; REFUSED_STREAM; received from peer\]`, refused: true, itself: true,
 			fault: afterFrames(func(conn framedConn, stream uint32) {
 				conn.goAway(stream, codeNone)
 				conn.reset(stream, codeRefused)
 				untilClosed(conn)
 			}),
 		},
+		"RST_STREAM, protocol error": {
+			major: 2, err: `^\*errors\.errorString http2: Transport: cannot retry err \[stream error: stream ID 1; PROTOCOL_ERROR; received from peer\]`, itself: true,
+			fault: afterFrames(func(conn framedConn, stream uint32) {
+				conn.goAway(stream, codeNone)
+				conn.reset(stream, codeProtocol)
+				untilClosed(conn)
+			}),
+		},
 		"GOAWAY before the stream": {
-			major: 2, err: `^\*errors\.errorString http2: Transport: cannot retry err \[http2: Transport received Server's graceful shutdown GOAWAY\]`, itself: true,
+			major: 2, err: `^\*errors\.errorString http2: Transport: cannot retry err \[http2: Transport received Server's graceful shutdown GOAWAY\]`, refused: true, itself: true,
 			fault: afterFrames(func(conn framedConn, _ uint32) { conn.goAway(0, codeNone); untilClosed(conn) }),
 		},
 		"GOAWAY before the stream, with an error": {
-			major: 2, err: `^\*errors\.errorString http2: Transport received GOAWAY from server ErrCode:ENHANCE_YOUR_CALM`,
+			major: 2, err: `^\*errors\.errorString http2: Transport received GOAWAY from server ErrCode:ENHANCE_YOUR_CALM`, refused: true,
 			fault: afterFrames(func(conn framedConn, _ uint32) { conn.goAway(0, codeCalm); untilClosed(conn) }),
 		},
 		"GOAWAY after the stream": {
@@ -300,7 +309,7 @@ func TestEachFailureOfARealConnection(t *testing.T) {
 					}
 					require.NotEmpty(t, events)
 					attemptErr := events[0].Err
-					assert.Equal(t, test.neverSent, graphretry.NeverSent(attemptErr))
+					assert.Equal(t, test.neverSent || test.refused, graphretry.NeverSent(attemptErr))
 					if unwrapped := errors.Unwrap(attemptErr); test.neverSent && test.secure {
 						assert.Equal(t, unwrapped.Error(), attemptErr.Error())
 						assert.Equal(t, timedOut(unwrapped), timedOut(attemptErr))
@@ -313,7 +322,7 @@ func TestEachFailureOfARealConnection(t *testing.T) {
 						assert.Equal(t, graphretry.ReasonBody, events[0].Reason)
 						return
 					}
-					if on && (test.neverSent || call.method != http.MethodPost) {
+					if on && (test.neverSent || test.refused || call.method != http.MethodPost) {
 						require.NoError(t, err)
 						assert.Equal(t, http.StatusOK, resp.StatusCode)
 						assert.Equal(t, graphretry.EventRetrying, events[0].Kind)
@@ -328,7 +337,7 @@ func TestEachFailureOfARealConnection(t *testing.T) {
 					require.Len(t, events, 1)
 					assert.Equal(t, graphretry.EventNotRetried, events[0].Kind)
 					reason := graphretry.ReasonAmbiguous
-					if test.neverSent {
+					if test.neverSent || test.refused {
 						reason = graphretry.ReasonNotRetried
 					}
 					assert.Equal(t, reason, events[0].Reason)

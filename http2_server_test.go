@@ -13,7 +13,7 @@ const (
 
 	flagEndStream byte = 0x1
 
-	codeNone, codeInternal, codeRefused, codeCancel, codeCalm uint32 = 0x0, 0x2, 0x7, 0x8, 0xb
+	codeNone, codeProtocol, codeInternal, codeRefused, codeCancel, codeCalm uint32 = 0x0, 0x1, 0x2, 0x7, 0x8, 0xb
 )
 
 // framedConn is the server's side of an HTTP/2 connection, frame by frame.

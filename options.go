@@ -205,19 +205,26 @@ func WithTransientFlag() Option {
 // WithNetworkRetries retries network failures where that cannot send a message
 // twice. It is off by default.
 //
-// A request that got no connection was never sent, and is retried whatever its
-// method: the dial failed, a proxy answered its CONNECT with 502, 503 or 504, or the
-// TLS handshake broke. Any other failure that is certainly one of the network, such
-// as a timeout, a reset or a GOAWAY, is retried for GET, HEAD, OPTIONS, PUT and
-// DELETE only, which may be carried out twice (RFC 9110, section 9.2.2). So is a
-// 502, 503 or 504 whose body is no Graph error.
+// A request that was certainly not carried out is retried whatever its method. It got
+// no connection: the dial failed, a proxy answered its CONNECT with 502, 503 or 504,
+// or the TLS handshake broke. Or the server said that it did not process it, with
+// REFUSED_STREAM or a GOAWAY below its stream over HTTP/2 (RFC 9113, section 8.7), with
+// H3_REQUEST_REJECTED (RFC 9114, section 4.1.1) or a refused 0-RTT over the HTTP/3 of
+// quic-go.
+//
+// Any other failure that is certainly one of the network, such as a timeout, a reset
+// of a connection or a stream, or another GOAWAY, is retried for GET, HEAD, OPTIONS,
+// PUT and DELETE only, which may be carried out twice (RFC 9110, section 9.2.2). So is
+// a 502, 503 or 504 whose body is no Graph error.
 //
 // Nothing else is retried: certificate errors, another answer of a proxy such as
-// 403 or 407, the error of a RoundTripper that sends nothing, and the caller's own
-// cancellation.
+// 403 or 407, the error of a RoundTripper that sends nothing, the 504 of a cache for a
+// GET or HEAD with Cache-Control: only-if-cached (RFC 9111, section 5.2.1.7), and the
+// caller's own cancellation.
 //
 // It adds a trace ([net/http/httptrace]) to each attempt, to learn whether the
-// request got a connection. That costs about 6 small allocations.
+// request got a connection. That costs about 6 small allocations. A RoundTripper that
+// calls no hook of it is told by its errors alone.
 func WithNetworkRetries() Option {
 	return Option{apply: func(s *settings) error {
 		s.networkRetries = true

@@ -5,8 +5,9 @@ type Reason int
 
 const (
 	// ReasonNotRetried: the policy does not retry this code, or this error of the
-	// next RoundTripper. [WithNetworkRetries] retries a request that was never sent;
-	// nothing retries a bad certificate.
+	// next RoundTripper, after which the request was certainly not carried out: it was
+	// never sent, or the server said that it did not process it. [WithNetworkRetries]
+	// retries those that may pass; nothing retries a bad certificate.
 	ReasonNotRetried Reason = iota + 1
 	// ReasonNever: the code, or a WhatsApp code in the subcode, is of
 	// [ClassParameter] or [ClassExperiment], and no option retries it.
@@ -26,11 +27,15 @@ const (
 	// [Decision] it is one that has sent nothing: see [NeverSent].
 	ReasonNetwork
 	// ReasonAmbiguous: the request may have been carried out, as after a
-	// timeout, a broken connection or an answer that is no Graph error.
+	// timeout, a broken connection or an answer that is no Graph error. So it is after
+	// every error that is not known to mean the opposite, also that of a RoundTripper
+	// which has sent nothing, such as [golang.org/x/oauth2.Transport] without a token:
+	// its error does not say so.
 	ReasonAmbiguous
 	// ReasonNoGraphError: the answer has a status from 300 to 499, so the request
-	// was refused, and no Graph error in its body. [Policy.Decide] also returns it
-	// for a nil Error.
+	// was refused, and no Graph error in its body. So is the 504 of a cache that was
+	// asked only for what it has (Cache-Control: only-if-cached). [Policy.Decide] also
+	// returns it for a nil Error.
 	ReasonNoGraphError
 	// ReasonRetriesExhausted: the failure would be retried, but no retries are left.
 	ReasonRetriesExhausted

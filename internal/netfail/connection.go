@@ -26,9 +26,6 @@ func (c *Connection) Watch(ctx context.Context) context.Context {
 // false for a RoundTripper that does not call the hooks of a trace.
 func (c *Connection) Refused() bool { return c != nil && c.asked.Load() && !c.got.Load() }
 
-// Got reports whether the request got a connection, and may have been sent.
-func (c *Connection) Got() bool { return c != nil && c.got.Load() }
-
 // Explain returns the error of the request, so that [NeverSent] is true of it if the
 // request asked for a connection and got none. Its text, its chain and whether it is a
 // timeout stay as they are.

@@ -17,11 +17,20 @@ import (
 	"syscall"
 )
 
-// NeverSent reports whether err proves that a request was not sent: no connection
-// could be made, directly or to a proxy, or the server's certificate was refused
-// before anything was written to it. A [Connection] knows more. Where several
-// errors are joined, as those of a RoundTripper that tries more than once, each of
-// them must say so. What more proves it by itself does so too.
+// NeverSent reports whether err proves that a request was not carried out. Either it
+// was not sent: no connection could be made, directly or to a proxy, the server's
+// certificate was refused before anything was written to it, or the connection that
+// it was to be sent on could not be used any more. Or the server has said that it
+// did not process it: REFUSED_STREAM or a GOAWAY below its stream over HTTP/2 (RFC
+// 9113, section 8.7), H3_REQUEST_REJECTED or refused 0-RTT over HTTP/3 (RFC 9114,
+// section 4.1.1).
+//
+// A [Connection] knows more. Where several errors are joined, as those of a
+// RoundTripper that tries more than once, each of them must say so. net/http, which
+// also tries more than once, returns the last error alone: it tries again only what
+// it takes for unprocessed itself.
+//
+// What more proves it of an error by itself does so too.
 func NeverSent(err error, more ...func(error) bool) bool {
 	return each(err, func(err error) bool {
 		if slices.ContainsFunc(more, func(proves func(error) bool) bool { return proves(err) }) {
@@ -35,7 +44,7 @@ func NeverSent(err error, more ...func(error) bool) bool {
 		case *tls.CertificateVerificationError:
 			return true
 		}
-		return false
+		return http2NotProcessed(err) || http3NotProcessed(err)
 	})
 }
 
@@ -78,6 +87,20 @@ func each(err error, is func(error) bool) bool {
 	return each(errors.Unwrap(err), is)
 }
 
+// some reports whether is holds for err or for any error that it wraps.
+func some(err error, is func(error) bool) bool {
+	switch {
+	case err == nil:
+		return false
+	case is(err):
+		return true
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return slices.ContainsFunc(joined.Unwrap(), func(err error) bool { return some(err, is) })
+	}
+	return some(errors.Unwrap(err), is)
+}
+
 // network reports whether err itself is a failure of the network.
 func network(err error) bool {
 	switch err {
@@ -99,48 +122,14 @@ func network(err error) bool {
 	case net.Error:
 		return true
 	}
-	return http2Failure(err) || connectionClosed(err) || unreachableBySOCKS(err)
+	return http2Failure(err) || http3Failure(err) || connectionClosed(err) || unreachableBySOCKS(err)
 }
 
-// http2Failure reports whether err is an HTTP/2 error of a stream or of a
-// connection, of net/http or of golang.org/x/net/http2. A stream error can be
-// assigned to any struct with its fields. The other two types offer nothing of
-// the kind, and net/http does not export its own, so they are known by their
-// shape.
-func http2Failure(err error) bool {
-	var stream streamError
-	if converts, ok := err.(interface{ As(any) bool }); ok && converts.As(&stream) {
-		return true
-	}
-	value := reflect.ValueOf(err)
-	kind := value.Type()
-	switch {
-	case !strings.Contains(strings.ToLower(kind.PkgPath()+"."+kind.Name()), "http2"):
-		return false
-	case kind.Kind() == reflect.Uint32:
-		return strings.HasSuffix(kind.Name(), "ConnectionError")
-	case kind.Kind() == reflect.Struct:
-		return value.FieldByName("LastStreamID").IsValid() && value.FieldByName("ErrCode").IsValid() // GOAWAY
-	}
-	return false
-}
-
-// streamError has the fields of the HTTP/2 stream errors.
-type streamError struct {
-	StreamID uint32
-	Code     uint32
-	Cause    error
-}
-
-// Error implements error, as the target of an As must.
-func (streamError) Error() string { return "stream error" }
-
-// connectionClosed reports whether err is what net/http returns for a connection
-// that was closed under a request. These errors have no type of their own and
+// connectionClosed reports whether err is what net/http returns for an HTTP/1
+// connection that was closed under a request. These errors have no type of their own and
 // their variables are not exported, so their texts must do.
 func connectionClosed(err error) bool {
-	text := plainText(err)
-	switch text {
+	switch plainText(err) {
 	case "http: server closed idle connection",
 		// For the first request on an HTTP/1 connection that is given back, and taken
 		// or closed, before its answer was handed on.
@@ -148,17 +137,10 @@ func connectionClosed(err error) bool {
 		"http: CloseIdleConnections called",
 		"http: idle connection timeout",
 		"http: putIdleConn: too many idle connections",
-		"http2: client connection lost",
-		"http2: client conn is closed",
-		"http2: client conn not usable",
-		"http2: client conn could not be established",
-		"http2: client connection force closed via ClientConn.Close",
-		"http2: Transport received Server's graceful shutdown GOAWAY",
 		"net/http: cannot rewind body after connection loss":
 		return true
 	}
-	return strings.HasPrefix(text, "http2: Transport received GOAWAY from server ErrCode:") ||
-		strings.HasPrefix(text, "http2: Transport: cannot retry err [")
+	return false
 }
 
 // unreachableBySOCKS reports whether err is that of a SOCKS proxy which cannot
@@ -201,7 +183,7 @@ func permanent(err error) bool {
 		errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
 		// crypto/tls names its alerts so: the server wants another certificate of
 		// ours, or another version. Their own type is not exported.
-		failedIn(err, "remote error", "local error")
+		failedIn(err, "remote error", "local error") || some(err, quicAlert)
 }
 
 // failedIn reports whether err, or what it wraps, is of one of these operations

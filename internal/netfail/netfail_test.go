@@ -71,6 +71,52 @@ func (e http2StreamError) As(target any) bool {
 	return ok
 }
 
+// What quic-go and its HTTP/3 have.
+type (
+	quicStreamErrorCode uint64
+	quicStreamError     struct {
+		StreamID  int64
+		ErrorCode quicStreamErrorCode
+		Remote    bool
+	}
+	quicTransportError struct {
+		Remote    bool
+		ErrorCode uint64
+		cause     error
+	}
+	quicApplicationError struct {
+		Remote    bool
+		ErrorCode uint64
+	}
+	http3Error struct {
+		Remote    bool
+		ErrorCode uint64
+		err       error
+	}
+	http3errConnUnusable  struct{ e error }
+	quickbooksStreamError struct{ ErrorCode string }
+	rejectedStreamError   quicStreamError
+)
+
+func (*quicStreamError) Error() string         { return "stream canceled" }
+func (*quicTransportError) Error() string      { return "transport error" }
+func (e *quicTransportError) Unwrap() []error  { return []error{net.ErrClosed, e.cause} }
+func (*quicApplicationError) Error() string    { return "application error" }
+func (*quicApplicationError) Unwrap() error    { return net.ErrClosed }
+func (*http3Error) Error() string              { return "H3 error" }
+func (e *http3Error) Unwrap() error            { return e.err }
+func (*http3errConnUnusable) Error() string    { return "http3: conn unusable" }
+func (e *http3errConnUnusable) Unwrap() error  { return e.e }
+func (quickbooksStreamError) Error() string    { return "another stream" }
+func (*rejectedStreamError) Error() string     { return "a stream of somebody else's" }
+func (e quicStreamError) h3() *http3Error      { return &http3Error{e.Remote, uint64(e.ErrorCode), &e} }
+func (e quicApplicationError) h3() *http3Error { return &http3Error{e.Remote, e.ErrorCode, &e} }
+
+// cannotRetryText is net/http's error for a body that it cannot send again.
+func cannotRetryText(cause string) error {
+	return fmt.Errorf("http2: Transport: cannot retry err [%s] after Request.Body was written; define Request.GetBody to avoid this error", cause)
+}
+
 func TestWhatIsCertainOfAnError(t *testing.T) {
 	const neverSent, temporary, unavailable = 1, 2, 4
 	for _, test := range []struct {
@@ -109,10 +155,65 @@ func TestWhatIsCertainOfAnError(t *testing.T) {
 		{http2NumberError(1), 0},
 		{connectionError(1), 0},
 		{errors.New("http: server closed idle connection"), temporary},
-		{errors.New("http2: Transport received GOAWAY from server ErrCode:ENHANCE_YOUR_CALM"), temporary},
-		{errors.New("http2: Transport: cannot retry err [http2: client conn not usable] after Request.Body was written; define Request.GetBody to avoid this error"), temporary},
 		{textError("http: server closed idle connection"), 0},
 		{fmt.Errorf("http2: client connection lost, %w", errNoGrant), 0},
+
+		// The server has not processed it.
+		{http2StreamError{Code: 0x7}, neverSent | temporary},
+		{fmt.Errorf("stream: %w", http2StreamError{Code: 0x7}), neverSent | temporary},
+		{http2StreamError{Code: 0x1}, temporary},
+		{http2StreamError{Code: 0x8}, temporary},
+		{errors.Join(http2StreamError{Code: 0x7}, http2StreamError{Code: 0x8}), temporary},
+		{http2GoAwayError{LastStreamID: 0, ErrCode: 0x7}, temporary},
+		{errors.New("http2: Transport received Server's graceful shutdown GOAWAY"), neverSent | temporary},
+		{errors.New("http2: Transport received GOAWAY from server ErrCode:ENHANCE_YOUR_CALM"), neverSent | temporary},
+		{errors.New("http2: client conn not usable"), neverSent | temporary},
+		{errors.New("http2: client conn could not be established"), neverSent | temporary},
+		{errors.New("http2: client conn is closed"), temporary},
+		{errors.New("http2: client connection lost"), temporary},
+		{errors.New("http2: client connection force closed via ClientConn.Close"), temporary},
+		{cannotRetryText("http2: client conn not usable"), neverSent | temporary},
+		{cannotRetryText("http2: Transport received Server's graceful shutdown GOAWAY"), neverSent | temporary},
+		{cannotRetryText("stream error: stream ID 7; REFUSED_STREAM; received from peer"), neverSent | temporary},
+		{cannotRetryText("stream error: stream ID 7; REFUSED_STREAM"), neverSent | temporary},
+		{fmt.Errorf("send: %w", cannotRetryText("stream error: stream ID 7; REFUSED_STREAM")), neverSent | temporary},
+		{cannotRetryText("stream error: stream ID 7; PROTOCOL_ERROR; received from peer"), temporary},
+		{cannotRetryText("stream error: stream ID 7; PROTOCOL_ERROR; REFUSED_STREAM"), temporary},
+		{cannotRetryText("stream error: stream ID 7"), temporary},
+		{cannotRetryText("connection error; REFUSED_STREAM"), temporary},
+		{cannotRetryText("http2: client conn is closed"), temporary},
+		{cannotRetryText(""), temporary},
+		{errors.New("http2: Transport: cannot retry err ["), temporary},
+		{textError("http2: Transport received Server's graceful shutdown GOAWAY"), 0},
+		{textError(cannotRetryText("http2: client conn not usable").Error()), 0},
+		{errors.New("stream error: stream ID 7; REFUSED_STREAM; received from peer"), 0},
+
+		// HTTP/3.
+		{quicStreamError{ErrorCode: 0x10b, Remote: true}.h3(), neverSent | temporary},
+		{&quicStreamError{ErrorCode: 0x10b, Remote: true}, neverSent | temporary},
+		{fmt.Errorf("http3: Transport: cannot retry err [%w]", quicStreamError{ErrorCode: 0x10b, Remote: true}.h3()), neverSent | temporary},
+		{quicStreamError{ErrorCode: 0x10b}.h3(), temporary},
+		{quicStreamError{ErrorCode: 0x102, Remote: true}.h3(), temporary},
+		{quicStreamError{ErrorCode: 0x10c}.h3(), temporary},
+		{quicApplicationError{ErrorCode: 0x10b, Remote: true}.h3(), temporary},
+		{quicApplicationError{ErrorCode: 0x100, Remote: true}.h3(), temporary},
+		{&quicTransportError{ErrorCode: 0x1, Remote: true}, temporary},
+		{&quicTransportError{ErrorCode: 0x2, Remote: true}, temporary},
+		{&quicTransportError{ErrorCode: 0x1, cause: reset}, temporary},
+		{&quicTransportError{ErrorCode: 0x100 + 42, Remote: true}, 0},
+		{&quicTransportError{ErrorCode: 0x100 + 42, cause: untrusted}, 0},
+		{&quicTransportError{ErrorCode: 0x200}, temporary},
+		{&http3errConnUnusable{errors.New("0-RTT rejected")}, neverSent | temporary},
+		{&http3errConnUnusable{errors.New("connection in graceful shutdown")}, neverSent | temporary},
+		{&http3errConnUnusable{quicApplicationError{ErrorCode: 0x100}.h3()}, neverSent | temporary},
+		{&http3errConnUnusable{&quicTransportError{ErrorCode: 0x100 + 42, Remote: true}}, neverSent},
+		{fmt.Errorf("%w", &http3errConnUnusable{}), neverSent | temporary},
+		{errors.New("0-RTT rejected"), neverSent | temporary},
+		{errors.New("connection in graceful shutdown"), 0},
+		{(*quicStreamError)(nil), 0},
+		{quickbooksStreamError{}, 0},
+		{&quickbooksStreamError{}, 0},
+		{&rejectedStreamError{ErrorCode: 0x10b, Remote: true}, 0},
 
 		{errNoGrant, 0},
 		{&url.Error{Op: "Post", URL: "https://example.com/token", Err: errNoGrant}, 0},
@@ -159,7 +260,6 @@ func TestWhatIsCertainOfAnError(t *testing.T) {
 func TestConnectionThatWasAskedForAndNotGot(t *testing.T) {
 	var none *Connection
 	assert.False(t, none.Refused())
-	assert.False(t, none.Got())
 
 	var theirs []string
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
@@ -171,10 +271,8 @@ func TestConnectionThatWasAskedForAndNotGot(t *testing.T) {
 	assert.False(t, c.Refused(), "nobody has called a hook")
 	trace.GetConn("example.com:443")
 	assert.True(t, c.Refused())
-	assert.False(t, c.Got())
 	trace.GotConn(httptrace.GotConnInfo{})
 	assert.False(t, c.Refused())
-	assert.True(t, c.Got())
 	// Whoever tries again by itself may have sent it the first time.
 	trace.GetConn("example.com:443")
 	assert.False(t, c.Refused())

@@ -59,8 +59,9 @@ func TestHeaderSetOutsideIsTheSameForEachAttempt(t *testing.T) {
 }
 
 // One that adds to the caller's own header breaks the contract of
-// http.RoundTripper, and adds once for each attempt if it is inside. Outside it
-// adds once, as it would without retries: there it does no harm.
+// http.RoundTripper, and adds once more in each retry if it is inside: their headers
+// are copies of the one that the first attempt has changed. Outside it adds once, as
+// it would without retries: there it does no harm.
 func TestHeaderAddedInPlaceBelongsOutside(t *testing.T) {
 	addInPlace := func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -74,7 +75,7 @@ func TestHeaderAddedInPlaceBelongsOutside(t *testing.T) {
 		want  []string
 	}{
 		{"outside", func(t *testing.T, w *wire) http.RoundTripper { return addInPlace(retrying(t, w)) }, []string{"added", "added", "added"}},
-		{"inside", func(t *testing.T, w *wire) http.RoundTripper { return retrying(t, addInPlace(w)) }, []string{"added", "added, added", "added, added, added"}},
+		{"inside", func(t *testing.T, w *wire) http.RoundTripper { return retrying(t, addInPlace(w)) }, []string{"added", "added, added", "added, added"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

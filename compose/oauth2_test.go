@@ -2,6 +2,7 @@ package compose
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -113,10 +114,13 @@ func TestFailureOfATokenSourceInsideIsNotRetried(t *testing.T) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, messagesURL, nil)
 		require.NoError(t, err)
 
-		_, err = retrying(t, &oauth2.Transport{Source: source, Base: w}).RoundTrip(req)
+		var reasons []graphretry.Reason
+		_, err = retrying(t, &oauth2.Transport{Source: source, Base: w}, graphretry.WithNetworkRetries(),
+			graphretry.WithObserver(func(_ context.Context, event graphretry.Event) { reasons = append(reasons, event.Reason) })).RoundTrip(req)
 
 		var refused *oauth2.RetrieveError
 		require.ErrorAs(t, err, &refused)
+		assert.Equal(t, []graphretry.Reason{graphretry.ReasonAmbiguous}, reasons, "the error does not say that nothing was sent")
 		assert.Equal(t, 1, asked)
 		assert.Empty(t, w.Calls())
 	})

@@ -27,10 +27,9 @@ const (
 	// [Decision] it is one that has sent nothing: see [NeverSent].
 	ReasonNetwork
 	// ReasonAmbiguous: the request may have been carried out, as after a
-	// timeout, a broken connection or an answer that is no Graph error. So it is after
-	// every error that is not known to mean the opposite, also that of a RoundTripper
-	// which has sent nothing, such as [golang.org/x/oauth2.Transport] without a token:
-	// its error does not say so.
+	// timeout, a broken connection or an answer that is no Graph error. It is the reason
+	// for every error that does not prove the opposite, even if the next RoundTripper
+	// has sent nothing, such as [golang.org/x/oauth2.Transport] without a token.
 	ReasonAmbiguous
 	// ReasonNoGraphError: the answer has a status from 300 to 499, so the request
 	// was refused, and no Graph error in its body. So is the 504 of a cache that was

@@ -11,16 +11,26 @@ import (
 // requestRejected is the code H3_REQUEST_REJECTED (RFC 9114, section 8.1).
 const requestRejected = 0x10b
 
-// http3Failure reports whether err is an error of a stream or of a connection. Those
-// of a connection that are not named here are a [net.Error] or wrap one.
+// http3Failure reports whether err is an error of a stream or of a connection that
+// may pass. Those of a connection that are not named here are a [net.Error], or wrap
+// one.
 func http3Failure(err error) bool {
 	if _, ok := quicFailure(err, "StreamError"); ok {
 		return true
 	}
-	// It wraps a net.Error as well, but next to nil, if nothing else has failed.
-	_, ok := quicFailure(err, "TransportError")
-	return ok || http3NotProcessed(err)
+	if connection, ok := quicFailure(err, "TransportError"); ok {
+		return connection.code>>8 != 1 // else TLS has ended it (RFC 9001, section 4.8)
+	}
+	switch plainText(err) {
+	case zeroRTTRejected, "connection in graceful shutdown": // after a GOAWAY
+		return true
+	}
+	return false
 }
+
+// zeroRTTRejected is the text of the error for a stream of a connection whose 0-RTT
+// the server has refused, and so not processed (RFC 9001, section 4.6.2).
+const zeroRTTRejected = "0-RTT rejected"
 
 // http3NotProcessed reports whether err says that a request was not processed: the
 // server has rejected it, or its stream could not be opened.
@@ -32,17 +42,7 @@ func http3NotProcessed(err error) bool {
 		return stream.remote && stream.code == requestRejected
 	}
 	_, unusable := named(err, "errConnUnusable")
-	return unusable ||
-		// What the server has refused with the 0-RTT of a connection it never reads
-		// (RFC 9001, section 4.6.2).
-		plainText(err) == "0-RTT rejected"
-}
-
-// quicAlert reports whether err is that of a connection which TLS has ended, on our
-// side or the server's (RFC 9001, section 4.8).
-func quicAlert(err error) bool {
-	connection, ok := quicFailure(err, "TransportError")
-	return ok && connection.code>>8 == 1
+	return unusable || plainText(err) == zeroRTTRejected
 }
 
 // quicError is what the errors of QUIC have.

@@ -87,20 +87,6 @@ func each(err error, is func(error) bool) bool {
 	return each(errors.Unwrap(err), is)
 }
 
-// some reports whether is holds for err or for any error that it wraps.
-func some(err error, is func(error) bool) bool {
-	switch {
-	case err == nil:
-		return false
-	case is(err):
-		return true
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return slices.ContainsFunc(joined.Unwrap(), func(err error) bool { return some(err, is) })
-	}
-	return some(errors.Unwrap(err), is)
-}
-
 // network reports whether err itself is a failure of the network.
 func network(err error) bool {
 	switch err {
@@ -126,8 +112,8 @@ func network(err error) bool {
 }
 
 // connectionClosed reports whether err is what net/http returns for an HTTP/1
-// connection that was closed under a request. These errors have no type of their own and
-// their variables are not exported, so their texts must do.
+// connection that was closed under a request. These errors have no type of their own
+// and their variables are not exported, so their texts must do.
 func connectionClosed(err error) bool {
 	switch plainText(err) {
 	case "http: server closed idle connection",
@@ -183,7 +169,7 @@ func permanent(err error) bool {
 		errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
 		// crypto/tls names its alerts so: the server wants another certificate of
 		// ours, or another version. Their own type is not exported.
-		failedIn(err, "remote error", "local error") || some(err, quicAlert)
+		failedIn(err, "remote error", "local error")
 }
 
 // failedIn reports whether err, or what it wraps, is of one of these operations

@@ -118,9 +118,9 @@ func (c *call) enterAtOnce() error {
 // RoundTripper that still holds the last one is not disturbed.
 func (c *call) request() (*http.Request, error) {
 	if c.attempts == 0 {
-		return c.body.first(c.req, &c.policy.settings), nil
+		return c.body.first(c.req), nil
 	}
-	return c.body.again(c.req, &c.policy.settings)
+	return c.body.again(c.req)
 }
 
 // send sends one attempt. The caller's own request stands in the response, as
@@ -191,11 +191,12 @@ func (c *call) report(result outage.Result) {
 func (c *call) decide() (wait time.Duration, retry bool) {
 	code, rule := c.last.rule(c.policy, c.req, c.ended())
 	wait, reason, retry := c.policy.retry(code, rule, c.history, c.last.retryAfter, &c.schedule)
-	event := Event{Kind: EventGaveUp, Reason: reason}
+	event := Event{Kind: EventGaveUp}
 	switch {
 	case rule.retries <= 0:
-		event.Kind = EventNotRetried
+		event.Kind, event.Reason = EventNotRetried, reason
 	case !retry:
+		event.Reason = reason
 	case c.policy.withoutWaiting:
 		event.Reason = ReasonWithoutWaiting
 	case !c.body.repeatable():
@@ -203,7 +204,7 @@ func (c *call) decide() (wait time.Duration, retry bool) {
 	case !c.fits(wait):
 		event.Reason, event.needed, event.left = ReasonNoTime, wait, time.Until(c.deadline())
 	default:
-		event.Kind, event.Wait = EventRetrying, wait
+		event.Kind, event.Reason, event.Wait = EventRetrying, reason, wait
 		c.history = c.history.retried(code, c.last.isGraph)
 		if c.last.body != nil {
 			c.last.body.release()

@@ -84,6 +84,13 @@ const (
 	CodeTemplateStillSyncing Code = 134101
 )
 
+// throttleRetries are the codes of [WithThrottleRetries].
+var throttleRetries = []Code{
+	CodeAPITooManyCalls, CodeAPIUserTooManyCalls, CodeApplicationLimitReached, CodeCustomRateLimit,
+	CodeRateLimitIssues, CodeBusinessAccountTooManyCalls, CodeRateLimitHit, CodePairRateLimitHit,
+	CodeRegistrationWaitAFewMinutes, CodeTemplateStillSyncing,
+}
+
 // Class is the kind of a failure, according to Meta's description of its code.
 //
 // A class says what a code means, not whether it is retried. By default fewer codes

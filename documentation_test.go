@@ -154,7 +154,7 @@ func testExamples(t *testing.T, documented documentation) {
 }
 
 func TestEveryExportedNameIsDocumented(t *testing.T) {
-	for _, folder := range []string{".", "graphtest", "internal/jsonbody", "internal/netfail", "internal/outage"} {
+	for _, folder := range []string{".", "graphtest", "internal/jsonbody", "internal/netfail", "internal/outage", "internal/redact"} {
 		t.Run(folder, func(t *testing.T) { testComments(t, packageDoc(t, folder)) })
 	}
 }

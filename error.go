@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/graphretry/graphretry/internal/netfail"
+	"github.com/graphretry/graphretry/internal/redact"
 )
 
 // Error is a Graph error: the object "error" in the body of a failed answer,
@@ -261,4 +263,28 @@ func NeverSent(err error) bool {
 		wait, ok := err.(*WaitError)
 		return ok && wait.Attempts == 0 || err == ErrOutage
 	})
+}
+
+// redacted blanks secrets in the texts of e, but for Raw, and returns e.
+func (e *Error) redacted(secrets redact.Redactor) *Error {
+	for _, text := range []*string{&e.Type, &e.Message, &e.Details, &e.UserTitle, &e.UserMessage, &e.TraceID} {
+		*text = secrets.Text(*text)
+	}
+	return e
+}
+
+// redactedFor blanks the secrets of these requests, which may be nil, in the texts of e, and
+// returns e. A caller's own GetBody is not asked for the body if e passes by itself: such
+// an error says nothing of the request.
+func (e *Error) redactedFor(requests ...*http.Request) *Error {
+	class := e.Class()
+	passes := class == ClassTransient || class == ClassRetryOnce || class == ClassThrottle
+	var secrets redact.Values
+	for _, req := range requests {
+		if req != nil {
+			secrets.AddRequest(req)
+			secrets.AddBody(headInMemory(req, !passes))
+		}
+	}
+	return e.redacted(secrets.Redactor())
 }

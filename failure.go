@@ -42,8 +42,7 @@ func newFailure(resp *http.Response, err error, sent *http.Request, connection *
 // the request that was sent, are blanked in them.
 func (f *failure) describe(req *http.Request) *Error {
 	if f.described == nil {
-		described := f.graph.described()
-		f.described = redactorFor(described, req, f.sent).graph(described)
+		f.described = f.graph.described().redactedFor(req, f.sent)
 	}
 	return f.described
 }
@@ -69,7 +68,7 @@ func (f *failure) result(ended error) outage.Result {
 // none. ended is how the caller has ended the call, nil if it has not.
 func (f *failure) rule(p *Policy, req *http.Request, ended error) (Code, rule) {
 	if f.isGraph {
-		return p.rule(&f.graph)
+		return p.rules.of(&f.graph, p.transientFlag)
 	}
 	return 0, f.networkRule(p, req, ended)
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/graphretry/graphretry/internal/redact"
 )
 
 // Event is something that happened to a call, for [WithObserver]. There is one for
@@ -121,14 +123,16 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 		if !logger.Enabled(ctx, level) {
 			return
 		}
-		secrets := redactorOf(event.Request)
+		var values redact.Values
+		values.AddRequest(event.Request)
 		if event.Err != nil {
-			secrets = redactorForError(event.Request)
+			values.AddBody(headInMemory(event.Request, true))
 		}
+		secrets := values.Redactor()
 		attributes := []slog.Attr{
 			slog.String("method", cmp.Or(event.Request.Method, http.MethodGet)),
 			slog.String("host", event.Request.URL.Host),
-			slog.String("path", secrets.text(event.Request.URL.Path)),
+			slog.String("path", secrets.Text(event.Request.URL.Path)),
 			slog.Int("attempt", event.Attempt),
 		}
 		switch event.Kind {
@@ -145,12 +149,12 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 				attributes = append(attributes, slog.Int("after_code", int(event.Graph.Code)))
 			}
 			if event.Err != nil {
-				attributes = append(attributes, slog.String("after_error", secrets.err(event.Err)))
+				attributes = append(attributes, slog.String("after_error", secrets.Err(event.Err)))
 			}
 		} else {
 			attributes = append(attributes, event.Graph.attributes()...)
 			if event.Err != nil {
-				attributes = append(attributes, slog.String("error", secrets.err(event.Err)))
+				attributes = append(attributes, slog.String("error", secrets.Err(event.Err)))
 			}
 		}
 		logger.LogAttrs(ctx, level, "graphretry: "+event.Kind.String(), attributes...)

@@ -12,16 +12,6 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// Option changes one setting of a [Transport], a [Policy] or, through
-// [ContextWithOptions], a single call. If two options set the same thing, the later
-// one applies. A function that is given an option with an invalid value returns an
-// error that names the option and the value. The zero Option sets nothing.
-type Option struct {
-	// transportOnly names the option if a context must not set it.
-	transportOnly string
-	apply         func(*settings) error
-}
-
 // WithInitialInterval sets the first wait of the schedule. The default is 5 s.
 // It must be above 0 and not above the maximum interval.
 //
@@ -181,13 +171,6 @@ func WithThrottleRetries() Option {
 		}
 		return nil
 	}}
-}
-
-// throttleRetries are the codes of WithThrottleRetries.
-var throttleRetries = []Code{
-	CodeAPITooManyCalls, CodeAPIUserTooManyCalls, CodeApplicationLimitReached, CodeCustomRateLimit,
-	CodeRateLimitIssues, CodeBusinessAccountTooManyCalls, CodeRateLimitHit, CodePairRateLimitHit,
-	CodeRegistrationWaitAFewMinutes, CodeTemplateStillSyncing,
 }
 
 // WithTransientFlag retries every error that Meta marks with is_transient (see

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/graphretry/graphretry/internal/redact"
 )
 
 // Policy decides what becomes of a failure: whether it is retried, and after how long.
@@ -157,13 +159,13 @@ func (p *Policy) Decide(e *Error, h History) Decision {
 		return failed(ReasonNotRetried, zeroPolicy, h)
 	}
 	said := *e
-	return p.decide(redactorOf().graph(&said), h)
+	return p.decide(said.redacted(redact.Of()), h)
 }
 
 // decide is [Policy.Decide] for an error whose texts are blanked.
 func (p *Policy) decide(e *Error, h History) Decision {
 	d := Decision{Graph: e, History: h}
-	code, rule := p.rule(e)
+	code, rule := p.rules.of(e, p.transientFlag)
 	var waits schedule
 	d.Wait, d.Reason, d.Retry = p.retry(code, rule, h, e.RetryAfter, &waits)
 	switch {
@@ -280,7 +282,7 @@ func (p *Policy) Next(resp *http.Response, err error, h History) Decision {
 	case p.isZero():
 		return failed(ReasonNotRetried, zeroPolicy, h)
 	case resp != nil && err != nil:
-		return failed(ReasonNoGraphError, redactorOf(resp.Request).err(err), h)
+		return failed(ReasonNoGraphError, redact.Of(resp.Request).Err(err), h)
 	case resp != nil:
 		return p.nextAfterAnswer(resp, h)
 	case err != nil:
@@ -311,7 +313,7 @@ func (p *Policy) nextAfterAnswer(resp *http.Response, h History) Decision {
 
 // nextAfterError is [Policy.Next] for an attempt that had no answer.
 func (p *Policy) nextAfterError(err error, h History) Decision {
-	cause := oneLine(redactorOf().err(err))
+	cause := oneLine(redact.Of().Err(err))
 	var wait *WaitError
 	isWait := errors.As(err, &wait)
 	switch {

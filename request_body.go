@@ -16,6 +16,9 @@ import (
 
 // requestBody is the body of a call, with what it takes to send it again.
 type requestBody struct {
+	recordLimit int64 // how much of a body without GetBody is kept for a retry, in bytes; 0: nothing
+	mayBeCutOff bool  // an attempt has a timeout, and must not hang in a Read of its body
+
 	present bool                          // asked before a RoundTripper below could change the request
 	upload  *upload                       // the last attempt's body, if it is recorded or may be cut off
 	getBody func() (io.ReadCloser, error) // makes the body of a retry; nil: it cannot be sent again
@@ -23,20 +26,20 @@ type requestBody struct {
 
 // first returns the request of the first attempt: req itself, or a copy if its
 // body is recorded for a retry or an attempt timeout may cut it off.
-func (b *requestBody) first(req *http.Request, s *settings) *http.Request {
+func (b *requestBody) first(req *http.Request) *http.Request {
 	b.present = req.Body != nil && req.Body != http.NoBody
 	b.getBody = req.GetBody
-	if !b.present || b.getBody != nil && s.attemptTimeout == 0 {
+	if !b.present || b.getBody != nil && !b.mayBeCutOff {
 		return req
 	}
 	if b.getBody == nil {
 		b.getBody = inMemory(req.Body)
 	}
 	limit := int64(-1) // nothing is recorded
-	if b.getBody == nil && !s.withoutWaiting && s.maxBufferedBody > 0 && req.ContentLength <= s.maxBufferedBody {
-		limit = s.maxBufferedBody
+	if b.getBody == nil && b.recordLimit > 0 && req.ContentLength <= b.recordLimit {
+		limit = b.recordLimit
 	}
-	if limit < 0 && (s.attemptTimeout == 0 || cannotStall(req.Body)) {
+	if limit < 0 && (!b.mayBeCutOff || cannotStall(req.Body)) {
 		return req
 	}
 	b.upload = newUpload(req.Body, req.ContentLength, limit)
@@ -73,7 +76,7 @@ func (b *requestBody) repeatable() bool { return !b.present || b.getBody != nil 
 // again returns the request of a retry, with a fresh body and a header of its own:
 // net/http may still send the last attempt as a RoundTripper below sets a field. The
 // trailer stays the caller's, who may set its values at the end of each body.
-func (b *requestBody) again(req *http.Request, s *settings) (*http.Request, error) {
+func (b *requestBody) again(req *http.Request) (*http.Request, error) {
 	clone := *req
 	clone.Header = req.Header.Clone()
 	if !b.present {
@@ -88,7 +91,7 @@ func (b *requestBody) again(req *http.Request, s *settings) (*http.Request, erro
 		// error would stand in place of the last response.
 		return nil, errors.New("graphretry: Request.GetBody returned a nil body: want a new reader of the whole body each time")
 	}
-	if b.upload = nil; s.attemptTimeout > 0 && !cannotStall(body) {
+	if b.upload = nil; b.mayBeCutOff && !cannotStall(body) {
 		b.upload = newUpload(body, req.ContentLength, -1)
 		body = b.upload
 	}
@@ -298,4 +301,46 @@ func (u *upload) stop() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.drop()
+}
+
+// headInMemory returns the head of a body that is in memory, else "".
+func headInMemory(req *http.Request, mayAsk bool) string {
+	if req.Body == nil || req.Body == http.NoBody {
+		return ""
+	}
+	body := req.Body
+	if sent, ok := body.(*upload); ok {
+		body = sent.body
+	}
+	value := reflect.ValueOf(body)
+	inNopCloser := slices.Contains(nopClosers, value.Type())
+	if inNopCloser {
+		// Of these, what was read can be read again, also while net/http still reads.
+		// ReadAt and Size touch nothing that a Read changes.
+		switch reader := value.Field(0).Interface().(type) {
+		case *bytes.Reader:
+			return headOf(reader, reader.Size())
+		case *strings.Reader:
+			return headOf(reader, reader.Size())
+		}
+	}
+	if req.GetBody == nil || !mayAsk && !inNopCloser {
+		return ""
+	}
+	fresh, err := req.GetBody()
+	if err != nil || fresh == nil {
+		return ""
+	}
+	defer fresh.Close()
+	if inMemory(fresh) == nil {
+		return ""
+	}
+	head, _ := io.ReadAll(io.LimitReader(fresh, peekLimit))
+	return string(head)
+}
+
+func headOf(reader io.ReaderAt, size int64) string {
+	head := make([]byte, min(size, peekLimit))
+	n, _ := reader.ReadAt(head, 0)
+	return string(head[:n])
 }

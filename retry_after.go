@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/graphretry/graphretry/internal/jsonbody"
 )
 
 // retryAfter returns the wait that Retry-After asks for (RFC 9110, section
@@ -105,7 +107,7 @@ type usageNumber float64
 
 // UnmarshalJSON implements [json.Unmarshaler]. Any other value is 0.
 func (n *usageNumber) UnmarshalJSON(value []byte) error {
-	if parsed, err := strconv.ParseFloat(unquoted(value), 64); err == nil && !math.IsNaN(parsed) {
+	if parsed, err := strconv.ParseFloat(jsonbody.Unquoted(value), 64); err == nil && !math.IsNaN(parsed) {
 		*n = usageNumber(parsed)
 	}
 	return nil

@@ -1,10 +1,15 @@
 package graphretry
 
+import "math"
+
 // rule is how often a code is retried, and why.
 type rule struct {
 	retries int // 0 or less: not at all
 	reason  Reason
 }
+
+// unlimited is the number of retries that only time limits.
+const unlimited = math.MaxInt
 
 // forbidden is the number of retries of a code that [WithoutRetryOn] names: somebody has
 // decided that twice is worse than never.
@@ -21,23 +26,26 @@ func neverRetried(code Code) string {
 	return ""
 }
 
-// rule returns what holds for e, and for which of its codes: its subcode, where an
+// rules are those that codes have by default or by an option.
+type rules map[Code]rule
+
+// of returns what holds for e, and for which of its codes: its subcode, where an
 // option names that or it is a lasting block, and else its code.
-func (s *settings) rule(e *Error) (Code, rule) {
+func (r rules) of(e *Error, transientFlag bool) (Code, rule) {
 	code, subcode := e.Code, e.subcode()
 	if neverRetried(code) != "" || neverRetried(subcode) != "" {
 		return code, rule{0, ReasonNever}
 	}
-	if rule, ok := s.rules[subcode]; ok && rule.byOption() {
+	if rule, ok := r[subcode]; ok && rule.byOption() {
 		return subcode, rule
 	}
 	if lasting(subcode) {
 		code = subcode
 	}
-	if rule, ok := s.rules[code]; ok {
+	if rule, ok := r[code]; ok {
 		return code, rule
 	}
-	if s.transientFlag && e.Transient && !punished(e.Code) && !punished(subcode) {
+	if transientFlag && e.Transient && !punished(e.Code) && !punished(subcode) {
 		return code, rule{unlimited, ReasonTransientFlag}
 	}
 	return code, rule{0, ReasonNotRetried}

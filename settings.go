@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -23,9 +22,18 @@ const (
 	defaultJitter          = 0.2
 	defaultMaxBufferedBody = 1 << 20
 	defaultOutageThreshold = 20
-	unlimited              = math.MaxInt
 	unset                  = -1
 )
+
+// Option changes one setting of a [Transport], a [Policy] or, through
+// [ContextWithOptions], a single call. If two options set the same thing, the later
+// one applies. A function that is given an option with an invalid value returns an
+// error that names the option and the value. The zero Option sets nothing.
+type Option struct {
+	// transportOnly names the option if a context must not set it.
+	transportOnly string
+	apply         func(*settings) error
+}
 
 // settings is what the options set. It is not changed once it is in use.
 type settings struct {
@@ -37,7 +45,7 @@ type settings struct {
 	jitter          float64 // unset: the default, or none for a schedule of the caller's
 	newBackOff      func() backoff.BackOff
 
-	rules          map[Code]rule
+	rules          rules
 	transientFlag  bool
 	networkRetries bool
 
@@ -58,7 +66,7 @@ func defaultSettings() settings {
 		maxElapsedTime:  defaultMaxElapsedTime,
 		maxRetries:      unlimited,
 		jitter:          unset,
-		rules: map[Code]rule{
+		rules: rules{
 			CodeAPIService:         {unlimited, ReasonTransient},
 			CodeServiceUnavailable: {unlimited, ReasonTransient},
 			CodeSomethingWentWrong: {1, ReasonRetryOnce},
@@ -110,4 +118,12 @@ func (s *settings) jitterOr(fallback float64) float64 {
 // connection. That allocates, which a success by default does not.
 func (s *settings) watchesConnection() bool {
 	return s.networkRetries || s.withoutWaiting || s.attemptTimeout > 0 || len(s.observers) > 0
+}
+
+// recordLimit returns how much of a request body without GetBody is kept for a retry.
+func (s *settings) recordLimit() int64 {
+	if s.withoutWaiting {
+		return 0 // there is none
+	}
+	return s.maxBufferedBody
 }

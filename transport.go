@@ -124,6 +124,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.next.RoundTrip(req)
 	}
 	c := call{next: t.next, policy: policy, gate: host.gate, req: req}
+	c.body.recordLimit, c.body.mayBeCutOff = policy.recordLimit(), policy.attemptTimeout > 0
 	return c.do()
 }
 

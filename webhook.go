@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry/internal/jsonbody"
+	"github.com/graphretry/graphretry/internal/redact"
 )
 
 // Failure is an error that Meta reported by webhook. It is about a message that was
@@ -89,9 +90,9 @@ func ParseWebhook(body []byte) ([]Failure, error) {
 		return nil, errors.New("graphretry: webhook body is not a JSON object: want the body of Meta's POST request, unchanged")
 	}
 	var failures failures
-	for _, entry := range elements(member(body, "entry")) {
-		for _, change := range elements(member(entry, "changes")) {
-			failures.find(member(change, "value"), Failure{Field: text(member(change, "field"))}, nil, 0)
+	for _, entry := range jsonbody.Elements(jsonbody.Member(body, "entry")) {
+		for _, change := range jsonbody.Elements(jsonbody.Member(entry, "changes")) {
+			failures.find(jsonbody.Member(change, "value"), Failure{Field: jsonbody.Text(jsonbody.Member(change, "field"))}, nil, 0)
 		}
 	}
 	return failures, nil
@@ -141,7 +142,7 @@ func (f *failures) find(value []byte, nearest Failure, path []byte, depth int) {
 		return
 	}
 	nearest.read(value)
-	for key, inner := range members(value) {
+	for key, inner := range jsonbody.Members(value) {
 		if !isNested(inner) || len(path)+len(key) > longestPath {
 			continue
 		}
@@ -155,7 +156,7 @@ func (f *failures) find(value []byte, nearest Failure, path []byte, depth int) {
 		}
 		f.find(inner, nearest, here, depth+1)
 	}
-	for i, inner := range elements(value) {
+	for i, inner := range jsonbody.Elements(value) {
 		if isNested(inner) {
 			f.find(inner, nearest, element(path, i), depth+1)
 		}
@@ -164,11 +165,11 @@ func (f *failures) find(value []byte, nearest Failure, path []byte, depth int) {
 
 // add adds the errors of an array "errors" at a path.
 func (f *failures) add(array []byte, nearest Failure, path []byte) {
-	for i, object := range elements(array) {
+	for i, object := range jsonbody.Elements(array) {
 		if graph, ok := decodeObject(0, object); ok {
 			failure := nearest
 			failure.Path = string(element(path, i))
-			failure.Graph = redactorOf().graph(graph.described())
+			failure.Graph = graph.described().redacted(redact.Of())
 			*f = append(*f, failure)
 		}
 	}
@@ -187,14 +188,14 @@ func isNested(value []byte) bool { return len(value) > 0 && (value[0] == '{' || 
 func (f *Failure) read(object []byte) {
 	var recipient string
 	var isGroup bool
-	for key, value := range members(object) {
+	for key, value := range jsonbody.Members(object) {
 		switch string(key) {
 		case "id":
 			f.MessageID = textOr(value, f.MessageID)
 		case "recipient_id":
-			recipient = text(value)
+			recipient = jsonbody.Text(value)
 		case "recipient_type":
-			isGroup = text(value) == "group"
+			isGroup = jsonbody.Text(value) == "group"
 		case "recipient_user_id":
 			f.RecipientUserID = textOr(value, f.RecipientUserID)
 		case "recipient_participant_id":
@@ -206,10 +207,10 @@ func (f *Failure) read(object []byte) {
 		case "biz_opaque_callback_data":
 			f.CallbackData = textOr(value, f.CallbackData)
 		case "metadata":
-			f.PhoneNumberID = textOr(member(value, "phone_number_id"), f.PhoneNumberID)
+			f.PhoneNumberID = textOr(jsonbody.Member(value, "phone_number_id"), f.PhoneNumberID)
 		case "timestamp":
 			// In seconds since 1970, as a string or a number.
-			if seconds, ok := integer(value); ok {
+			if seconds, ok := jsonbody.Integer(value); ok {
 				f.Time = time.Unix(int64(seconds), 0).UTC()
 			}
 		}
@@ -227,7 +228,7 @@ func (f *Failure) read(object []byte) {
 // textOr returns the text of a JSON string, and for any other value a fallback.
 func textOr(value []byte, fallback string) string {
 	if bytes.HasPrefix(value, []byte(`"`)) {
-		return text(value)
+		return jsonbody.Text(value)
 	}
 	return fallback
 }

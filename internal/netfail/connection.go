@@ -35,18 +35,3 @@ func (c *Connection) Explain(err error) error {
 	}
 	return &unsentError{err}
 }
-
-// unsentError is the error of a request that got no connection. net/http returns a dial
-// that was cut off by a deadline, or a proxy that refused a CONNECT, as errors that do not
-// tell.
-type unsentError struct{ err error }
-
-func (e *unsentError) Error() string { return e.err.Error() }
-func (e *unsentError) Unwrap() error { return e.err }
-
-// Timeout reports what the error itself does. There is no Temporary beside it: an error
-// with both is a [net.Error], which is a failure of the network, and not every one is.
-func (e *unsentError) Timeout() bool {
-	timeout, ok := e.err.(interface{ Timeout() bool })
-	return ok && timeout.Timeout()
-}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -71,22 +70,6 @@ func ProxyUnavailable(err error) bool {
 	})
 }
 
-// each reports whether is holds for err or for an error that it wraps; where it
-// wraps several, for each of them.
-func each(err error, is func(error) bool) bool {
-	switch {
-	case err == nil:
-		return false
-	case is(err):
-		return true
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		errs := joined.Unwrap()
-		return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !each(err, is) })
-	}
-	return each(errors.Unwrap(err), is)
-}
-
 // network reports whether err itself is a failure of the network.
 func network(err error) bool {
 	switch err {
@@ -142,15 +125,6 @@ func unreachableBySOCKS(err error) bool {
 		return true
 	}
 	return false
-}
-
-// plainText returns the text of an error made by [errors.New], "" for any other:
-// a type of its own is none of the errors that net/http makes so.
-func plainText(err error) string {
-	if reflect.TypeOf(err) != reflect.TypeOf(errors.New("")) {
-		return ""
-	}
-	return err.Error()
 }
 
 // permanent reports whether a failure of the network would come again: there is

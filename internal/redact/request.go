@@ -1,23 +1,49 @@
-package graphretry
+package redact
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"html"
-	"io"
 	"net/http"
 	"net/url"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/graphretry/graphretry/internal/jsonbody"
 )
 
-// values are those that nobody else may see.
-type values []string
+// Of returns what blanks the secrets of these requests, which may be nil, but for those in
+// their bodies.
+func Of(requests ...*http.Request) Redactor {
+	var found Values
+	for _, req := range requests {
+		if req != nil {
+			found.AddRequest(req)
+		}
+	}
+	return found.Redactor()
+}
+
+// (a) The places of credentials in a request.
+var (
+	// formValue finds it in a multipart form.
+	formValue = pattern{expression: `(?i)(name="?(?:` + nameOfSecret + `|pin)"?(?:\r?\n[^\r\n]+)*\r?\n\r?\n)([^\r\n]+)`}
+
+	// secretHeader finds the header fields whose name says secret.
+	secretHeader = pattern{expression: `(?i)key|\bauth\b|` + wordOfSecret}
+	// secretParameter matches the names of parameters, in a query or a form, that hold
+	// a secret: also the code of an OAuth login and the PIN of a phone number, whose
+	// names say something else in any other text.
+	secretParameter = pattern{expression: `(?i)^(?:` + nameOfSecret + `|code|pin)$`}
+	// secretMember matches those of JSON, where "code" is a template's language too.
+	secretMember = pattern{expression: `(?i)^(?:` + nameOfSecret + `|pin)$`}
+)
+
+// Values are those of requests that nobody else may see. The zero Values has none.
+type Values []string
 
 // add adds a value in the forms in which it can come back.
-func (v *values) add(value string) {
+func (v *Values) add(value string) {
 	// A shorter one is no secret, and to blank it would spoil the text.
 	const shortest = 4
 	if len(value) < shortest {
@@ -42,18 +68,20 @@ func escapable(r rune) bool {
 }
 
 // escape finds a percent-encoded byte.
-var escape = regexp.MustCompile(`%[0-9A-F]{2}`)
+var escape = pattern{expression: `%[0-9A-F]{2}`}
 
 // smallEscapes returns a text whose escapes have small letters.
-func smallEscapes(text string) string { return escape.ReplaceAllStringFunc(text, strings.ToLower) }
+func smallEscapes(text string) string {
+	return escape.regexp().ReplaceAllStringFunc(text, strings.ToLower)
+}
 
-// addRequest adds the values of a request but for its body: its header fields whose
+// AddRequest adds the values of a request but for its body: its header fields whose
 // names say secret, the user in its URL, its query as a whole, and the values in
 // its URL whose names say secret.
-func (v *values) addRequest(req *http.Request) {
+func (v *Values) AddRequest(req *http.Request) {
 	for _, header := range []http.Header{req.Header, req.Trailer} {
 		for name, fields := range header {
-			if secretHeader.MatchString(name) {
+			if secretHeader.regexp().MatchString(name) {
 				for _, field := range fields {
 					v.addField(field)
 				}
@@ -89,7 +117,7 @@ var schemes = []string{"basic", "bearer", "oauth", "token", "key", "digest", "ap
 // addField adds the value of a header field: what stands behind its first word,
 // which can be a scheme, the whole, if that is none we know, and each value of a
 // list, or of a list of pairs, such as cookies.
-func (v *values) addField(field string) {
+func (v *Values) addField(field string) {
 	credentials := strings.TrimSpace(field)
 	scheme, rest, _ := strings.Cut(credentials, " ")
 	rest = strings.TrimSpace(rest)
@@ -106,17 +134,21 @@ func (v *values) addField(field string) {
 	}
 }
 
-// addBody adds the values in the head of a body, in any of the encodings that the
-// Graph API takes, whose names say secret. mayAsk is whether GetBody may be asked
-// for a body that cannot be read beside whoever sends it.
-func (v *values) addBody(req *http.Request, mayAsk bool) {
-	body := headInMemory(req, mayAsk)
-	if strings.Contains(body, "form-data") {
-		for _, match := range formValue.FindAllStringSubmatch(body, -1) {
+// AddBody adds the values in the head of a body, in any of the encodings that the Graph
+// API takes, whose names say secret.
+func (v *Values) AddBody(head string) {
+	if strings.Contains(head, "form-data") {
+		for _, match := range formValue.regexp().FindAllStringSubmatch(head, -1) {
 			v.add(match[2])
 		}
 	}
-	v.addText(body, 0)
+	v.addText(head, 0)
+}
+
+// Redactor returns what blanks these values.
+func (v Values) Redactor() Redactor {
+	slices.SortFunc(v, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	return Redactor{slices.Compact(v)}
 }
 
 // deepestSecret is how deep a value may stand in JSON. A text in a text, such as the
@@ -126,14 +158,14 @@ const deepestSecret, levelsOfText = 16, 4
 
 // addText adds the values in a text, which can be JSON or a list of parameters,
 // such as the field "batch" of a request and the URLs in it.
-func (v *values) addText(text string, depth int) {
+func (v *Values) addText(text string, depth int) {
 	switch trimmed := strings.TrimLeft(text, " \t\r\n"); {
 	case trimmed == "" || depth > deepestSecret:
 	case trimmed[0] == '{' || trimmed[0] == '[':
 		v.addJSON([]byte(trimmed), false, depth)
 	case strings.ContainsAny(text, "=%"):
 		if saysSecret(text) {
-			for _, match := range namedValue.FindAllStringSubmatch(text, -1) {
+			for _, match := range namedValue.regexp().FindAllStringSubmatch(text, -1) {
 				v.add(match[2])
 				v.add(unescaped(match[2]))
 			}
@@ -143,13 +175,13 @@ func (v *values) addText(text string, depth int) {
 }
 
 // addParameters adds the values in a query or a form.
-func (v *values) addParameters(text string, depth int) {
+func (v *Values) addParameters(text string, depth int) {
 	const longestName = 256
 	// Not url.ParseQuery, which leaves out what it cannot read.
 	for pair := range strings.SplitSeq(text, "&") {
 		name, value, hasValue := strings.Cut(pair, "=")
 		switch readable := unescaped(value); {
-		case len(name) <= longestName && secretParameter.MatchString(unescaped(name)):
+		case len(name) <= longestName && secretParameter.regexp().MatchString(unescaped(name)):
 			v.add(value)
 			v.add(readable)
 		case hasValue:
@@ -159,69 +191,27 @@ func (v *values) addParameters(text string, depth int) {
 }
 
 // addJSON adds the values in JSON. All of it is secret below a name that says so.
-func (v *values) addJSON(value []byte, secret bool, depth int) {
+func (v *Values) addJSON(value []byte, secret bool, depth int) {
 	if depth > deepestSecret || len(value) == 0 {
 		return
 	}
 	switch value[0] {
 	case '{':
-		for key, inner := range members(value) {
-			v.addJSON(inner, secret || secretMember.Match(key), depth+1)
+		for key, inner := range jsonbody.Members(value) {
+			v.addJSON(inner, secret || secretMember.regexp().Match(key), depth+1)
 		}
 	case '[':
-		for _, inner := range elements(value) {
+		for _, inner := range jsonbody.Elements(value) {
 			v.addJSON(inner, secret, depth+1)
 		}
 	default:
 		switch {
 		case secret:
-			v.add(unquoted(value))
+			v.add(jsonbody.Unquoted(value))
 		case value[0] == '"':
-			v.addText(text(value), depth+levelsOfText/2)
+			v.addText(jsonbody.Text(value), depth+levelsOfText/2)
 		}
 	}
-}
-
-// headInMemory returns the head of a body that is in memory, else "".
-func headInMemory(req *http.Request, mayAsk bool) string {
-	if req.Body == nil || req.Body == http.NoBody {
-		return ""
-	}
-	body := req.Body
-	if sent, ok := body.(*upload); ok {
-		body = sent.body
-	}
-	value := reflect.ValueOf(body)
-	inNopCloser := slices.Contains(nopClosers, value.Type())
-	if inNopCloser {
-		// Of these, what was read can be read again, also while net/http still reads.
-		// ReadAt and Size touch nothing that a Read changes.
-		switch reader := value.Field(0).Interface().(type) {
-		case *bytes.Reader:
-			return headOf(reader, reader.Size())
-		case *strings.Reader:
-			return headOf(reader, reader.Size())
-		}
-	}
-	if req.GetBody == nil || !mayAsk && !inNopCloser {
-		return ""
-	}
-	fresh, err := req.GetBody()
-	if err != nil || fresh == nil {
-		return ""
-	}
-	defer fresh.Close()
-	if inMemory(fresh) == nil {
-		return ""
-	}
-	head, _ := io.ReadAll(io.LimitReader(fresh, peekLimit))
-	return string(head)
-}
-
-func headOf(reader io.ReaderAt, size int64) string {
-	head := make([]byte, min(size, peekLimit))
-	n, _ := reader.ReadAt(head, 0)
-	return string(head[:n])
 }
 
 // unescaped returns a part of a query without its escapes, if they can be read.

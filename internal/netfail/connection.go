@@ -2,6 +2,8 @@ package netfail
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 	"net/http/httptrace"
 	"sync/atomic"
 )
@@ -12,14 +14,23 @@ import (
 // request.
 type Connection struct {
 	asked, got atomic.Bool
+	trace      httptrace.ClientTrace
 }
 
 // Watch returns a context for the request. A trace that ctx has already goes on.
 func (c *Connection) Watch(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	c.trace = httptrace.ClientTrace{
 		GetConn: func(string) { c.asked.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) { c.got.Store(true) },
-	})
+		// A RoundTripper that stands for another protocol (http.Transport.TLSNextProto) has
+		// the connection from here on, and need not call GotConn.
+		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
+			if err == nil && state.NegotiatedProtocol != "" && state.NegotiatedProtocol != "http/1.1" {
+				c.got.Store(true)
+			}
+		},
+	}
+	return httptrace.WithClientTrace(ctx, &c.trace)
 }
 
 // Refused reports whether the request asked for a connection and got none. It is
@@ -33,5 +44,9 @@ func (c *Connection) Explain(err error) error {
 	if err == nil || !c.Refused() || NeverSent(err) {
 		return err
 	}
-	return &unsentError{err}
+	unsent := unsentError{err}
+	if network, ok := err.(net.Error); ok {
+		return &unsentNetError{unsent, network}
+	}
+	return &unsent
 }

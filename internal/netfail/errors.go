@@ -2,6 +2,7 @@ package netfail
 
 import (
 	"errors"
+	"net"
 	"reflect"
 	"slices"
 )
@@ -39,9 +40,24 @@ type unsentError struct{ err error }
 func (e *unsentError) Error() string { return e.err.Error() }
 func (e *unsentError) Unwrap() error { return e.err }
 
-// Timeout reports what the error itself does. There is no Temporary beside it: an error
-// with both is a [net.Error], which is a failure of the network, and not every one is.
+// Timeout reports what the error itself does.
 func (e *unsentError) Timeout() bool {
 	timeout, ok := e.err.(interface{ Timeout() bool })
 	return ok && timeout.Timeout()
+}
+
+// unsentNetError is one that is a [net.Error]: net/http's callers look for that. The other
+// must not have its methods, since not every error of a connection is one.
+type unsentNetError struct {
+	unsentError
+	network net.Error
+}
+
+// Timeout reports what the error itself does.
+func (e *unsentNetError) Timeout() bool { return e.network.Timeout() }
+
+// Temporary reports what the error itself does.
+func (e *unsentNetError) Temporary() bool {
+	//lint:ignore SA1019 net.Error has it.
+	return e.network.Temporary()
 }

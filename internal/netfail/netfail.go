@@ -36,14 +36,15 @@ func NeverSent(err error, more ...func(error) bool) bool {
 			return true
 		}
 		switch err := err.(type) {
-		case *unsentError:
+		case *unsentError, *unsentNetError, *tls.CertificateVerificationError:
 			return true
 		case *net.OpError:
-			return err.Op == "dial"
-		case *tls.CertificateVerificationError:
-			return true
+			return err.Op == "dial" || err.Op == "proxyconnect"
+		case tls.RecordHeaderError:
+			return err.Conn != nil // it was the first record, and no TLS
 		}
-		return http2NotProcessed(err) || http3NotProcessed(err)
+		// http.Client has this in place of such a RecordHeaderError.
+		return err == http.ErrSchemeMismatch || http2NotProcessed(err) || http3NotProcessed(err)
 	})
 }
 
@@ -81,9 +82,9 @@ func network(err error) bool {
 		return true
 	}
 	switch err := err.(type) {
-	case *url.Error, syscall.Errno:
-		// Both have the methods of a net.Error, and say nothing of the network by
-		// themselves: what the first wraps does, and the second can be a file's.
+	case *url.Error, *unsentNetError, syscall.Errno:
+		// They have the methods of a net.Error, and say nothing of the network by
+		// themselves: what the first two wrap does, and the third can be a file's.
 		return false
 	case *net.OpError:
 		// A SOCKS proxy that refuses is in one, too: what it wraps tells.

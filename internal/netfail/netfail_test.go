@@ -222,14 +222,17 @@ func TestWhatIsCertainOfAnError(t *testing.T) {
 		{syscall.ETIMEDOUT, 0},
 		{&fs.PathError{Op: "open", Path: "token", Err: syscall.ENOENT}, 0},
 		{&os.SyscallError{Syscall: "open", Err: syscall.EMFILE}, 0},
-		{http.ErrSchemeMismatch, 0},
+		{http.ErrSchemeMismatch, neverSent},
+		{tls.RecordHeaderError{Msg: "first record", Conn: new(net.TCPConn)}, neverSent},
+		{tls.RecordHeaderError{Msg: "a later one"}, 0},
+		{&net.OpError{Op: "proxyconnect", Err: errors.New("no more dials")}, neverSent | temporary},
 		{http.ErrBodyReadAfterClose, 0},
 		{errors.New(""), 0},
 		{untrusted, neverSent},
 		{errors.Join(io.ErrUnexpectedEOF, untrusted), 0},
 		{fmt.Errorf("after 2 tries: %w", errors.Join(untrusted, io.ErrUnexpectedEOF)), 0},
 		{&net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, 0},
-		{&net.OpError{Op: "proxyconnect", Err: &net.OpError{Op: "local error", Err: errors.New("tls: no version")}}, 0},
+		{&net.OpError{Op: "proxyconnect", Err: &net.OpError{Op: "local error", Err: errors.New("tls: no version")}}, neverSent},
 
 		{errors.New("Bad Gateway"), unavailable},
 		{errors.New("Service Unavailable"), unavailable},
@@ -255,6 +258,55 @@ func TestWhatIsCertainOfAnError(t *testing.T) {
 			}
 		}
 		assert.Equal(t, test.want, got, "%T %v", test.err, test.err)
+	}
+}
+
+// What is known of an error stays as it was, and that nothing was sent comes on top.
+func TestErrorOfARequestThatGotNoConnection(t *testing.T) {
+	var refusedConnection Connection
+	trace := httptrace.ContextClientTrace(refusedConnection.Watch(t.Context()))
+	trace.GetConn("example.com:443")
+	for _, err := range []error{
+		io.EOF, context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, errNoGrant, reset, forbidden, tls.AlertError(42), errors.New("Bad Gateway"),
+	} {
+		explained := refusedConnection.Explain(err)
+		assert.True(t, NeverSent(explained), "%T", err)
+		assert.False(t, NeverSent(err), "%T", err)
+		assert.Equal(t, err.Error(), explained.Error())
+		assert.ErrorIs(t, explained, err)
+		assert.Equal(t, Temporary(err), Temporary(explained), "%T", err)
+		assert.Equal(t, ProxyUnavailable(err), ProxyUnavailable(explained), "%T", err)
+		was, isNet := err.(net.Error)
+		is, still := explained.(net.Error)
+		assert.Equal(t, isNet, still, "%T", err)
+		timeout, _ := explained.(interface{ Timeout() bool })
+		if isNet {
+			assert.Equal(t, was.Timeout(), is.Timeout())
+			//lint:ignore SA1019 net.Error has it.
+			assert.Equal(t, was.Temporary(), is.Temporary())
+		} else {
+			assert.False(t, timeout.Timeout())
+		}
+	}
+	for _, err := range []error{nil, refused, untrusted} {
+		assert.Equal(t, err, refusedConnection.Explain(err), "what tells by itself is left alone")
+	}
+	trace.GotConn(httptrace.GotConnInfo{})
+	assert.Equal(t, io.EOF, refusedConnection.Explain(io.EOF))
+	var none *Connection
+	assert.Equal(t, io.EOF, none.Explain(io.EOF))
+}
+
+// A RoundTripper of http.Transport.TLSNextProto has the connection after the handshake.
+func TestConnectionThatAnotherProtocolTakesOver(t *testing.T) {
+	for protocol, refused := range map[string]bool{"": true, "http/1.1": true, "h2": false, "foo": false} {
+		var c Connection
+		trace := httptrace.ContextClientTrace(c.Watch(t.Context()))
+		trace.GetConn("example.com:443")
+		trace.TLSHandshakeDone(tls.ConnectionState{NegotiatedProtocol: protocol}, io.EOF)
+		assert.True(t, c.Refused(), "the handshake has failed")
+		trace.TLSHandshakeDone(tls.ConnectionState{NegotiatedProtocol: protocol}, nil)
+		assert.Equal(t, refused, c.Refused(), protocol)
 	}
 }
 

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,40 +107,6 @@ func oneLine(text string) string {
 		}
 		return r
 	}, text)
-}
-
-// LogValue returns the error as a group for a [slog.Logger]: status, code, subcode,
-// class, title, message, details, user_title, user_message, fbtrace_id and advice. Class, title and advice
-// come from this package's catalogue. Empty fields are left out.
-func (e *Error) LogValue() slog.Value {
-	if e == nil {
-		return slog.Value{}
-	}
-	return slog.GroupValue(e.attributes()...)
-}
-
-// attributes returns the error's fields in a log, with the names Meta gives them.
-// What has no value is left out, and a nil Error has none.
-func (e *Error) attributes() []slog.Attr {
-	if e == nil {
-		return nil
-	}
-	all := []slog.Attr{
-		slog.Int("status", e.Status),
-		slog.Int("code", int(e.Code)),
-		slog.Int("subcode", e.Subcode),
-		slog.String("class", e.Class().String()),
-		slog.String("title", e.title()),
-		slog.String("message", e.Message),
-		slog.String("details", e.Details),
-		slog.String("user_title", e.UserTitle),
-		slog.String("user_message", e.UserMessage),
-		slog.String("fbtrace_id", e.TraceID),
-		slog.String("advice", e.specificCode().Advice()),
-	}
-	return slices.DeleteFunc(all, func(a slog.Attr) bool {
-		return a.Key != "code" && (a.Value.Equal(slog.IntValue(0)) || a.Value.Equal(slog.StringValue("")))
-	})
 }
 
 // Class returns the class of Subcode if that is a code in the catalogue, since it is

@@ -300,8 +300,8 @@ func ExampleWithLogger() {
 	}
 	fmt.Println(sendReminder(context.Background(), client))
 	// Output:
-	// level=WARN msg="graphretry: retrying" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=1 wait=1ms reason="temporary failure" status=500 code=131016 class=transient title="Service unavailable" message="(#131016) Service unavailable" details="Service unavailable" fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
-	// level=INFO msg="graphretry: recovered" method=POST host=graph.facebook.com path=/v23.0/106540352242922/messages attempt=2 after_code=131016
+	// level=WARN msg="graphretry: retrying" http.request.method=POST server.address=graph.facebook.com url.path=/v23.0/106540352242922/messages graphretry.wait_s=0.001 graphretry.reason="temporary failure" error.type=transient http.response.status_code=500 graph.code=131016 graph.class=transient graph.title="Service unavailable" graph.message="(#131016) Service unavailable" graph.details="Service unavailable" graph.fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ graph.advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
+	// level=INFO msg="graphretry: recovered" http.request.method=POST server.address=graph.facebook.com url.path=/v23.0/106540352242922/messages http.request.resend_count=1 graphretry.after_code=131016
 	// 200 OK
 }
 

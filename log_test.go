@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -93,34 +94,39 @@ func TestLogHasEveryAttributeThatHasAValue(t *testing.T) {
 			for name, value := range record {
 				assert.NotEmpty(t, value, "%v: %s", record["msg"], name)
 			}
-			assert.NotEmpty(t, record["reason"])
-			assert.Equal(t, "POST", record["method"])
-			assert.Equal(t, "graph.facebook.com", record["host"])
-			assert.Equal(t, "/v23.0/106540352242922/messages", record["path"])
+			assert.NotEmpty(t, record["graphretry.reason"])
+			assert.Equal(t, "POST", record["http.request.method"])
+			assert.Equal(t, "graph.facebook.com", record["server.address"])
+			assert.Equal(t, "/v23.0/106540352242922/messages", record["url.path"])
 		}
 		first := all[0]
-		assert.EqualValues(t, 2, first["code"])
-		assert.EqualValues(t, 7, first["subcode"])
-		assert.Equal(t, "transient", first["class"])
-		assert.Equal(t, "API Service", first["title"])
-		assert.Equal(t, "for a while", first["details"])
-		assert.NotEmpty(t, first["fbtrace_id"])
-		assert.EqualValues(t, 1, first["attempt"])
-		assert.EqualValues(t, 5*time.Second, first["wait"])
-		assert.Equal(t, "temporary failure", first["reason"])
-		assert.Equal(t, graphretry.CodeAPIService.Advice(), first["advice"])
+		assert.EqualValues(t, 2, first["graph.code"])
+		assert.EqualValues(t, 7, first["graph.subcode"])
+		assert.Equal(t, "transient", first["graph.class"])
+		assert.Equal(t, "API Service", first["graph.title"])
+		assert.Equal(t, "for a while", first["graph.details"])
+		assert.NotEmpty(t, first["graph.fbtrace_id"])
+		assert.NotContains(t, first, "http.request.resend_count")
+		assert.EqualValues(t, 2, all[2]["http.request.resend_count"])
+		assert.EqualValues(t, 503, first["http.response.status_code"])
+		assert.Equal(t, "transient", first["error.type"])
+		assert.Equal(t, "retry_once", all[1]["error.type"])
+		assert.Equal(t, "retry_once", all[1]["graph.class"])
+		assert.EqualValues(t, 5, first["graphretry.wait_s"])
+		assert.Equal(t, "temporary failure", first["graphretry.reason"])
+		assert.Equal(t, graphretry.CodeAPIService.Advice(), first["graph.advice"])
 
 		subcode := all[3]
-		assert.EqualValues(t, 100, subcode["code"])
-		assert.EqualValues(t, 133010, subcode["subcode"])
-		assert.Equal(t, "Phone number Not Registered", subcode["title"], "the title of the WhatsApp code in the subcode")
-		assert.Equal(t, "permission", subcode["class"])
+		assert.EqualValues(t, 100, subcode["graph.code"])
+		assert.EqualValues(t, 133010, subcode["graph.subcode"])
+		assert.Equal(t, "Phone number Not Registered", subcode["graph.title"], "the title of the WhatsApp code in the subcode")
+		assert.Equal(t, "permission", subcode["graph.class"])
 		for _, record := range all[4:] {
-			for _, name := range []string{"status", "code", "subcode", "class", "title", "message", "details", "fbtrace_id", "advice", "wait"} {
+			for _, name := range []string{"http.response.status_code", "graph.code", "graph.subcode", "graph.class", "graph.title", "graph.message", "graph.details", "graph.fbtrace_id", "graph.advice", "graphretry.wait_s"} {
 				assert.NotContains(t, record, name, "there was no code, not even 0")
 			}
 		}
-		assert.Contains(t, all[5]["error"], "connection reset")
+		assert.Contains(t, all[5]["error.message"], "connection reset")
 	})
 }
 
@@ -133,7 +139,7 @@ func TestMethodThatIsLeftOutIsLoggedAsGET(t *testing.T) {
 	resp, err := transport.RoundTrip(req)
 	require.NoError(t, err)
 	resp.Body.Close()
-	assert.Equal(t, "GET", records(t, &log)[0]["method"])
+	assert.Equal(t, "GET", records(t, &log)[0]["http.request.method"])
 }
 
 func TestNothingIsFormattedForALevelThatIsNotLogged(t *testing.T) {
@@ -193,10 +199,10 @@ func TestLogOfASuccessAfterARetryHasTheCodeUnderAnotherName(t *testing.T) {
 				recovered = append(recovered, record)
 			}
 		}
-		common := map[string]any{"level": "INFO", "msg": "graphretry: recovered", "host": "graph.facebook.com", "path": req.URL.Path}
+		common := map[string]any{"level": "INFO", "msg": "graphretry: recovered", "server.address": "graph.facebook.com", "url.path": req.URL.Path}
 		first, second := maps.Clone(common), maps.Clone(common)
-		first["method"], first["attempt"], first["after_error"] = "GET", 3.0, errReset.Error()
-		second["method"], second["attempt"], second["after_code"] = "POST", 2.0, 2.0
+		first["http.request.method"], first["http.request.resend_count"], first["graphretry.after_error"] = "GET", 2.0, errReset.Error()
+		second["http.request.method"], second["http.request.resend_count"], second["graphretry.after_code"] = "POST", 1.0, 2.0
 		assert.Equal(t, []map[string]any{first, second}, recovered)
 	})
 }
@@ -209,7 +215,7 @@ func TestLogSaysWhatARetryWouldTake(t *testing.T) {
 			require.NoError(t, err)
 			resp.Body.Close()
 			all := records(t, &log)
-			return all[len(all)-1]["reason"]
+			return all[len(all)-1]["graphretry.reason"]
 		}
 		for _, code := range []graphretry.Code{4, 130429, 131056} {
 			assert.Equal(t, "this failure is not retried: WithThrottleRetries retries this code", reasonOf(script(fails(code)), message(t, t.Context())))
@@ -234,9 +240,9 @@ func TestTextsForTheUserAreLoggedAndStandInForDetails(t *testing.T) {
 		resp, err := transport.RoundTrip(message(t, t.Context()))
 		require.NoError(t, err)
 		record := records(t, &log)[0]
-		assert.Equal(t, "Message body format is incorrect", record["user_title"])
-		assert.Equal(t, "The body has more than two\nnewlines in a row.", record["user_message"])
-		assert.NotContains(t, record, "details")
+		assert.Equal(t, "Message body format is incorrect", record["graph.user_title"])
+		assert.Equal(t, "The body has more than two\nnewlines in a row.", record["graph.user_message"])
+		assert.NotContains(t, record, "graph.details")
 
 		e, ok := graphretry.ErrorFromResponse(resp)
 		require.True(t, ok)
@@ -261,9 +267,95 @@ func TestEndOfAnOutageIsLoggedWithItsCodeUnderAnotherName(t *testing.T) {
 			}
 		}
 		require.Len(t, ended, 1)
-		assert.Equal(t, 2.0, ended[0]["after_code"])
-		for _, of := range []string{"code", "subcode", "class", "title", "advice", "message", "status"} {
+		assert.Equal(t, 2.0, ended[0]["graphretry.after_code"])
+		for _, of := range []string{"graph.code", "graph.subcode", "graph.class", "graph.title", "graph.advice", "graph.message", "http.response.status_code", "error.type"} {
 			assert.NotContains(t, ended[0], of)
+		}
+	})
+}
+
+// Elasticsearch's common schema has these as objects, and refuses a line in which one is a
+// text or a number. (https://www.elastic.co/docs/reference/ecs/ecs-field-reference)
+var objectsOfECS = []string{
+	"agent", "client", "cloud", "code_signature", "container", "data_stream", "destination", "device", "dll", "dns", "ecs", "email",
+	"error", "event", "faas", "file", "geo", "group", "hash", "host", "http", "interface", "log", "network", "observer",
+	"orchestrator", "organization", "os", "package", "process", "registry", "related", "rule", "server", "service", "source",
+	"threat", "tls", "trace", "transaction", "url", "user", "user_agent", "volume", "vulnerability",
+}
+
+// Datadog reads these as the severity, and a number as that of syslog.
+// (https://docs.datadoghq.com/logs/log_configuration/pipelines/?tab=status)
+var severitiesOfDatadog = []string{"status", "severity", "level", "syslog.severity"}
+
+// nested puts the attributes of a line into objects by the dots in their names, as a
+// pipeline does, and reports what it could not put there.
+func nested(t testing.TB, record map[string]any) map[string]any {
+	t.Helper()
+	root := map[string]any{}
+	for name, value := range record {
+		object, parts := root, strings.Split(name, ".")
+		for _, part := range parts[:len(parts)-1] {
+			inner, isNew := map[string]any{}, object[part] == nil
+			if isNew {
+				object[part] = inner
+			} else if !assert.IsType(t, inner, object[part], "%s is inside a value", name) {
+				break
+			}
+			object = object[part].(map[string]any)
+		}
+		last := parts[len(parts)-1]
+		assert.NotContains(t, object, last, "%s is a value and an object", name)
+		object[last] = value
+	}
+	for _, name := range objectsOfECS {
+		if value, ok := root[name]; ok {
+			assert.IsType(t, map[string]any{}, value, "%s", name)
+		}
+	}
+	for _, name := range severitiesOfDatadog {
+		_, isNumber := root[name].(float64)
+		assert.False(t, isNumber, "%s", name)
+	}
+	return root
+}
+
+func TestEachLineIsOneThatPipelinesTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		logger := slog.New(slog.NewJSONHandler(&log, nil))
+		details := fails(2).with(func(r *reply) {
+			r.body = `{"error":{"message":"m","code":2,"error_subcode":131016,"error_data":{"details":"d"},` +
+				`"error_user_title":"t","error_user_msg":"u","fbtrace_id":"A1"}}`
+		})
+		for _, replies := range [][]reply{
+			{details, success}, {fails(100)}, {fails(131000)}, {{err: errReset}, success}, {{err: errReset}}, {{status: 502}},
+		} {
+			transport := newTransport(t, script(replies...), graphretry.WithLogger(logger), graphretry.WithOutageThreshold(1), graphretry.WithNetworkRetries())
+			req := message(t, t.Context())
+			req.Method = http.MethodPut
+			req.URL.Host = "graph.facebook.com:443"
+			if resp, err := transport.RoundTrip(req); err == nil {
+				resp.Body.Close()
+			}
+		}
+		seen := map[string]bool{}
+		for _, record := range records(t, &log) {
+			nested(t, record)
+			for name := range record {
+				seen[name] = true
+			}
+		}
+		// Each name was there, and none that the comment of WithLogger does not list.
+		for _, option := range packageDoc(t, ".").option {
+			if option.Name != "WithLogger" {
+				continue
+			}
+			listed := map[string]bool{"time": true, "level": true, "msg": true}
+			for _, name := range regexp.MustCompile(`\b(?:http|server|url|error|graph|graphretry)\.[a-z_.]+[a-z]`).FindAllString(option.Doc, -1) {
+				listed[name] = true
+			}
+			delete(listed, "graph.facebook.com")
+			assert.Equal(t, listed, seen)
 		}
 	})
 }

@@ -129,32 +129,36 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 			values.AddBody(headInMemory(event.Request, true))
 		}
 		secrets := values.Redactor()
-		attributes := []slog.Attr{
-			slog.String("method", cmp.Or(event.Request.Method, http.MethodGet)),
-			slog.String("host", event.Request.URL.Host),
-			slog.String("path", secrets.Text(event.Request.URL.Path)),
-			slog.Int("attempt", event.Attempt),
+		req := event.Request
+		attributes := append([]slog.Attr{slog.String(attributeMethod, cmp.Or(req.Method, http.MethodGet))}, serverAttributes(req.URL)...)
+		attributes = append(attributes, slog.String(attributePath, secrets.Text(req.URL.Path)))
+		if event.Attempt > 1 {
+			attributes = append(attributes, slog.Int(attributeResendCount, event.Attempt-1))
 		}
 		switch event.Kind {
 		case EventOutageEnded:
-			attributes = append(attributes, slog.Duration("lasted", event.Lasted), slog.Int("held", event.Held))
+			attributes = append(attributes, slog.Float64(attributeLasted, event.Lasted.Seconds()), slog.Int(attributeHeld, event.Held))
 		case EventRetrying:
-			attributes = append(attributes, slog.Duration("wait", event.Wait), slog.String("reason", event.Reason.String()))
+			attributes = append(attributes, slog.Float64(attributeWait, event.Wait.Seconds()), slog.String(attributeReason, event.Reason.String()))
 		case EventGaveUp, EventNotRetried:
-			attributes = append(attributes, slog.String("reason", event.reason()))
+			attributes = append(attributes, slog.String(attributeReason, event.reason()))
 		}
 		if event.Kind == EventRecovered || event.Kind == EventOutageEnded {
 			// Under other names, so that what is over sets off no alert on a code.
 			if event.Graph != nil {
-				attributes = append(attributes, slog.Int("after_code", int(event.Graph.Code)))
+				attributes = append(attributes, slog.Int(attributeAfterCode, int(event.Graph.Code)))
 			}
 			if event.Err != nil {
-				attributes = append(attributes, slog.String("after_error", secrets.Err(event.Err)))
+				attributes = append(attributes, slog.String(attributeAfterError, secrets.Err(event.Err)))
 			}
 		} else {
-			attributes = append(attributes, event.Graph.attributes()...)
+			attributes = append(attributes, slog.String(attributeErrorType, errorType(event.Graph, event.Err)))
+			if event.Graph != nil && event.Graph.Status != 0 {
+				attributes = append(attributes, slog.Int(attributeStatusCode, event.Graph.Status))
+			}
+			attributes = append(attributes, event.Graph.attributes(graphPrefix)...)
 			if event.Err != nil {
-				attributes = append(attributes, slog.String("error", secrets.Err(event.Err)))
+				attributes = append(attributes, slog.String(attributeErrorMessage, secrets.Err(event.Err)))
 			}
 		}
 		logger.LogAttrs(ctx, level, "graphretry: "+event.Kind.String(), attributes...)

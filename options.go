@@ -308,13 +308,35 @@ func WithOutageThreshold(answers int) Option {
 
 // WithLogger logs every [Event]: retries and the beginning of an outage at
 // [slog.LevelWarn], giving up at [slog.LevelError], everything else at
-// [slog.LevelInfo]. By default nothing is logged; a nil logger is refused. The
-// attributes are method, host, path and attempt; wait, for a retry; reason, for a
-// failure that is or is not retried; lasted and held, for the end of an outage;
-// those of [Error.LogValue]; and error. A success after a retry has after_code and
-// after_error instead of the last two. Empty attributes are left out. Wait and
-// lasted are durations, which slog writes to JSON in nanoseconds. No secret of the
-// request is logged. It cannot be set in a context.
+// [slog.LevelInfo]. By default nothing is logged; a nil logger is refused. It cannot be set
+// in a context. No secret of the request is logged.
+//
+// The names of the attributes are OpenTelemetry's where it has one, those under graph. are
+// Meta's fields and this package's catalogue, and those under graphretry. are this package's
+// own. Attributes without a value are left out.
+//
+//	http.request.method        as in "POST"
+//	http.request.resend_count  how many attempts came before this one
+//	http.response.status_code  of the answer with the Graph error
+//	server.address             the host, as in "graph.facebook.com"
+//	server.port                the port, if the URL has one
+//	url.path                   the path, without the query
+//	error.type                 the class of the Graph error, as in "retry_once"; without one
+//	                           "timeout", "canceled", "network" or "no_graph_error"
+//	error.message              the error of an attempt without an answer
+//	graph.code, graph.subcode, graph.message, graph.details, graph.user_title,
+//	graph.user_message, graph.fbtrace_id
+//	                           what Meta said
+//	graph.class, graph.title, graph.advice
+//	                           what the catalogue says of the code
+//	graphretry.reason          why it is, or is not, retried
+//	graphretry.wait_s          of a retry: the wait in seconds
+//	graphretry.lasted_s, graphretry.held
+//	                           of the end of an outage: its length in seconds, and how many
+//	                           calls waited
+//	graphretry.after_code, graphretry.after_error
+//	                           of what is over, a success after a retry or the end of an
+//	                           outage: the code or the error before it
 func WithLogger(logger *slog.Logger) Option {
 	return Option{transportOnly: "WithLogger", apply: func(s *settings) error {
 		if logger == nil {

@@ -295,11 +295,11 @@ func TestLogSaysHowLongAnOutageLastedAndHowManyCallsItHeld(t *testing.T) {
 			}
 		}
 		assert.Contains(t, began, "level=WARN")
-		assert.Contains(t, began, "code=2")
+		assert.Contains(t, began, "graph.code=2")
 		assert.Contains(t, ended, "level=INFO")
-		assert.Contains(t, ended, "lasted=6.5s", "four calls, from 1 a second on")
-		assert.Contains(t, ended, "held=4")
-		assert.Contains(t, ended, "code=2")
+		assert.Contains(t, ended, "graphretry.lasted_s=6.5", "four calls, from 1 a second on")
+		assert.Contains(t, ended, "graphretry.held=4")
+		assert.Contains(t, ended, "graphretry.after_code=2")
 	})
 }
 

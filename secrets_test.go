@@ -121,7 +121,7 @@ func TestNoQueryInAnErrorOfTheNextRoundTripperIsLogged(t *testing.T) {
 		_, err := transport.RoundTrip(message(t, t.Context()))
 		require.EqualError(t, err, test.error, "the caller's is as it came")
 		assert.NotContains(t, log.String(), secret)
-		assert.Equal(t, test.logged, records(t, &log)[0]["error"])
+		assert.Equal(t, test.logged, records(t, &log)[0]["error.message"])
 	}
 }
 

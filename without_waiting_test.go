@@ -157,7 +157,7 @@ func TestLogOfACallWithoutWaitingIsAWarning(t *testing.T) {
 	for _, record := range records(t, strings.NewReader(log.String())) {
 		if record["msg"] == "graphretry: gave up" {
 			levels = append(levels, record["level"])
-			assert.Equal(t, "without waiting", record["reason"])
+			assert.Equal(t, "without waiting", record["graphretry.reason"])
 		}
 	}
 	assert.Equal(t, []any{"WARN", "WARN"}, levels)

@@ -19,10 +19,9 @@ import (
 const (
 	outcomeKey = attribute.Key("graphretry.outcome")
 	stateKey   = attribute.Key("graphretry.state")
-	attemptKey = attribute.Key("graphretry.attempt")
-	waitKey    = attribute.Key("graphretry.wait")
+	waitKey    = attribute.Key("graphretry.wait_s")
 	reasonKey  = attribute.Key("graphretry.reason")
-	lastedKey  = attribute.Key("graphretry.lasted")
+	lastedKey  = attribute.Key("graphretry.lasted_s")
 	heldKey    = attribute.Key("graphretry.held")
 	codeKey    = attribute.Key("graph.code")
 	subcodeKey = attribute.Key("graph.subcode")
@@ -159,7 +158,10 @@ func (c *codes) attemptAttributes(event graphretry.Event) []attribute.KeyValue {
 // spanAttributes are what a span tells of an event. A span is no time series, so
 // each code is there by its number.
 func spanAttributes(event graphretry.Event, server server) []attribute.KeyValue {
-	attributes := append([]attribute.KeyValue{attemptKey.Int(event.Attempt), errorType(event)}, server.attributes...)
+	attributes := append([]attribute.KeyValue{errorType(event)}, server.attributes...)
+	if event.Attempt > 1 {
+		attributes = append(attributes, semconv.HTTPRequestResendCount(event.Attempt-1))
+	}
 	switch event.Kind {
 	case graphretry.EventOutageEnded:
 		attributes = append(attributes, lastedKey.Float64(event.Lasted.Seconds()), heldKey.Int(event.Held))

@@ -61,14 +61,16 @@
 // graphretry.outage_ended. With otelhttp around the Transport, that span is the one
 // of the call. An event has these attributes in addition to those above:
 //
-//	graphretry.attempt         the number of the attempt, from 1; 0 if nothing was sent
-//	graphretry.wait            seconds until the next attempt
+//	http.request.resend_count  attempts before this one; left out for the first
+//	graphretry.wait_s          seconds until the next attempt
 //	graphretry.reason          why the failure is, or is not, retried
-//	graphretry.lasted          seconds that the outage lasted
+//	graphretry.lasted_s        seconds that the outage lasted
 //	graphretry.held            calls that the outage held
 //	graph.subcode              Meta's error_subcode, if not 0
 //	graph.fbtrace_id           for Meta's support
 //	http.response.status_code  of the failed answer
+//
+// The names are those of the log of [graphretry.WithLogger].
 //
 // The texts of an error are not included, since they can name a recipient.
 package otelgraphretry

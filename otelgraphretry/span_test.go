@@ -1,6 +1,9 @@
 package otelgraphretry_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -60,15 +63,14 @@ func TestEachRetryIsAnEventOnTheSpan(t *testing.T) {
 		delete(attributes, "graph.fbtrace_id")
 		assert.Equal(t, map[attribute.Key]any{
 			"server.address":            "graph.facebook.com",
-			"graphretry.attempt":        int64(1),
-			"graphretry.wait":           5.0,
+			"graphretry.wait_s":         5.0,
 			"graphretry.reason":         "temporary failure",
 			"error.type":                "transient",
 			"graph.code":                "131016",
 			"http.response.status_code": int64(503),
 		}, attributes)
 		assert.Equal(t, "graphretry.recovered", events[1].Name)
-		assert.Equal(t, int64(2), attributesOf(events[1])["graphretry.attempt"])
+		assert.Equal(t, int64(1), attributesOf(events[1])["http.request.resend_count"])
 	})
 }
 
@@ -80,7 +82,7 @@ func TestOutageIsAnEventOnTheSpanOfTheCallThatSawIt(t *testing.T) {
 		for _, event := range m.sendInSpan(t) {
 			names = append(names, event.Name)
 			if event.Name == "graphretry.outage_ended" {
-				assert.GreaterOrEqual(t, attributesOf(event)["graphretry.lasted"], 5.0)
+				assert.GreaterOrEqual(t, attributesOf(event)["graphretry.lasted_s"], 5.0)
 				assert.Equal(t, int64(1), attributesOf(event)["graphretry.held"])
 			}
 		}
@@ -100,6 +102,31 @@ func TestSpanEventsHoldNoTextOfAnErrorAndNoSecret(t *testing.T) {
 					assert.NotContains(t, text, "secret-token", key)
 					assert.NotContains(t, text, "15550100001", key)
 				}
+			}
+		}
+	})
+}
+
+// Whoever goes from a span to the log finds the same names there.
+func TestSpanHasTheNamesOfTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m := newMeasured(t, graphretry.WithOutageThreshold(1), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
+		m.api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodeAPIService, Subcode: 7})
+		m.api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeInvalidParameter})
+		events := m.sendInSpan(t)
+		names := map[string]bool{}
+		for line := range strings.Lines(log.String()) {
+			var record map[string]any
+			require.NoError(t, json.Unmarshal([]byte(line), &record))
+			for name := range record {
+				names[name] = true
+			}
+		}
+		require.NotEmpty(t, events)
+		for _, event := range events {
+			for name := range attributesOf(event) {
+				assert.True(t, names[string(name)], "%s of %s is not in the log", name, event.Name)
 			}
 		}
 	})

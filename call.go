@@ -126,9 +126,11 @@ func (c *call) request() (*http.Request, error) {
 // send sends one attempt. The caller's own request stands in the response, as
 // it would without us.
 func (c *call) send(req *http.Request) (*http.Response, error) {
-	c.discard()
+	if c.attempts > 0 {
+		c.discard()
+	}
 	c.attempts++
-	if c.policy.watchesConnection() {
+	if c.policy.watchesConnection {
 		c.connection = new(netfail.Connection)
 		req = req.WithContext(c.connection.Watch(req.Context()))
 	}
@@ -145,7 +147,10 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 			resp.Request = c.req
 		}
 	}
-	return resp, c.connection.Explain(err)
+	if err != nil {
+		err = c.connection.Explain(err)
+	}
+	return resp, err
 }
 
 // succeed ends a call that succeeded.

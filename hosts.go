@@ -34,17 +34,28 @@ func parseHost(s string) (host, bool) {
 }
 
 // matches reports whether a URL's host is h.
-func (h host) matches(u *url.URL) bool {
-	// What nearly every call has, without taking it apart.
-	if h.port == "" && u.Host == h.name {
-		return true
-	}
+func (h *host) matches(u *url.URL) bool {
 	if !strings.EqualFold(u.Hostname(), h.name) {
 		return false
 	}
 	port := u.Port()
 	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+		port = defaultPort(u.Scheme)
 	}
 	return h.port == "" || h.port == port
+}
+
+// isPlainly reports whether a URL's host is h, for what nearly every call has, without
+// taking it apart.
+func (h *host) isPlainly(u *url.URL) bool { return h.port == "" && u.Host == h.name }
+
+// defaultPort returns the port of a URL that has none.
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "http":
+		return "80"
+	case "https":
+		return "443"
+	}
+	return ""
 }

@@ -56,6 +56,11 @@ type settings struct {
 	hosts           []host
 	outageThreshold int
 	observers       []func(context.Context, Event)
+
+	// What follows from the others is kept beside them, since every call asks.
+
+	recordLimit       int64 // of a request body without GetBody, in bytes
+	watchesConnection bool  // whether an attempt gets one; that allocates
 }
 
 func defaultSettings() settings {
@@ -93,6 +98,11 @@ func (s settings) with(opts []Option) (settings, error) {
 			intervalOption("WithInitialInterval", s.initialInterval, defaultInitialInterval),
 			intervalOption("WithMaxInterval", s.maxInterval, defaultMaxInterval)))
 	}
+	s.recordLimit = s.maxBufferedBody
+	if s.withoutWaiting {
+		s.recordLimit = 0 // it is never sent again
+	}
+	s.watchesConnection = s.networkRetries || s.withoutWaiting || s.attemptTimeout > 0 || len(s.observers) > 0
 	return s, errors.Join(errs...)
 }
 
@@ -112,18 +122,4 @@ func (s *settings) jitterOr(fallback float64) float64 {
 		return fallback
 	}
 	return s.jitter
-}
-
-// watchesConnection reports whether an attempt is watched for whether it gets a
-// connection. That allocates, which a success by default does not.
-func (s *settings) watchesConnection() bool {
-	return s.networkRetries || s.withoutWaiting || s.attemptTimeout > 0 || len(s.observers) > 0
-}
-
-// recordLimit returns how much of a request body without GetBody is kept for a retry.
-func (s *settings) recordLimit() int64 {
-	if s.withoutWaiting {
-		return 0 // there is none
-	}
-	return s.maxBufferedBody
 }

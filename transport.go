@@ -124,7 +124,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.next.RoundTrip(req)
 	}
 	c := call{next: t.next, policy: policy, gate: host.gate, req: req}
-	c.body.recordLimit, c.body.mayBeCutOff = policy.recordLimit(), policy.attemptTimeout > 0
+	c.body.recordLimit, c.body.mayBeCutOff = policy.recordLimit, policy.attemptTimeout > 0
 	return c.do()
 }
 
@@ -134,8 +134,8 @@ func (t *Transport) hostOf(req *http.Request) *guardedHost {
 		return nil
 	}
 	for i := range t.hosts {
-		if t.hosts[i].matches(req.URL) {
-			return &t.hosts[i]
+		if host := &t.hosts[i]; host.isPlainly(req.URL) || host.matches(req.URL) {
+			return host
 		}
 	}
 	return nil

@@ -148,7 +148,7 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if err != nil {
-		err = c.connection.Explain(err)
+		err = c.connection.Explain(err, c.req.Context().Err() != nil)
 	}
 	return resp, err
 }

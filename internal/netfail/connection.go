@@ -2,7 +2,8 @@ package netfail
 
 import (
 	"context"
-	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -22,26 +23,21 @@ func (c *Connection) Watch(ctx context.Context) context.Context {
 	c.trace = httptrace.ClientTrace{
 		GetConn: func(string) { c.asked.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) { c.got.Store(true) },
-		// A RoundTripper that stands for another protocol (http.Transport.TLSNextProto) has
-		// the connection from here on, and need not call GotConn.
-		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
-			if err == nil && state.NegotiatedProtocol != "" && state.NegotiatedProtocol != "http/1.1" {
-				c.got.Store(true)
-			}
-		},
 	}
 	return httptrace.WithClientTrace(ctx, &c.trace)
 }
 
 // Refused reports whether the request asked for a connection and got none. It is
-// false for a RoundTripper that does not call the hooks of a trace.
+// false for a RoundTripper that does not call the hooks of a trace. One that
+// [net/http.Transport.TLSNextProto] makes must call GotConn, as that of
+// golang.org/x/net/http2 does.
 func (c *Connection) Refused() bool { return c != nil && c.asked.Load() && !c.got.Load() }
 
 // Explain returns the error of the request, so that [NeverSent] is true of it if the
-// request asked for a connection and got none. Its text, its chain and whether it is a
-// timeout stay as they are.
-func (c *Connection) Explain(err error) error {
-	if err == nil || !c.Refused() || NeverSent(err) {
+// request asked for a connection and got none. ended is whether the request's context has
+// ended. The error's text, its chain and whether it is a timeout stay as they are.
+func (c *Connection) Explain(err error, ended bool) error {
+	if err == nil || !c.Refused() || NeverSent(err) || !ended && !ofConnecting(err) {
 		return err
 	}
 	unsent := unsentError{err}
@@ -49,4 +45,10 @@ func (c *Connection) Explain(err error) error {
 		return &unsentNetError{unsent, network}
 	}
 	return &unsent
+}
+
+// ofConnecting reports whether err can be that of a connection that could not be had.
+func ofConnecting(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || err == io.EOF || permanent(err) || proxyRefused(err)
 }

@@ -71,6 +71,18 @@ func ProxyUnavailable(err error) bool {
 	})
 }
 
+// proxyRefused reports whether err is that of a proxy which has answered a CONNECT with any
+// status from 400 to 599, in the words of net/http or of a proxy that is known.
+func proxyRefused(err error) bool {
+	text := plainText(err)
+	for status := 400; status < 600 && text != ""; status++ {
+		if http.StatusText(status) == text {
+			return true
+		}
+	}
+	return ProxyUnavailable(err)
+}
+
 // network reports whether err itself is a failure of the network.
 func network(err error) bool {
 	switch err {

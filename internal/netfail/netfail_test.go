@@ -267,9 +267,14 @@ func TestErrorOfARequestThatGotNoConnection(t *testing.T) {
 	trace := httptrace.ContextClientTrace(refusedConnection.Watch(t.Context()))
 	trace.GetConn("example.com:443")
 	for _, err := range []error{
-		io.EOF, context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, errNoGrant, reset, forbidden, tls.AlertError(42), errors.New("Bad Gateway"),
+		io.EOF, context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, errNoGrant, reset, forbidden, tls.AlertError(42),
+		errors.New("Bad Gateway"), errors.New("Forbidden"),
 	} {
-		explained := refusedConnection.Explain(err)
+		ended := err == context.Canceled || err == errNoGrant // as a cause, of a context that has ended
+		if ended {
+			assert.Equal(t, err, refusedConnection.Explain(err, false), "it can be that of a RoundTripper which calls no GotConn")
+		}
+		explained := refusedConnection.Explain(err, ended)
 		assert.True(t, NeverSent(explained), "%T", err)
 		assert.False(t, NeverSent(err), "%T", err)
 		assert.Equal(t, err.Error(), explained.Error())
@@ -289,25 +294,12 @@ func TestErrorOfARequestThatGotNoConnection(t *testing.T) {
 		}
 	}
 	for _, err := range []error{nil, refused, untrusted} {
-		assert.Equal(t, err, refusedConnection.Explain(err), "what tells by itself is left alone")
+		assert.Equal(t, err, refusedConnection.Explain(err, false), "what tells by itself is left alone")
 	}
 	trace.GotConn(httptrace.GotConnInfo{})
-	assert.Equal(t, io.EOF, refusedConnection.Explain(io.EOF))
+	assert.Equal(t, io.EOF, refusedConnection.Explain(io.EOF, true))
 	var none *Connection
-	assert.Equal(t, io.EOF, none.Explain(io.EOF))
-}
-
-// A RoundTripper of http.Transport.TLSNextProto has the connection after the handshake.
-func TestConnectionThatAnotherProtocolTakesOver(t *testing.T) {
-	for protocol, refused := range map[string]bool{"": true, "http/1.1": true, "h2": false, "foo": false} {
-		var c Connection
-		trace := httptrace.ContextClientTrace(c.Watch(t.Context()))
-		trace.GetConn("example.com:443")
-		trace.TLSHandshakeDone(tls.ConnectionState{NegotiatedProtocol: protocol}, io.EOF)
-		assert.True(t, c.Refused(), "the handshake has failed")
-		trace.TLSHandshakeDone(tls.ConnectionState{NegotiatedProtocol: protocol}, nil)
-		assert.Equal(t, refused, c.Refused(), protocol)
-	}
+	assert.Equal(t, io.EOF, none.Explain(io.EOF, true))
 }
 
 func TestConnectionThatWasAskedForAndNotGot(t *testing.T) {

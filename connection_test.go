@@ -186,6 +186,7 @@ func TestConnectionThatTheServerClosesAsItIsTaken(t *testing.T) {
 // net/http sends what was refused again by itself, for a minute. It was not processed,
 // so that even a message is sent again after that.
 func TestStreamThatIsRefusedOverAndOver(t *testing.T) {
+	needsHTTP2(t)
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		synctest.Test(t, func(t *testing.T) {
 			var refused atomic.Int32

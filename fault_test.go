@@ -55,6 +55,9 @@ type faultyServer struct {
 // sides are to have it.
 func serveFaulty(t *testing.T, major int, secure bool, fault func(*net.TCPConn)) *faultyServer {
 	t.Helper()
+	if major == 2 {
+		needsHTTP2(t)
+	}
 	leavesNoGoroutine(t)
 	s := new(faultyServer)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -146,7 +149,8 @@ func reset(conn net.Conn) { conn.(*net.TCPConn).SetLinger(0) }
 // reset and an end can come in either's place.
 const brokenOff = `^\*net\.OpError (read|write) tcp|^\*errors\.errorString unexpected EOF`
 
-const dialRefused = `^\*net\.OpError dial tcp .*: connect: connection refused$`
+// dialRefused is how a connection is refused: by Unix, by js/wasm and by Windows.
+const dialRefused = `^\*net\.OpError dial tcp .*: (connect: [Cc]onnection refused|connectex: .* actively refused it\.)$`
 
 // refuseFirstDial has the first dial go where nobody listens.
 func refuseFirstDial(next *http.Transport) {

@@ -291,7 +291,7 @@ func TestWorkThatWasRetriedEndlesslyIsDecidedAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := policyWith(t, opts...)
-			for _, retries := range []int{1 << 20, math.MaxInt32, math.MaxInt - 1} {
+			for _, retries := range []int{1 << 20, math.MaxInt32 - 1, math.MaxInt - 1} {
 				decided := make(chan verdict, 1)
 				go func() { decided <- decide(policy, &graphretry.Error{Code: 2}, retries) }()
 				select {

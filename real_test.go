@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,6 +34,14 @@ type protocol struct {
 
 var protocols = []protocol{{"HTTP/1.1", 1}, {"HTTP/2", 2}}
 
+// needsHTTP2 skips a test where GODEBUG forbids net/http's client to speak HTTP/2.
+func needsHTTP2(t testing.TB) {
+	t.Helper()
+	if strings.Contains(os.Getenv("GODEBUG"), "http2client=0") {
+		t.Skip("GODEBUG has http2client=0, so net/http asks for no HTTP/2")
+	}
+}
+
 // realServer is a server on the loopback interface and the way to it.
 type realServer struct {
 	*httptest.Server
@@ -42,6 +52,9 @@ type realServer struct {
 // serve starts a server for the test, which ends with no goroutine left.
 func (p protocol) serve(t *testing.T, handler http.Handler) *realServer {
 	t.Helper()
+	if p.major == 2 {
+		needsHTTP2(t)
+	}
 	leavesNoGoroutine(t)
 	connections := new(atomic.Int32)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -23,6 +23,7 @@ func TestClientOfAServerReachesItWhateverTheHost(t *testing.T) {
 }
 
 func TestServerSpeaksHTTP2(t *testing.T) {
+	needsHTTP2(t)
 	resp, err := graphtest.NewServer(t).Client().Get("https://graph.facebook.com/me")
 	require.NoError(t, err)
 	resp.Body.Close()

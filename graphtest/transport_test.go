@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +46,7 @@ func TestRoundTripperContractHoldsOnEveryPath(t *testing.T) {
 		"success":          {},
 		"Graph error":      {answer: graphtest.Answer{Code: 2}},
 		"truncated":        {answer: graphtest.Answer{Fault: graphtest.FaultTruncate}},
-		"broken":           {answer: graphtest.Answer{Fault: graphtest.FaultBreak}, fails: "connection reset"},
+		"broken":           {answer: graphtest.Answer{Fault: graphtest.FaultBreak}, fails: syscall.ECONNRESET.Error()},
 		"wrong argument":   {answer: graphtest.Answer{Code: -1}, fails: "Answer.Code -1"},
 		"no URL":           {change: func(r *http.Request) { r.URL = nil }, fails: "no URL"},
 		"already canceled": {change: func(r *http.Request) { *r = *r.WithContext(canceled) }, fails: "context canceled"},

@@ -38,7 +38,7 @@ func addErrorBodies(f *testing.F, add func(status int, body string)) {
 		"", "[]", "null", `{"error":null}`, `{"error":{"code":"2"}}`, `{"error":{"code":2,"code":"x"}}`, `{"error":{"code":1e999}}`,
 		`{"error":{"error_data":"{\"details\":\"d\"}","code":100,"error_subcode":"133010"}}`,
 		`{"error":{"message":"\ud800\u0000\"}{","code":2,"is_transient":true}}`,
-		`{"\u0065rror":{"c\u006fde":2}}`, "{\"error\":{\"x\":\"\xff\",\"code\":2}}",
+		`{"\u0065rror":{"c\u006fde":2}}`, `{"error":{"code":2.0}}`, `{"error":{"code":2e0}}`, `{"error":{"code":2.5}}`, "{\"error\":{\"x\":\"\xff\",\"code\":2}}",
 	} {
 		add(500, body)
 	}
@@ -54,17 +54,20 @@ func readIndependently(body []byte) (code int, object map[string]any, ok bool) {
 		return 0, nil, false
 	}
 	object, _ = answer["error"].(map[string]any)
-	var digits string
 	switch value := object["code"].(type) {
 	case json.Number:
-		digits = string(value)
+		if code, err := strconv.Atoi(string(value)); err == nil {
+			return code, object, true
+		}
+		// An integer can be written as 2.0 and 2e0 too.
+		number, err := value.Float64()
+		isInteger := err == nil && number == math.Trunc(number) && math.Abs(number) <= min(1<<53, math.MaxInt)
+		return int(number), object, isInteger
 	case string:
-		digits = value
-	default:
-		return 0, nil, false
+		code, err := strconv.Atoi(value)
+		return code, object, err == nil
 	}
-	code, err := strconv.Atoi(digits)
-	return code, object, err == nil
+	return 0, nil, false
 }
 
 func FuzzParseError(f *testing.F) {
@@ -172,6 +175,7 @@ func FuzzParseWebhook(f *testing.F) {
 	}
 	for _, body := range []string{
 		"", "[]", "{}", `{"entry":[{"changes":[{"value":{"messages":[{"id":"wamid.2","timestamp":1,"errors":[{"code":"131051"}]}],"errors":[{"code":1,"title":"t"}]}}]}]}`,
+		`{"entry":[{"changes":[{"value":{"errors":[{"code":1.0},{"code":1.5}]}}]}]}`,
 		`{"entry":[7,{"changes":7},{"changes":[{"value":7},{"value":{"statuses":[7,{"errors":[7,{"code":2}]}]}}]}]}`,
 	} {
 		f.Add([]byte(body))

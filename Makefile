@@ -5,6 +5,7 @@
 # it, and say so; RACE=-race insists on it.
 RACE ?= $(shell go list -race unsafe >/dev/null 2>&1 && echo -race)
 FUZZTIME ?= 60s
+CALLS ?= 20000
 
 # go tool builds the pinned tools with the Go in use, and caches them.
 tool = go tool -modfile=$(CURDIR)/tools/go.mod
@@ -17,8 +18,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
-test: ## Run the tests, in random order, under the race detector: 1 to 3 minutes
-	@echo "This runs the tests of each package in random order, which takes 1 to 3 minutes. Each prints a line when it is done."
+test: ## Run the tests, in random order, under the race detector: a minute or two
+	@echo "This runs the tests of each package in random order, which takes a minute or two. Each prints a line when it is done."
 ifeq ($(RACE),)
 	@echo "This Go cannot use its race detector (it needs cgo: a C compiler and CGO_ENABLED=1)."
 	@echo "The tests run without it, so a data race would not be found."
@@ -74,8 +75,9 @@ bench: ## Measure graphretry and other libraries, and draw docs/*.svg: an hour a
 	cd bench && go test -count=1 -timeout=3h -full -seeds=20 -subject=all -pictures=../docs
 
 .PHONY: chaos
-chaos: ## Send 20,000 calls to a fake API that fails in every possible way
-	go test $(RACE) -count 1 -v -run '^TestNothingIsLostOrSentTwiceInChaos$$' . -chaos.calls 20000
+chaos: ## Send CALLS (20,000) calls to a fake API that fails in every possible way, and compare the gate with its reference model
+	go test $(RACE) -count 1 -v -run '^TestNothingIsLostOrSentTwiceInChaos$$' . -chaos.calls $(CALLS)
+	go test $(RACE) -count 1 -v -run '^TestGateAgreesWithItsReferenceModel$$' ./internal/outage -model.schedules 1000
 
 VERSION ?= v0.999.0
 .PHONY: rehearse
@@ -94,6 +96,6 @@ mutate: ## Change one operator at a time; fail if the tests notice less than 90 
 	@set -e; \
 	for package in $(library); do \
 		echo "mutate $$package"; \
-		GOFLAGS="$$(go env GOFLAGS) -short -vet=off -count=1 -skip=^TestNothingIsLostOrSentTwiceInChaos$$" $(tool) gremlins unleash $$package \
+		GOFLAGS="$$(go env GOFLAGS) -vet=off -count=1 -skip=^TestNothingIsLostOrSentTwiceInChaos$$" $(tool) gremlins unleash $$package \
 			--exclude-files / --timeout-coefficient 3 --threshold-efficacy 90 --output bin/mutants-$$(basename $$(go list $$package)).json; \
 	done

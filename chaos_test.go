@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	chaosCalls = flag.Int("chaos.calls", 2000, "how many calls the chaos test makes, 300 or more")
+	chaosCalls = flag.Int("chaos.calls", 500, "how many calls the chaos test makes, 300 or more")
 	chaosSeed  = flag.Uint64("chaos.seed", 0, "the seed of the chaos test; 0: another each time")
 )
 

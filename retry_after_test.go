@@ -136,6 +136,7 @@ func TestWhatTheHeadersAskForRaisesTheWaitOfACall(t *testing.T) {
 		{"seconds", "Retry-After", "60", 2, time.Minute},
 		{"fewer seconds than the schedule has", "Retry-After", "3", 2, 5 * time.Second},
 		{"a date", "Retry-After", "Sat, 01 Jan 2000 00:10:00 GMT", 131000, 10 * time.Minute}, // a bubble begins with 2000
+		{"a date that is past", "Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT", 131000, 5 * time.Second},
 		{"nonsense", "Retry-After", "soon", 131016, 5 * time.Second},
 		{"minutes", "X-Business-Use-Case-Usage", `{"1":[{"estimated_time_to_regain_access":2}]}`, 80008, 2 * time.Minute},
 	} {

@@ -93,25 +93,6 @@ func TestRetryComesNoSoonerThanTheScheduleSaysAndAFifthLaterAtMost(t *testing.T)
 	})
 }
 
-func TestRetryAfterOfAnAnswerRaisesTheWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for value, wait := range map[string]float64{
-			"30": 30, "5": 5, "4": 5, "0": 5, "-30": 5, "soon": 5, "1e3": 5, "30.5": 5, "": 5, "+30": 5,
-		} {
-			first := down.with(func(r *reply) { r.header = http.Header{"Retry-After": {value}} })
-			_, waits := sendMessage(t, []reply{first, success})
-			assert.Equal(t, seconds(wait), waits, "Retry-After: %s", value)
-		}
-		for _, layout := range []string{http.TimeFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC} {
-			for in, wait := range map[time.Duration]float64{42 * time.Second: 42, 4 * time.Second: 5, -time.Hour: 5} {
-				value := time.Now().Add(in).UTC().Format(layout)
-				_, waits := sendMessage(t, []reply{down.with(func(r *reply) { r.header = http.Header{"Retry-After": {value}} }), success})
-				assert.Equal(t, seconds(wait), waits, "Retry-After: %s", value)
-			}
-		}
-	})
-}
-
 // A wait that Retry-After lengthened does not move the schedule.
 func TestScheduleGoesOnAfterARetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -121,11 +102,8 @@ func TestScheduleGoesOnAfterARetryAfter(t *testing.T) {
 	})
 }
 
-func TestThrottledCallWaitsAsItsHeadersAsk(t *testing.T) {
-	usage := `{"1":[{"type":"whatsapp","estimated_time_to_regain_access":2},{"estimated_time_to_regain_access":1}]}`
-	throttled := fails(graphretry.CodeRateLimitHit).with(func(r *reply) {
-		r.header = http.Header{"X-Business-Use-Case-Usage": {usage}, "Retry-After": {"60"}}
-	})
+func TestThrottledCallWaitsByItsCode(t *testing.T) {
+	throttled := fails(graphretry.CodeRateLimitHit)
 	pair := fails(graphretry.CodePairRateLimitHit)
 	for name, test := range map[string]struct {
 		replies []reply
@@ -133,8 +111,7 @@ func TestThrottledCallWaitsAsItsHeadersAsk(t *testing.T) {
 		waits   []time.Duration
 	}{
 		"not by default":             {[]reply{throttled, success}, nil, nil},
-		"the largest of all":         {[]reply{throttled, success}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(120)},
-		"usage is not for others":    {[]reply{throttled.with(func(r *reply) { r.body = down.body }), success}, nil, seconds(60)},
+		"as any other":               {[]reply{throttled, throttled, success}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(5, 10)},
 		"131056, not by default":     {[]reply{pair, success}, nil, nil},
 		"131056 has its own":         {[]reply{pair, pair, pair, pair, pair, success}, []graphretry.Option{graphretry.WithThrottleRetries()}, seconds(1, 4, 16, 64, 180)},
 		"131056 up to the maximum":   {[]reply{pair, pair, pair, pair, success}, []graphretry.Option{graphretry.WithThrottleRetries(), graphretry.WithMaxInterval(10 * time.Second)}, seconds(1, 4, 10, 10)},

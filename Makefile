@@ -36,6 +36,9 @@ demo: ## Watch messages wait for the end of an outage: 20 seconds, and a minute 
 	@echo "The first time this builds for up to a minute."
 	@go run ./examples/outage $(ARGS)
 
+# Where the library is vetted besides here: a file can be left out, and an int is smaller on 386.
+ports = windows/amd64 darwin/arm64 linux/386 js/wasm
+
 .PHONY: lint
 lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
 	@set -e; \
@@ -44,6 +47,8 @@ lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
 	modules=$$(tools/nested-modules); \
 	for module in . $$modules; do \
 		echo "lint $$module"; \
+		folder=/$$(echo $$module | sed 's|^\.*/*||'); \
+		grep -qx "      - $$folder" .github/dependabot.yml || { echo ".github/dependabot.yml has no entry for $$folder"; exit 1; }; \
 		(cd $$module && go mod tidy -diff); \
 		if [ -z "$$(find $$module -name '*.go')" ]; then continue; fi; \
 		(cd $$module && go vet ./...); \
@@ -51,6 +56,19 @@ lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
 		*" ./tools "*) (cd $$module && $(tool) staticcheck ./...);; \
 		*) echo "staticcheck is left out: this Go is too old for it (tools/go.mod)";; \
 		esac; \
+	done; \
+	for port in $(ports); do \
+		echo "vet for $$port"; \
+		GOOS=$${port%/*} GOARCH=$${port#*/} go vet ./...; \
+	done
+
+.PHONY: vuln
+vuln: ## Look every module's dependencies up in Go's vulnerability database
+	@set -e; \
+	for module in . $$(tools/nested-modules); do \
+		if [ -z "$$(find $$module -name '*.go')" ]; then continue; fi; \
+		echo "govulncheck $$module"; \
+		(cd $$module && $(tool) govulncheck ./...); \
 	done
 
 .PHONY: fuzz

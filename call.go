@@ -2,6 +2,7 @@ package graphretry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -148,9 +149,29 @@ func (c *call) send(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if err != nil {
-		err = c.connection.Explain(err, c.req.Context().Err() != nil)
+		err = c.explain(err)
 	}
 	return resp, err
+}
+
+// explain returns the error of an attempt with what is known of whether it was sent.
+func (c *call) explain(err error) error {
+	ended := c.req.Context().Err() != nil
+	// What the error says can be about another request: about the one that the cause of
+	// the context comes from, which net/http returns; about a later try of its own, which
+	// it makes of a request with an idempotency key after it was sent; or about the target
+	// of a redirect, whose request was answered before.
+	aboutAnother := c.req.Response != nil || c.connection.Got() && (ended || idempotencyKey(c.req.Header))
+	if aboutAnother && (NeverSent(err) || errors.As(err, new(*WaitError))) {
+		return netfail.Ambiguous(err)
+	}
+	return c.connection.Explain(err, ended)
+}
+
+// idempotencyKey reports whether net/http takes a request for one that may be sent again
+// although it was sent.
+func idempotencyKey(header http.Header) bool {
+	return header["Idempotency-Key"] != nil || header["X-Idempotency-Key"] != nil
 }
 
 // succeed ends a call that succeeded.
@@ -370,6 +391,9 @@ func (c *call) observe(event Event) {
 	}
 	if event.Err == nil && c.last != nil && event.Kind != EventOutageEnded {
 		event.Err = c.last.err
+	}
+	if c.last != nil && c.last.resp != nil {
+		event.status = c.last.resp.StatusCode
 	}
 	for _, observe := range c.policy.observers {
 		observe(c.req.Context(), event)

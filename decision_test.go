@@ -72,6 +72,13 @@ func TestWhatGraphErrorsBecome(t *testing.T) {
 		"held, and the schedule stops":  {e: graphretry.Error{Code: 190}, opts: []graphretry.Option{graphretry.WithBackOff(stopAtOnce)}, outcome: graphretry.OutcomeHeld, wait: 180 * sec, reason: graphretry.ReasonNotRetried},
 		"retry, and the schedule stops": {e: graphretry.Error{Code: 2}, opts: []graphretry.Option{graphretry.WithBackOff(stopAtOnce)}, outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonRetriesExhausted},
 		"held, a schedule of no wait":   {e: graphretry.Error{Code: 190}, opts: []graphretry.Option{graphretry.WithBackOff(noWait)}, outcome: graphretry.OutcomeHeld, wait: 1, reason: graphretry.ReasonNotRetried},
+		"under 100, the sender's":       {e: graphretry.Error{Code: 100, Subcode: 131031}, outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNever},
+		"under 100, a limit":            {e: graphretry.Error{Code: 100, Subcode: 130429}, outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNever},
+		"100":                           {e: graphretry.Error{Code: 100}, outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNever},
+		"never, in the subcode":         {e: graphretry.Error{Code: 2, Subcode: 131009}, outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNever},
+		"a lasting block, as a subcode": {e: graphretry.Error{Code: 1, Subcode: 131048}, outcome: graphretry.OutcomeHeld, wait: 180 * sec, reason: graphretry.ReasonNotRetried},
+		"taken away, above a block":     {e: graphretry.Error{Code: 1, Subcode: 131031}, opts: []graphretry.Option{graphretry.WithoutRetryOn(1)}, outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNotRetried},
+		"marked is_transient":           {e: graphretry.Error{Code: 1, Transient: true}, opts: []graphretry.Option{graphretry.WithTransientFlag()}, outcome: graphretry.OutcomeRetry, wait: 5 * sec, reason: graphretry.ReasonTransientFlag},
 		"a recipient":                   {e: graphretry.Error{Code: 131026}, outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNotRetried},
 		"a code nobody knows":           {e: graphretry.Error{Code: 999999}, outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNotRetried},
 		"1":                             {e: graphretry.Error{Code: 1}, outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNotRetried},
@@ -85,7 +92,7 @@ func TestWhatGraphErrorsBecome(t *testing.T) {
 		assert.Equal(t, test.e.Code, decision.Graph.Code, name)
 		assert.Contains(t, decision.Cause, fmt.Sprintf("Graph error %d", test.e.Code), name)
 
-		resp := answer(500, fmt.Sprintf(`{"error":{"code":%d,"error_subcode":%d}}`, test.e.Code, test.e.Subcode))
+		resp := answer(500, fmt.Sprintf(`{"error":{"code":%d,"error_subcode":%d,"is_transient":%v}}`, test.e.Code, test.e.Subcode, test.e.Transient))
 		if test.e.RetryAfter > 0 {
 			resp.Header.Set("Retry-After", fmt.Sprint(int(test.e.RetryAfter.Seconds())))
 		}
@@ -115,34 +122,35 @@ func TestWhatTheRestBecomes(t *testing.T) {
 		wait    time.Duration
 		reason  graphretry.Reason
 	}{
-		"200":                 {resp: answer(200, ""), outcome: graphretry.OutcomeSent},
-		"299":                 {resp: answer(299, `{"error":{"code":2}}`), outcome: graphretry.OutcomeSent},
-		"304":                 {resp: answer(304, ""), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
-		"302 and an error":    {resp: answer(302, ""), err: errors.New("no redirects"), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
-		"200 and an error":    {resp: answer(200, ""), err: errors.New("odd"), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
-		"404":                 {resp: answer(404, "no page"), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
-		"400":                 {resp: answer(400, ""), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
-		"401":                 {resp: answer(401, ""), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
-		"403":                 {resp: answer(403, "<html>"), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
-		"407":                 {resp: answer(407, ""), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
-		"408":                 {resp: answer(408, ""), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
-		"429":                 {resp: answer(429, ""), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
-		"500":                 {resp: answer(500, ""), outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
-		"502 in HTML":         {resp: answer(502, "<html>Bad gateway</html>"), opts: []graphretry.Option{graphretry.WithNetworkRetries()}, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
-		"101":                 {resp: answer(101, ""), outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
-		"neither":             {outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
-		"nothing sent":        {err: &url.Error{Op: "Post", URL: messagesURL, Err: refused}, outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNetwork},
-		"nothing sent, twice": {err: errors.Join(refused, refused), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNetwork},
-		"perhaps sent":        {err: errors.Join(refused, io.EOF), opts: []graphretry.Option{graphretry.WithNetworkRetries()}, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
-		"broken":              {err: &url.Error{Op: "Post", URL: messagesURL, Err: io.ErrUnexpectedEOF}, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
-		"a cancel":            {err: context.Canceled, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
-		"a timeout":           {err: context.DeadlineExceeded, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
-		"an outage":           {err: &url.Error{Op: "Post", URL: messagesURL, Err: &graphretry.WaitError{Err: outage, Wait: 7 * sec}}, outcome: graphretry.OutcomeHeld, wait: 7 * sec, reason: graphretry.ReasonOutage},
-		"an outage's code":    {err: &graphretry.WaitError{Err: outage, Wait: 7 * sec, Graph: &graphretry.Error{Code: 2}}, outcome: graphretry.OutcomeHeld, wait: 7 * sec, reason: graphretry.ReasonOutage},
-		"an outage, no time":  {err: graphretry.ErrOutage, outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonOutage},
-		"canceled in a queue": {err: &graphretry.WaitError{Err: context.Canceled, Wait: 3 * sec, Graph: &graphretry.Error{Code: 2}}, outcome: graphretry.OutcomeHeld, wait: 3 * sec, reason: graphretry.ReasonOutage},
-		"canceled after a 2":  {err: &graphretry.WaitError{Err: context.Canceled, Attempts: 1, Graph: &graphretry.Error{Code: 2}}, outcome: graphretry.OutcomeRetry, wait: 5 * sec, reason: graphretry.ReasonTransient},
-		"canceled, no code":   {err: &graphretry.WaitError{Err: context.Canceled, Attempts: 1}, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"200":                  {resp: answer(200, ""), outcome: graphretry.OutcomeSent},
+		"299":                  {resp: answer(299, `{"error":{"code":2}}`), outcome: graphretry.OutcomeSent},
+		"304":                  {resp: answer(304, ""), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
+		"302 and an error":     {resp: answer(302, ""), err: errors.New("no redirects"), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
+		"200 and an error":     {resp: answer(200, ""), err: errors.New("odd"), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
+		"404":                  {resp: answer(404, "no page"), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
+		"400":                  {resp: answer(400, ""), outcome: graphretry.OutcomeFailed, reason: graphretry.ReasonNoGraphError},
+		"401":                  {resp: answer(401, ""), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
+		"403":                  {resp: answer(403, "<html>"), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
+		"407":                  {resp: answer(407, ""), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
+		"408":                  {resp: answer(408, ""), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
+		"429":                  {resp: answer(429, ""), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNoGraphError},
+		"500":                  {resp: answer(500, ""), outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"502 in HTML":          {resp: answer(502, "<html>Bad gateway</html>"), opts: []graphretry.Option{graphretry.WithNetworkRetries()}, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"101":                  {resp: answer(101, ""), outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"neither":              {outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"nothing sent":         {err: &url.Error{Op: "Post", URL: messagesURL, Err: refused}, outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNetwork},
+		"nothing sent, twice":  {err: errors.Join(refused, refused), outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonNetwork},
+		"perhaps sent":         {err: errors.Join(refused, io.EOF), opts: []graphretry.Option{graphretry.WithNetworkRetries()}, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"broken":               {err: &url.Error{Op: "Post", URL: messagesURL, Err: io.ErrUnexpectedEOF}, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"a cancel":             {err: context.Canceled, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"a timeout":            {err: context.DeadlineExceeded, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
+		"an outage":            {err: &url.Error{Op: "Post", URL: messagesURL, Err: &graphretry.WaitError{Err: outage, Wait: 7 * sec}}, outcome: graphretry.OutcomeHeld, wait: 7 * sec, reason: graphretry.ReasonOutage},
+		"an outage's code":     {err: &graphretry.WaitError{Err: outage, Wait: 7 * sec, Graph: &graphretry.Error{Code: 2}}, outcome: graphretry.OutcomeHeld, wait: 7 * sec, reason: graphretry.ReasonOutage},
+		"an outage, no time":   {err: graphretry.ErrOutage, outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonOutage},
+		"canceled, never sent": {err: &graphretry.WaitError{Err: context.Canceled, Graph: &graphretry.Error{Code: 2}}, opts: []graphretry.Option{graphretry.WithoutRetryOn(2)}, outcome: graphretry.OutcomeHeld, wait: 5 * sec, reason: graphretry.ReasonOutage},
+		"canceled in a queue":  {err: &graphretry.WaitError{Err: context.Canceled, Wait: 3 * sec, Graph: &graphretry.Error{Code: 2}}, outcome: graphretry.OutcomeHeld, wait: 3 * sec, reason: graphretry.ReasonOutage},
+		"canceled after a 2":   {err: &graphretry.WaitError{Err: context.Canceled, Attempts: 1, Graph: &graphretry.Error{Code: 2}}, outcome: graphretry.OutcomeRetry, wait: 5 * sec, reason: graphretry.ReasonTransient},
+		"canceled, no code":    {err: &graphretry.WaitError{Err: context.Canceled, Attempts: 1}, outcome: graphretry.OutcomeUnknown, reason: graphretry.ReasonAmbiguous},
 	} {
 		decision := policyWith(t, test.opts...).Next(test.resp, test.err, graphretry.History{})
 		assert.Equal(t, test.outcome, decision.Outcome, name)
@@ -180,15 +188,35 @@ func TestAnswerStaysReadableAndASuccessIsNotRead(t *testing.T) {
 
 // 1,000 jobs that one outage has refused must not come back in one second.
 func TestJobsThatAnOutageHeldComeBackApart(t *testing.T) {
-	policy, err := graphretry.NewPolicy(graphretry.WithJitter(0.5))
+	policy, err := graphretry.NewPolicy()
 	require.NoError(t, err)
-	seconds := map[int]int{}
-	for range 1000 {
-		wait := policy.Next(nil, &graphretry.WaitError{Err: graphretry.ErrOutage, Wait: 300 * time.Millisecond}, graphretry.History{}).Wait
-		assert.GreaterOrEqual(t, wait, 300*time.Millisecond)
-		seconds[int(wait.Seconds())]++
+	for _, untilProbe := range []time.Duration{300 * time.Millisecond, 20 * time.Second} {
+		seconds := map[int]int{}
+		for range 1000 {
+			wait := policy.Next(nil, &graphretry.WaitError{Err: graphretry.ErrOutage, Wait: untilProbe}, graphretry.History{}).Wait
+			assert.GreaterOrEqual(t, wait, untilProbe)
+			seconds[int(wait.Seconds())]++
+		}
+		// Evenly over the schedule's interval of 5 s, or the time to the probe if that is longer.
+		assert.GreaterOrEqual(t, len(seconds), int(max(5, untilProbe.Seconds())), "%v", seconds)
 	}
-	assert.GreaterOrEqual(t, len(seconds), 3, "%v", seconds)
+	// The longest waits there are stay waits.
+	for range 100 {
+		assert.Positive(t, policy.Next(nil, &graphretry.WaitError{Err: graphretry.ErrOutage, Wait: math.MaxInt64}, graphretry.History{}).Wait)
+	}
+}
+
+func TestHeldWaitsHaveJitter(t *testing.T) {
+	policy, err := graphretry.NewPolicy()
+	require.NoError(t, err)
+	waits := map[time.Duration]bool{}
+	for range 100 {
+		wait := policy.Decide(&graphretry.Error{Code: 190}, graphretry.History{}).Wait
+		assert.GreaterOrEqual(t, wait, 5*time.Second)
+		assert.LessOrEqual(t, wait, 10*time.Second)
+		waits[wait] = true
+	}
+	assert.Greater(t, len(waits), 90)
 }
 
 func TestNilAndZeroPolicyFailWhatFailed(t *testing.T) {

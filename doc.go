@@ -54,7 +54,7 @@
 // # More
 //
 // [ErrorFromResponse] reads the [Error] out of a response. [NeverSent] reports whether an
-// error proves that nothing was sent. [ParseWebhook] reads failures out of webhooks. [WithLogger]
+// error proves that nothing was done. [ParseWebhook] reads failures out of webhooks. [WithLogger]
 // and [WithObserver] report what happens. Package graphtest is a fake API for tests.
 // The guide in docs/guide.md has the chapters: timeouts, bodies, composition, logs.
 package graphretry

@@ -152,9 +152,9 @@ func (e *Error) subcode() Code {
 const firstSubcode = 130000
 
 // ErrOutage is wrapped by the [WaitError] of a call that was never sent because the
-// API is down or overloaded. The call's deadline, or its maximum elapsed time, comes
-// before the next probe, passed in the queue, or left too little time after it; or the
-// call does not wait at all ([WithoutWaiting]).
+// API is down or overloaded. The call does not wait ([WithoutWaiting]), or its time ended
+// in the queue, or would have: its deadline or its maximum elapsed time comes before the
+// next probe, or too soon after it.
 var ErrOutage = errors.New("graphretry: the API is down and the call cannot wait until it is back")
 
 // WaitError is the error of a call that ended while it waited for its next attempt,
@@ -219,9 +219,11 @@ func (e *WaitError) Timeout() bool {
 // are joined, each of them must prove it. It reports false for nil.
 //
 // A dial that was cut off by a deadline, and a proxy that refused a CONNECT, come from
-// net/http as errors that do not tell. NeverSent knows them where the [Transport] watched
-// the connection, which it does with [WithAttemptTimeout], [WithoutWaiting],
-// [WithObserver], [WithLogger] and [WithNetworkRetries].
+// net/http as errors that do not tell. And the error of a request that was sent can be the
+// cause of its context, which is about something else. NeverSent knows both where the
+// [Transport] watched the connection, which it does with [WithAttemptTimeout],
+// [WithoutWaiting], [WithObserver], [WithLogger] and [WithNetworkRetries].
+// [http.Client.Timeout] replaces the error, and NeverSent reports false.
 func NeverSent(err error) bool {
 	return netfail.NeverSent(err, func(err error) bool {
 		wait, ok := err.(*WaitError)

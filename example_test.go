@@ -363,7 +363,7 @@ func ExampleDecision() {
 	}
 	// Output:
 	// 2 retry 5s temporary failure: Graph error 2 (API Service)
-	// 190 held 5s this failure is not retried: Graph error 190 (Access token has expired)
+	// 190 held 5s Graph error 190 (Access token has expired)
 	// 131009 failed 0s this code is never retried: Graph error 131009 (Parameter value is not valid)
 	// 131047 failed 0s this failure is not retried: Graph error 131047 (Re-engagement message)
 }

@@ -122,10 +122,12 @@ func TestLogHasEveryAttributeThatHasAValue(t *testing.T) {
 		assert.Equal(t, "Phone number Not Registered", subcode["graph.title"], "the title of the WhatsApp code in the subcode")
 		assert.Equal(t, "permission", subcode["graph.class"])
 		for _, record := range all[4:] {
-			for _, name := range []string{"http.response.status_code", "graph.code", "graph.subcode", "graph.class", "graph.title", "graph.message", "graph.details", "graph.fbtrace_id", "graph.advice", "graphretry.wait_s"} {
+			for _, name := range []string{"graph.code", "graph.subcode", "graph.class", "graph.title", "graph.message", "graph.details", "graph.fbtrace_id", "graph.advice", "graphretry.wait_s"} {
 				assert.NotContains(t, record, name, "there was no code, not even 0")
 			}
 		}
+		assert.EqualValues(t, 502, all[4]["http.response.status_code"], "of a page in HTML, too")
+		assert.NotContains(t, all[5], "http.response.status_code")
 		assert.Contains(t, all[5]["error.message"], "connection reset")
 	})
 }

@@ -50,6 +50,8 @@ type Event struct {
 	// Time is when it happened.
 	Time time.Time
 
+	status int // of the last answer that was a failure; 0: there was none
+
 	// For [ReasonNoTime], needed is the wait that did not fit, and left the time that
 	// the call had.
 	needed, left time.Duration
@@ -153,8 +155,8 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 			}
 		} else {
 			attributes = append(attributes, slog.String(attributeErrorType, errorType(event.Graph, event.Err)))
-			if event.Graph != nil && event.Graph.Status != 0 {
-				attributes = append(attributes, slog.Int(attributeStatusCode, event.Graph.Status))
+			if event.status != 0 {
+				attributes = append(attributes, slog.Int(attributeStatusCode, event.status))
 			}
 			attributes = append(attributes, event.Graph.attributes(graphPrefix)...)
 			if event.Err != nil {

@@ -317,7 +317,7 @@ func WithOutageThreshold(answers int) Option {
 //
 //	http.request.method        as in "POST"
 //	http.request.resend_count  how many attempts came before this one
-//	http.response.status_code  of the answer with the Graph error
+//	http.response.status_code  of the answer, if there was one
 //	server.address             the host, as in "graph.facebook.com"
 //	server.port                the port, if the URL has one
 //	url.path                   the path, without the query

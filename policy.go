@@ -3,6 +3,7 @@ package graphretry
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/graphretry/graphretry/internal/netfail"
 	"github.com/graphretry/graphretry/internal/redact"
 )
 
@@ -121,7 +123,8 @@ type Decision struct {
 	// [OutcomeHeld]; it is above 0 then, and otherwise 0. It is the schedule's interval
 	// with its jitter, or what the answer's headers asked for if that is longer. An
 	// OutcomeRetry has the interval after all retries so far, an OutcomeHeld the one
-	// after all waits that were no retry.
+	// after all waits that were no retry. In an outage it is the time to the next probe
+	// and a random part of that interval.
 	Wait time.Duration
 	// Reason says why. It is 0 for [OutcomeSent].
 	Reason Reason
@@ -171,7 +174,7 @@ func (p *Policy) decide(e *Error, h History) Decision {
 	switch {
 	case d.Retry:
 		d.Outcome, d.Wait, d.History = OutcomeRetry, max(1, d.Wait), h.retried(code, true)
-	case rule.retries == 0 && d.Reason == ReasonNotRetried && passes(e):
+	case rule.retries == 0 && passes(e):
 		var least time.Duration
 		if lasts(e) {
 			least = p.maxInterval
@@ -180,7 +183,10 @@ func (p *Policy) decide(e *Error, h History) Decision {
 	default:
 		d.Outcome = OutcomeFailed
 	}
-	d.Cause = d.Reason.String() + ": " + e.text(e.title())
+	d.Cause = e.text(e.title())
+	if d.Outcome != OutcomeHeld {
+		d.Cause = d.Reason.String() + ": " + d.Cause
+	}
 	return d
 }
 
@@ -260,29 +266,37 @@ const zeroPolicy = "zero Policy: want one made by NewPolicy"
 // Next counts what passes through it: give its Transport [WithoutWaiting]. resp stays
 // readable; the caller closes its body, as ever.
 //
-//   - 2xx is an [OutcomeSent]. Its body is not read.
+//   - 2xx is an [OutcomeSent]. Its body is not read. But after a 301, 302 or 303 it is the
+//     answer of another place, and an [OutcomeFailed].
 //   - A Graph error becomes what [Policy.Decide] says.
-//   - Without a Graph error, 401, 403, 407, 408 and 429 are an [OutcomeHeld]; another 4xx,
-//     a 3xx, and a response that comes with an error (of CheckRedirect) are an
-//     [OutcomeFailed]; any other status is an [OutcomeUnknown].
-//   - A [*WaitError] of an outage is an OutcomeHeld until the next probe may be sent, and
-//     for a random part of the schedule's interval beyond it, so that not all jobs come
-//     back in that moment. After a Graph error, that decides. Any other is an
+//   - Without a Graph error, 401, 403, 407, 408 and 429 are an [OutcomeHeld], and so is a
+//     4xx whose body broke off. Another 4xx, a 3xx, and a response that comes with an
+//     error (of CheckRedirect) are an OutcomeFailed. Any other status is an
+//     [OutcomeUnknown].
+//   - A [*WaitError] of a call that was never sent is an OutcomeHeld. It waits until the
+//     next probe may be sent and for a random part of the schedule's interval beyond it
+//     (none with WithJitter(0)), so that not all jobs come back in that moment. One of a
+//     call that had a Graph error becomes what Decide says of that. Any other is an
 //     OutcomeUnknown.
 //   - An error that proves that nothing was sent ([NeverSent]) is an OutcomeHeld.
 //   - Any other error, a timeout and a cancellation included, and neither a response nor
 //     an error, is an OutcomeUnknown.
 //
 // Next takes the job for a POST, which may not be sent twice, with [WithNetworkRetries]
-// too. The zero Policy and a nil one fail everything but a 2xx.
+// too. It must see the response before its body is read. Bound the attempt by a context or
+// by [WithAttemptTimeout]: [http.Client.Timeout] replaces the error, and with it what is
+// known of whether anything was sent. The zero Policy and a nil one fail everything but a
+// 2xx.
 func (p *Policy) Next(resp *http.Response, err error, h History) Decision {
 	switch {
+	case resp != nil && err == nil && redirected(resp):
+		return failed(ReasonNoGraphError, "redirected to where nothing is sent: want a client whose CheckRedirect returns http.ErrUseLastResponse", h)
 	case resp != nil && err == nil && resp.StatusCode/100 == 2:
 		return Decision{Outcome: OutcomeSent, History: h}
 	case p.isZero():
 		return failed(ReasonNotRetried, zeroPolicy, h)
 	case resp != nil && err != nil:
-		return failed(ReasonNoGraphError, redact.Of(resp.Request).Err(err), h)
+		return failed(ReasonNoGraphError, oneLine(redact.Of(resp.Request).Err(err)), h)
 	case resp != nil:
 		return p.nextAfterAnswer(resp, h)
 	case err != nil:
@@ -292,13 +306,33 @@ func (p *Policy) Next(resp *http.Response, err error, h History) Decision {
 	}
 }
 
+// redirected reports whether a response is that of another request than the job's: after a
+// 301, 302 or 303 http.Client gets the target, without a body.
+func redirected(resp *http.Response) bool {
+	for req := resp.Request; req != nil && req.Response != nil; req = req.Response.Request {
+		switch req.Response.StatusCode {
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
+			if sent := req.Response.Request; sent == nil || !idempotent(sent.Method) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // nextAfterAnswer is [Policy.Next] for an answer that is no success.
 func (p *Policy) nextAfterAnswer(resp *http.Response, h History) Decision {
 	if e, ok := ErrorFromResponse(resp); ok {
 		return p.decide(e, h)
 	}
 	cause := fmt.Sprintf("HTTP status %d and no Graph error", resp.StatusCode)
+	body, _ := resp.Body.(*peekedBody)
 	switch status := resp.StatusCode; {
+	case 400 <= status && status < 500 && body != nil && body.err != nil && body.err != io.EOF:
+		// It was refused, and nobody knows why.
+		d := Decision{Reason: ReasonNoGraphError, Cause: cause + " in the part of its body that came", History: h}
+		d.hold(p.interval(0, h, 0), retryAfter(resp.Header))
+		return d
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired,
 		status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
 		d := Decision{Reason: ReasonNoGraphError, Cause: cause, History: h}
@@ -314,33 +348,56 @@ func (p *Policy) nextAfterAnswer(resp *http.Response, h History) Decision {
 // nextAfterError is [Policy.Next] for an attempt that had no answer.
 func (p *Policy) nextAfterError(err error, h History) Decision {
 	cause := oneLine(redact.Of().Err(err))
-	var wait *WaitError
-	isWait := errors.As(err, &wait)
+	wait, neverSent := waitErrorOf(err), NeverSent(err)
 	switch {
-	case errors.Is(err, ErrOutage), isWait && wait.Attempts == 0 && wait.Wait > 0:
+	case netfail.IsAmbiguous(err):
+		return unknown(cause, h)
+	case neverSent && (wait != nil || errors.Is(err, ErrOutage)):
 		d := Decision{Reason: ReasonOutage, Cause: cause, History: h}
 		interval := p.interval(0, h, 0)
-		if isWait && wait.Wait > 0 {
-			// Many a job was refused, and all would come back at the same moment.
-			spread := times(p.jitterOr(defaultJitter)*rand.Float64(), max(interval, wait.Wait))
-			interval = min(wait.Wait, math.MaxInt64-spread) + spread
-		}
-		if isWait {
-			d.Graph = wait.Graph
+		if wait != nil {
+			interval = p.afterProbe(wait.Wait, interval)
+			if wait.Graph != nil {
+				said := *wait.Graph
+				d.Graph = said.redacted(redact.Of())
+			}
 		}
 		d.hold(interval, 0)
 		return d
-	case isWait && wait.Graph != nil:
-		return p.Decide(wait.Graph, h)
-	case isWait:
-		return unknown(cause, h)
-	case NeverSent(err):
+	case neverSent:
 		d := Decision{Reason: ReasonNetwork, Cause: ReasonNetwork.String() + ": " + cause, History: h}
 		d.hold(p.interval(0, h, 0), 0)
 		return d
+	case wait != nil && wait.Graph != nil:
+		return p.Decide(wait.Graph, h)
 	default:
 		return unknown(cause, h)
 	}
+}
+
+// waitErrorOf returns the WaitError that err is or wraps, and nil for several errors that
+// are joined: what one of them says is not all.
+func waitErrorOf(err error) *WaitError {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if wait, ok := err.(*WaitError); ok {
+			return wait
+		}
+	}
+	return nil
+}
+
+// afterProbe returns how long work waits that an outage has refused. Much else was refused
+// with it, and must not all come back as the host does: it is spread over the longer of
+// the schedule's interval and the time to the probe.
+func (s *settings) afterProbe(untilProbe, interval time.Duration) time.Duration {
+	if untilProbe <= 0 {
+		return interval
+	}
+	if s.jitterOr(defaultJitter) == 0 {
+		return untilProbe
+	}
+	spread := times(rand.Float64(), max(interval, untilProbe))
+	return min(untilProbe, math.MaxInt64-spread) + spread
 }
 
 // unknown returns the decision on work that may have been carried out.

@@ -39,7 +39,7 @@ func (r rules) of(e *Error, transientFlag bool) (Code, rule) {
 	if rule, ok := r[subcode]; ok && rule.byOption() {
 		return subcode, rule
 	}
-	if lasting(subcode) {
+	if lasting(subcode) && r[code].retries != forbidden {
 		code = subcode
 	}
 	if rule, ok := r[code]; ok {

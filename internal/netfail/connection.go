@@ -33,18 +33,19 @@ func (c *Connection) Watch(ctx context.Context) context.Context {
 // golang.org/x/net/http2 does.
 func (c *Connection) Refused() bool { return c != nil && c.asked.Load() && !c.got.Load() }
 
+// Got reports whether the request got a connection, and may have been sent.
+func (c *Connection) Got() bool { return c != nil && c.got.Load() }
+
 // Explain returns the error of the request, so that [NeverSent] is true of it if the
-// request asked for a connection and got none. ended is whether the request's context has
-// ended. The error's text, its chain and whether it is a timeout stay as they are.
+// request asked for a connection and got none: net/http returns a dial that was cut off by
+// a deadline, or a proxy that refused a CONNECT, as errors that do not tell. ended is
+// whether the request's context has ended. The error's text, its chain and whether it is a
+// timeout stay as they are.
 func (c *Connection) Explain(err error, ended bool) error {
 	if err == nil || !c.Refused() || NeverSent(err) || !ended && !ofConnecting(err) {
 		return err
 	}
-	unsent := unsentError{err}
-	if network, ok := err.(net.Error); ok {
-		return &unsentNetError{unsent, network}
-	}
-	return &unsent
+	return explain(err, true)
 }
 
 // ofConnecting reports whether err can be that of a connection that could not be had.

@@ -32,32 +32,54 @@ func plainText(err error) string {
 	return err.Error()
 }
 
-// unsentError is the error of a request that got no connection. net/http returns a dial
-// that was cut off by a deadline, or a proxy that refused a CONNECT, as errors that do not
-// tell.
-type unsentError struct{ err error }
+// Ambiguous returns an error of a request that may have been sent, so that [NeverSent] is
+// false of it whatever it says. Its text, its chain and whether it is a timeout stay as
+// they are.
+func Ambiguous(err error) error { return explain(err, false) }
 
-func (e *unsentError) Error() string { return e.err.Error() }
-func (e *unsentError) Unwrap() error { return e.err }
+// IsAmbiguous reports whether [Ambiguous] has returned err or an error that it wraps.
+func IsAmbiguous(err error) bool {
+	var plain *explained
+	var network *explainedNetError
+	return errors.As(err, &plain) && !plain.neverSent || errors.As(err, &network) && !network.neverSent
+}
+
+// explained is an error of which more is known than it tells.
+type explained struct {
+	err       error
+	neverSent bool
+}
+
+// explain returns err with what is known of it.
+func explain(err error, neverSent bool) error {
+	known := explained{err, neverSent}
+	if network, ok := err.(net.Error); ok {
+		return &explainedNetError{known, network}
+	}
+	return &known
+}
+
+func (e *explained) Error() string { return e.err.Error() }
+func (e *explained) Unwrap() error { return e.err }
 
 // Timeout reports what the error itself does.
-func (e *unsentError) Timeout() bool {
+func (e *explained) Timeout() bool {
 	timeout, ok := e.err.(interface{ Timeout() bool })
 	return ok && timeout.Timeout()
 }
 
-// unsentNetError is one that is a [net.Error]: net/http's callers look for that. The other
-// must not have its methods, since not every error of a connection is one.
-type unsentNetError struct {
-	unsentError
+// explainedNetError is one that is a [net.Error]: net/http's callers look for that. The
+// other must not have its methods, since not every error of a connection is one.
+type explainedNetError struct {
+	explained
 	network net.Error
 }
 
 // Timeout reports what the error itself does.
-func (e *unsentNetError) Timeout() bool { return e.network.Timeout() }
+func (e *explainedNetError) Timeout() bool { return e.network.Timeout() }
 
 // Temporary reports what the error itself does.
-func (e *unsentNetError) Temporary() bool {
+func (e *explainedNetError) Temporary() bool {
 	//lint:ignore SA1019 net.Error has it.
 	return e.network.Temporary()
 }

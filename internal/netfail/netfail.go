@@ -26,25 +26,24 @@ import (
 //
 // A [Connection] knows more. Where several errors are joined, as those of a
 // RoundTripper that tries more than once, each of them must say so. net/http, which
-// also tries more than once, returns the last error alone: it tries again only what
-// it takes for unprocessed itself.
+// also tries more than once, returns the last error alone; what it takes for unprocessed
+// then is, but for a request with an Idempotency-Key: see [Ambiguous].
 //
 // What more proves it of an error by itself does so too.
 func NeverSent(err error, more ...func(error) bool) bool {
-	return each(err, func(err error) bool {
+	return !IsAmbiguous(err) && each(err, func(err error) bool {
 		if slices.ContainsFunc(more, func(proves func(error) bool) bool { return proves(err) }) {
 			return true
 		}
 		switch err := err.(type) {
-		case *unsentError, *unsentNetError, *tls.CertificateVerificationError:
-			return true
+		case *explained, *explainedNetError, *tls.CertificateVerificationError:
+			return true // of the first two those that are ambiguous are out already
 		case *net.OpError:
 			return err.Op == "dial" || err.Op == "proxyconnect"
 		case tls.RecordHeaderError:
 			return err.Conn != nil // it was the first record, and no TLS
 		}
-		// http.Client has this in place of such a RecordHeaderError.
-		return err == http.ErrSchemeMismatch || http2NotProcessed(err) || http3NotProcessed(err)
+		return http2NotProcessed(err) || http3NotProcessed(err)
 	})
 }
 
@@ -94,7 +93,7 @@ func network(err error) bool {
 		return true
 	}
 	switch err := err.(type) {
-	case *url.Error, *unsentNetError, syscall.Errno:
+	case *url.Error, *explainedNetError, syscall.Errno:
 		// They have the methods of a net.Error, and say nothing of the network by
 		// themselves: what the first two wrap does, and the third can be a file's.
 		return false

@@ -222,7 +222,7 @@ func TestWhatIsCertainOfAnError(t *testing.T) {
 		{syscall.ETIMEDOUT, 0},
 		{&fs.PathError{Op: "open", Path: "token", Err: syscall.ENOENT}, 0},
 		{&os.SyscallError{Syscall: "open", Err: syscall.EMFILE}, 0},
-		{http.ErrSchemeMismatch, neverSent},
+		{http.ErrSchemeMismatch, 0}, // net/http makes it of any record that begins so
 		{tls.RecordHeaderError{Msg: "first record", Conn: new(net.TCPConn)}, neverSent},
 		{tls.RecordHeaderError{Msg: "a later one"}, 0},
 		{&net.OpError{Op: "proxyconnect", Err: errors.New("no more dials")}, neverSent | temporary},
@@ -300,6 +300,21 @@ func TestErrorOfARequestThatGotNoConnection(t *testing.T) {
 	assert.Equal(t, io.EOF, refusedConnection.Explain(io.EOF, true))
 	var none *Connection
 	assert.Equal(t, io.EOF, none.Explain(io.EOF, true))
+}
+
+func TestErrorThatIsAboutAnotherRequestProvesNothing(t *testing.T) {
+	for _, err := range []error{refused, untrusted, io.EOF, context.Canceled, fmt.Errorf("dial: %w", refused)} {
+		ambiguous := Ambiguous(err)
+		assert.False(t, NeverSent(ambiguous), "%T", err)
+		assert.True(t, IsAmbiguous(fmt.Errorf("wrapped: %w", ambiguous)))
+		assert.False(t, IsAmbiguous(err))
+		assert.Equal(t, err.Error(), ambiguous.Error())
+		assert.ErrorIs(t, ambiguous, err)
+		_, isNet := err.(net.Error)
+		_, still := ambiguous.(net.Error)
+		assert.Equal(t, isNet, still, "%T", err)
+	}
+	assert.False(t, NeverSent(errors.Join(refused, Ambiguous(refused))))
 }
 
 func TestConnectionThatWasAskedForAndNotGot(t *testing.T) {

@@ -168,12 +168,6 @@ func (c *call) explain(err error) error {
 	return c.connection.Explain(err, ended)
 }
 
-// idempotencyKey reports whether net/http takes a request for one that may be sent again
-// although it was sent.
-func idempotencyKey(header http.Header) bool {
-	return header["Idempotency-Key"] != nil || header["X-Idempotency-Key"] != nil
-}
-
 // succeed ends a call that succeeded.
 func (c *call) succeed(resp *http.Response) *http.Response {
 	c.body.release()
@@ -362,13 +356,6 @@ func (c *call) ended() error {
 func (c *call) pastDeadline() bool {
 	deadline, ok := c.req.Context().Deadline()
 	return ok && !time.Now().Before(deadline)
-}
-
-// canceled returns the channel that is closed when the caller ends the call in
-// the way that came before contexts.
-func canceled(req *http.Request) <-chan struct{} {
-	//lint:ignore SA1019 http.Client.Timeout still uses it for every RoundTripper but net/http's own.
-	return req.Cancel
 }
 
 // describe returns the Graph error of the last failed attempt with its texts,

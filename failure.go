@@ -2,7 +2,6 @@ package graphretry
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/graphretry/graphretry/internal/netfail"
@@ -105,33 +104,7 @@ func (p *Policy) retryIf(safe bool, reason Reason) rule {
 	return rule{0, reason}
 }
 
-// idempotent reports whether a method may be carried out twice (RFC 9110, section
-// 9.2.2). TRACE is missing, which Graph does not have.
-func idempotent(method string) bool {
-	switch method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return false
-}
-
 // gatewayFailed reports whether a status comes from what stands before the API.
 func gatewayFailed(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
-}
-
-// asksCache reports whether a request is one that a cache answers with 504 if it has
-// no answer (RFC 9111, section 5.2.1.7). Other methods go through a cache.
-func asksCache(req *http.Request) bool {
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead:
-		for _, value := range req.Header.Values("Cache-Control") {
-			for directive := range strings.SplitSeq(value, ",") {
-				if strings.EqualFold(strings.TrimSpace(directive), "only-if-cached") {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }

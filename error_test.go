@@ -198,6 +198,9 @@ func TestBodyStaysReadableByteForByte(t *testing.T) {
 	for _, size := range []int{0, 1, len(graph), 511, 512, 513, 4096, peek - 1, peek, peek + 2, 2 * peek, 200 << 10, 1 << 20} {
 		content := []byte(strings.Replace(graph, "m", strings.Repeat("m", max(1, size-len(graph)+1)), 1))[:size]
 		for _, atATime := range []int{0, 1, 1000} {
+			if atATime == 1 && size > 2*peek {
+				continue // it takes seconds, and is as 2*peek is
+			}
 			for _, contentLength := range []int64{-1, int64(size)} {
 				for _, endsBy := range []bool{false, true} {
 					body := &countedBody{rest: content, atATime: atATime, endsBy: endsBy}

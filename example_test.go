@@ -3,6 +3,7 @@ package graphretry_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -184,6 +185,60 @@ func ExampleContextBypass() {
 	// Output: 503 Service Unavailable
 }
 
+// A user waits for the answer, and the API being down has three ways to arrive.
+func Example_webHandler() {
+	api := graphtest.New()
+	client, err := graphretry.WrapClient(&http.Client{Transport: api}, graphretry.WithOutageThreshold(2))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		// The user's client waits for 10 s: one of them is for the answer.
+		ctx, cancel := context.WithTimeout(r.Context(), 9*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, sendURL, strings.NewReader(reminder))
+		if err != nil {
+			http.Error(w, "the message was not sent", http.StatusInternalServerError)
+			return
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := client.Do(req)
+		var graph *graphretry.Error
+		var wait *graphretry.WaitError
+		if err == nil {
+			defer resp.Body.Close()
+			graph, _ = graphretry.ErrorFromResponse(resp)
+		} else if errors.As(err, &wait) {
+			graph = wait.Graph // of the last attempt: the wait after it was ended
+		}
+		switch {
+		case err == nil && resp.StatusCode/100 == 2:
+			fmt.Fprintln(w, "sent")
+		case errors.Is(err, graphretry.ErrOutage), graphretry.NeverSent(err),
+			graph != nil && graph.Class() == graphretry.ClassTransient:
+			w.Header().Set("Retry-After", "60")
+			http.Error(w, "WhatsApp is down: the message was not sent, try again in a minute", http.StatusServiceUnavailable)
+		case graph != nil:
+			http.Error(w, "the message cannot be sent", http.StatusBadGateway)
+		default: // a broken connection, a timeout, a gateway's page
+			http.Error(w, "the message may have been sent: do not send it again", http.StatusGatewayTimeout)
+		}
+	}
+
+	for _, answer := range []graphtest.Answer{{}, {Code: 131009}, {Status: http.StatusBadGateway}, {Code: 2, RetryAfter: "60"}} {
+		api.AnswerNext(1, answer)
+		page := httptest.NewRecorder()
+		handler(page, httptest.NewRequest(http.MethodPost, "/", nil))
+		fmt.Println(page.Code, strings.TrimSpace(page.Body.String()))
+	}
+	// Output:
+	// 200 sent
+	// 502 the message cannot be sent
+	// 504 the message may have been sent: do not send it again
+	// 503 WhatsApp is down: the message was not sent, try again in a minute
+}
+
 func ExampleEvent() {
 	observe := func(_ context.Context, event graphretry.Event) {
 		switch event.Kind {
@@ -288,50 +343,6 @@ func ExampleNewPolicy() {
 	decision := policy.Decide(&graphretry.Error{Code: graphretry.CodeRateLimitHit}, eightTimes)
 	fmt.Println(decision.Retry, decision.Reason)
 	// Output: false no retries left
-}
-
-// A worker of a job queue. Its client makes one attempt and never waits: the queue does.
-func ExamplePolicy_Next() {
-	// What the queue keeps of a job.
-	type job struct {
-		message string
-		history graphretry.History // as JSON
-	}
-	api := graphtest.New()
-	api.AnswerNext(1, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
-	client, err := graphretry.WrapClient(&http.Client{Transport: api}, graphretry.WithoutWaiting())
-	if err != nil {
-		log.Fatal(err)
-	}
-	policy, err := graphretry.NewPolicy(graphretry.WithJitter(0))
-	if err != nil {
-		log.Fatal(err)
-	}
-
-	work := func(j *job) {
-		resp, err := client.Post(sendURL, "application/json", strings.NewReader(j.message))
-		if err == nil {
-			defer resp.Body.Close()
-		}
-		decision := policy.Next(resp, err, j.history)
-		j.history = decision.History
-		switch decision.Outcome {
-		case graphretry.OutcomeSent:
-			fmt.Println("done")
-		case graphretry.OutcomeRetry, graphretry.OutcomeHeld:
-			fmt.Println("again in", decision.Wait)
-		case graphretry.OutcomeFailed:
-			fmt.Println("give up:", decision.Cause)
-		case graphretry.OutcomeUnknown:
-			fmt.Println("park it:", decision.Cause)
-		}
-	}
-	reminder := job{message: reminder}
-	work(&reminder)
-	work(&reminder)
-	// Output:
-	// again in 5s
-	// done
 }
 
 // A 131000 has one retry, whatever was retried before it.

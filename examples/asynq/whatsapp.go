@@ -49,7 +49,7 @@ func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	decision, err := w.sender.Send(ctx, message.Message, attempt, func(mark graphretry.Decision) error {
 		before, err := replace(ctx, w.redis, id, State{mark, last.FailedIDs})
 		if err == nil && before != stored {
-			err = errors.New("Asynq has given the task to another worker")
+			err = errors.New("the task is another worker's by now")
 		}
 		return err
 	})

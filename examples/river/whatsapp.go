@@ -53,7 +53,7 @@ func (w *Worker[Tx]) Work(ctx context.Context, job *river.Job[Message]) error {
 	decision, err := w.sender.Send(ctx, whatsapp.Message(job.Args), attempt, func(mark graphretry.Decision) error {
 		row, err := river.ClientFromContext[Tx](ctx).JobUpdate(ctx, job.ID, &river.JobUpdateParams{Output: State{mark, last.FailedIDs}})
 		if err == nil && (row.State != rivertype.JobStateRunning || !row.AttemptedAt.Equal(*job.AttemptedAt)) {
-			err = errors.New("River has given the job to another worker")
+			err = errors.New("the job is another worker's by now")
 		}
 		return err
 	})

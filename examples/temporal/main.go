@@ -173,11 +173,11 @@ func (in invocation) run(ctx context.Context) error {
 
 // stateOf says what has become of a workflow.
 func stateOf(ctx context.Context, c client.Client, id string) (string, error) {
-	described, err := c.DescribeWorkflowExecution(ctx, id, "")
+	described, err := c.DescribeWorkflow(ctx, id, "")
 	if err != nil {
 		return "waiting", err
 	}
-	info := described.GetWorkflowExecutionInfo()
+	info := described.RawResponse.GetWorkflowExecutionInfo()
 	_, parked := info.GetMemo().GetFields()["parked"]
 	switch {
 	case info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:

@@ -67,8 +67,8 @@ func (w *messageWorker) attempt(ctx context.Context, j *messageJob, save func() 
 		defer resp.Body.Close()
 	}
 	j.Last = w.policy.Next(resp, err, history)
-	if j.Last.Outcome == graphretry.OutcomeHeld && time.Since(j.Created) > 24*time.Hour {
-		j.Last.Outcome = graphretry.OutcomeFailed
+	if j.Last.Wait > 0 && time.Since(j.Created) > 24*time.Hour {
+		j.Last.Outcome = graphretry.OutcomeFailed // it has waited long enough
 	}
 	return save()
 }

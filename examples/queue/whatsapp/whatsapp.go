@@ -14,7 +14,7 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// MaxAge is how old a job can be that waits for the token, a limit or the API.
+// MaxAge is how old a job can be that waits.
 const MaxAge = 24 * time.Hour
 
 // AttemptTimeout is how long an attempt can take. What limits the time of a job in the
@@ -86,8 +86,8 @@ func (s *Sender) Send(ctx context.Context, message Message, job Job, mark func(g
 	if err == nil {
 		resp.Body.Close()
 	}
-	if decision.Outcome == graphretry.OutcomeHeld && time.Since(job.Created) > MaxAge {
-		decision.Outcome = graphretry.OutcomeFailed
+	if decision.Wait > 0 && time.Since(job.Created) > MaxAge {
+		decision.Outcome, decision.Retry = graphretry.OutcomeFailed, false
 	}
 	return decision, nil
 }

@@ -88,18 +88,19 @@ func TestDeployBreaksNoSendOff(t *testing.T) {
 	})
 }
 
-func TestHeldJobFailsAtItsAge(t *testing.T) {
+func TestJobThatWaitsFailsAtItsAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
-		api.AnswerNext(3, graphtest.Answer{Code: 190})
-		api.AnswerNext(1, graphtest.Answer{Code: 2})
 		s := sender(t, api)
-		created := time.Now()
-		for _, want := range []graphretry.Outcome{graphretry.OutcomeHeld, graphretry.OutcomeHeld, graphretry.OutcomeFailed, graphretry.OutcomeRetry} {
-			decision, err := s.Send(t.Context(), message, whatsapp.Job{ID: "7", Created: created}, unmarked)
-			require.NoError(t, err)
-			assert.Equal(t, want, decision.Outcome, "after %v", time.Since(created))
-			time.Sleep(whatsapp.MaxAge/2 + time.Second)
+		for code, waits := range map[graphretry.Code]graphretry.Outcome{190: graphretry.OutcomeHeld, 2: graphretry.OutcomeRetry} {
+			api.AnswerNext(3, graphtest.Answer{Code: code})
+			created := time.Now()
+			for _, want := range []graphretry.Outcome{waits, waits, graphretry.OutcomeFailed} {
+				decision, err := s.Send(t.Context(), message, whatsapp.Job{ID: "7", Created: created}, unmarked)
+				require.NoError(t, err)
+				assert.Equal(t, want, decision.Outcome, "%d after %v", code, time.Since(created))
+				time.Sleep(whatsapp.MaxAge/2 + time.Second)
+			}
 		}
 	})
 }

@@ -52,7 +52,7 @@ func workOn[Tx any](ctx context.Context, process queuetest.Process, driver river
 		return err
 	}
 	config := config(&Worker[Tx]{sender: sender})
-	config.JobTimeout, config.RescueStuckJobsAfter = 5*time.Second, 10*time.Second
+	config.JobTimeout, config.RescueStuckJobsAfter = 10*time.Second, 20*time.Second
 	config.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	client, err := river.NewClient(driver, config)
 	if err != nil {

@@ -14,14 +14,12 @@ import (
 	"syscall"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/worker"
 
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/examples/queue/webhook"
 	"github.com/graphretry/graphretry/examples/queue/whatsapp"
+	"github.com/graphretry/graphretry/examples/temporal/sending"
 	"github.com/graphretry/graphretry/graphtest"
 )
 
@@ -35,8 +33,6 @@ func main() {
 		os.Exit(1)
 	}
 }
-
-const taskQueue = "whatsapp"
 
 // invocation is one call of the program.
 type invocation struct {
@@ -77,32 +73,6 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	return in.run(ctx)
 }
 
-// newWorker returns a worker with what matters for messages.
-func newWorker(c client.Client, sender *whatsapp.Sender) worker.Worker {
-	w := worker.New(c, taskQueue, worker.Options{
-		MaxConcurrentActivityExecutionSize: 20,
-		// Longer than an attempt can take. By default a worker that stops leaves at once, and its
-		// messages are parked.
-		WorkerStopTimeout: whatsapp.AttemptTimeout + 5*time.Second,
-	})
-	w.RegisterWorkflow(SendMessage)
-	w.RegisterWorkflow(SendMessageByActivityRetries)
-	w.RegisterActivity(&Activities{sender})
-	return w
-}
-
-// settle returns what settles a parked workflow by what Meta says of its message.
-func settle(c client.Client) func(context.Context, webhook.Report) error {
-	return func(ctx context.Context, report webhook.Report) error {
-		err := c.SignalWorkflow(ctx, report.CallbackData, "", ReportSignal, report)
-		var done *serviceerror.NotFound
-		if errors.As(err, &done) {
-			return nil // it has ended, or is none of ours
-		}
-		return err
-	}
-}
-
 // run starts a workflow for each message, and works until ctx is done or all are at rest.
 func (in invocation) run(ctx context.Context) error {
 	opts := []graphretry.Option{graphretry.WithLogger(slog.New(slog.NewTextHandler(in.out, nil)))}
@@ -127,13 +97,13 @@ func (in invocation) run(ctx context.Context) error {
 	for i := range in.count {
 		id := fmt.Sprintf("message-%d-%d", time.Now().UnixNano(), i+1)
 		message := whatsapp.Message{From: in.from, To: in.to, Text: fmt.Sprintf("%s (%d)", in.text, i+1)}
-		if _, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: taskQueue}, SendMessage, message); err != nil {
+		if _, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: sending.TaskQueue}, sending.SendMessage, message); err != nil {
 			return err
 		}
 		ids = append(ids, id)
 	}
 	if in.listen != "" {
-		server := &http.Server{Addr: in.listen, Handler: webhook.Handler([]byte(os.Getenv("APP_SECRET")), settle(c))}
+		server := &http.Server{Addr: in.listen, Handler: webhook.Handler([]byte(os.Getenv("APP_SECRET")), sending.Settle(c))}
 		go func() {
 			if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 				fmt.Fprintln(in.out, "webhooks are not taken:", err)
@@ -141,7 +111,7 @@ func (in invocation) run(ctx context.Context) error {
 		}()
 		defer server.Close()
 	}
-	w := newWorker(c, sender)
+	w := sending.NewWorker(c, sender)
 	if err := w.Start(); err != nil {
 		return err
 	}
@@ -150,7 +120,7 @@ func (in invocation) run(ctx context.Context) error {
 	for {
 		counts := map[string]int{}
 		for _, id := range ids {
-			state, err := stateOf(ctx, c, id)
+			state, err := sending.StateOf(ctx, c, id)
 			if err != nil && ctx.Err() == nil {
 				return err
 			}
@@ -169,23 +139,4 @@ func (in invocation) run(ctx context.Context) error {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
-}
-
-// stateOf says what has become of a workflow.
-func stateOf(ctx context.Context, c client.Client, id string) (string, error) {
-	described, err := c.DescribeWorkflow(ctx, id, "")
-	if err != nil {
-		return "waiting", err
-	}
-	info := described.RawResponse.GetWorkflowExecutionInfo()
-	_, parked := info.GetMemo().GetFields()["parked"]
-	switch {
-	case info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
-		return "sent", nil
-	case info.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
-		return "failed", nil
-	case parked:
-		return "parked", nil
-	}
-	return "waiting", nil
 }

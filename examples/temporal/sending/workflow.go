@@ -1,4 +1,5 @@
-package main
+// Package sending sends WhatsApp messages with Temporal.
+package sending
 
 import (
 	"context"
@@ -77,15 +78,15 @@ func park(ctx workflow.Context, cause string, failedIDs []string) (report webhoo
 }
 
 // Activities are what the workflow does outside itself.
-type Activities struct{ sender *whatsapp.Sender }
+type Activities struct{ Sender *whatsapp.Sender }
 
 // Attempt makes one attempt. Its error means that nothing was sent.
 func (a *Activities) Attempt(ctx context.Context, message whatsapp.Message, job whatsapp.Job) (graphretry.Decision, error) {
-	return a.sender.Send(ctx, message, job, func(graphretry.Decision) error { return nil })
+	return a.Sender.Send(ctx, message, job, func(graphretry.Decision) error { return nil })
 }
 
 // Decide says what becomes of a message that Meta has reported as failed. The policy draws
 // its jitter at random, which a workflow must not.
 func (a *Activities) Decide(_ context.Context, e *graphretry.Error, history graphretry.History) (graphretry.Decision, error) {
-	return a.sender.Policy.Decide(e, history), nil
+	return a.Sender.Policy.Decide(e, history), nil
 }

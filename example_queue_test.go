@@ -37,7 +37,9 @@ func newMessageWorker(next http.RoundTripper, opts ...graphretry.Option) (*messa
 	if err != nil {
 		return nil, err
 	}
-	return &messageWorker{&http.Client{Transport: transport}, policy}, nil
+	// A redirect would make a GET of the POST.
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &messageWorker{client, policy}, nil
 }
 
 // attempt makes one attempt, and leaves in j what becomes of it. save stores j in the queue.

@@ -52,7 +52,10 @@ func NewSender(next http.RoundTripper, baseURL, token string, opts ...graphretry
 	if err != nil {
 		return nil, err
 	}
-	return &Sender{policy, &http.Client{Transport: transport}, baseURL, token}, nil
+	// A redirect would make a GET of the POST. A Timeout here would hide whether anything was
+	// sent, which AttemptTimeout does not.
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &Sender{policy, client, baseURL, token}, nil
 }
 
 // Send makes one attempt, and returns what becomes of the job. mark is called just before

@@ -3,6 +3,7 @@ package whatsapp_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,4 +104,13 @@ func TestJobThatWaitsFailsAtItsAge(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestRedirectIsNotFollowed(t *testing.T) {
+	api := graphtest.New()
+	api.AnswerNext(1, graphtest.Answer{Status: 302, Header: http.Header{"Location": {"https://graph.facebook.com/login"}}, Body: []byte{}})
+	decision, err := sender(t, api).Send(t.Context(), message, whatsapp.Job{ID: "7", Created: time.Now()}, unmarked)
+	require.NoError(t, err)
+	assert.Equal(t, graphretry.OutcomeFailed, decision.Outcome)
+	assert.Len(t, api.Calls(), 1)
 }

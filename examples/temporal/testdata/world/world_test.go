@@ -118,4 +118,3 @@ func queueOn(t *testing.T, server string) queuetest.Queue {
 		Expire: func(context.Context) error { return nil },
 	}
 }
-

@@ -22,7 +22,7 @@ func BenchmarkPermanentError(b *testing.B) { benchmarkAll(b, failingForGood) }
 
 func benchmarkAll(b *testing.B, next http.RoundTripper) {
 	for _, subject := range peeking {
-		b.Run(subject.name, func(b *testing.B) { benchmarkCalls(b, subject.wrap(next)) })
+		b.Run(subject.name, func(b *testing.B) { benchmarkCalls(b, subject.wrapped(next)) })
 	}
 }
 
@@ -93,7 +93,7 @@ func benchmarkCalls(b *testing.B, client http.RoundTripper) {
 
 func TestSuccessCostsNoAllocation(t *testing.T) {
 	allocations := func(subject subject) float64 {
-		s, client := newSender(t), subject.wrap(succeeding)
+		s, client := newSender(t), subject.wrapped(succeeding)
 		return testing.AllocsPerRun(1000, func() {
 			if err := s.send(client); err != nil {
 				t.Error(err)
@@ -121,7 +121,7 @@ func TestCost(t *testing.T) {
 		best := make([]testing.BenchmarkResult, len(peeking))
 		for range rounds {
 			for i, subject := range peeking {
-				result := testing.Benchmark(func(b *testing.B) { benchmarkCalls(b, subject.wrap(kind.next)) })
+				result := testing.Benchmark(func(b *testing.B) { benchmarkCalls(b, subject.wrapped(kind.next)) })
 				require.NotZero(t, result.N, "the benchmark of %s failed", subject.name)
 				if best[i].N == 0 || nanoseconds(result) < nanoseconds(best[i]) {
 					best[i] = result

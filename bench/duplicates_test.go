@@ -26,7 +26,7 @@ func TestBrokenConnectionSendsNothingTwice(t *testing.T) {
 			var dialer net.Dialer
 			return dialer.DialContext(ctx, "tcp", server.Listener.Addr().String())
 		}}
-		client := subject.wrap(network)
+		client := subject.wrapped(network)
 		for i := range messages {
 			require.False(t, deliver(t.Context(), client, "http", i), "%s: a success without an answer", subject.name)
 		}

@@ -1,14 +1,12 @@
 package bench
 
 import (
-	"bytes"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
 
-	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry"
 )
 
 // overload stands before an API that collapses when it is asked for too much: of what
@@ -26,27 +24,11 @@ type overload struct {
 	refused []int // in each second since the start
 }
 
-var overloaded = graphtest.ErrorBody(2)
-
 func (o *overload) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !o.refuses(time.Now()) {
 		return o.next.RoundTrip(req)
 	}
-	if _, err := io.Copy(io.Discard, req.Body); err != nil {
-		return nil, err
-	}
-	req.Body.Close()
-	timer := time.NewTimer(answerTime)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-req.Context().Done():
-		return nil, req.Context().Err()
-	}
-	return &http.Response{
-		StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
-		Body: io.NopCloser(bytes.NewReader(overloaded)), ContentLength: int64(len(overloaded)),
-	}, nil
+	return answerAfter(answerTime, req, graphretry.CodeAPIService)
 }
 
 // refuses reports whether a call is one too many.

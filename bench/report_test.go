@@ -58,13 +58,15 @@ func (s subject) wanted() bool {
 }
 
 // sections is the report: what the tests publish, each under its heading.
-type sections [10]string
+type sections [12]string
 
 // The headings, in the order of the report. Tests that publish do not run in
 // parallel.
 const (
 	inAnOutage = iota
+	inPaths
 	inOverload
+	inOther
 	withImpatience
 	inFlapping
 	inPart
@@ -77,7 +79,9 @@ const (
 
 var headings = sections{
 	inAnOutage:     "Calls in an outage",
+	inPaths:        "One path that fails, and others that do not",
 	inOverload:     "An API that is asked for too much",
+	inOther:        "An API that is not well after an outage, or says it in other words",
 	withImpatience: "Callers who give up",
 	inFlapping:     "An API that comes and goes, and many processes",
 	inPart:         "An API that fails in part",

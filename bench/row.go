@@ -99,9 +99,46 @@ var scenarios = []scenario{
 	{name: "10 processes", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: graphretry.CodeAPIService, processes: 10, full: true},
 	{name: "100 processes", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: graphretry.CodeAPIService, processes: 100, full: true},
 
+	noisy(50, 0), noisy(80, 0), noisy(95, 0), noisy(80, 30*time.Second),
+	{name: "media fails", rate: 20, send: 6 * time.Minute, down: 3 * time.Minute, media: true, failsPath: true, codes: []graphretry.Code{graphretry.CodeAPIService}, full: true},
+	{name: "100 numbers", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, numbers: 100, noisy: 0.01, full: true},
+	{name: "one number", rate: 20, send: 8 * time.Minute, down: 3 * time.Minute, codes: []graphretry.Code{graphretry.CodeServiceUnavailable}, full: true},
+	{name: "brownout of 100 numbers", rate: 50, send: 12 * time.Minute, capacity: 40, brownout: 5 * time.Minute, numbers: 100, noisy: 0.01, full: true},
+
+	{name: "then 50 % fail", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, thenShare: 0.5, full: true},
+	{name: "then 70 % fail", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, thenShare: 0.7, full: true},
+	{name: "2 min, then 40 % fail", rate: 50, send: 8 * time.Minute, down: 2 * time.Minute, thenShare: 0.4, full: true},
+	{name: "a line after 3 min", rate: 50, send: 12 * time.Minute, down: 3 * time.Minute, line: 60, lineMost: 10 * time.Second, full: true},
+	{name: "2 and 131000 in turn", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, codes: []graphretry.Code{graphretry.CodeAPIService, graphretry.CodeSomethingWentWrong}, retried: &anything, full: true},
+	{name: "no connection", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, noDials: true, retried: &dials, full: true},
+	{name: "20 workers", workers: 20, send: 6 * time.Minute, capacity: 200, collapsed: true, full: true},
+	{name: "10,000 at once", atOnce: 10_000, limit: 80, over: throttled, retried: &throttles, full: true},
+	{name: "a line", rate: 25, send: 20 * time.Minute, line: 20, lineMost: 10 * time.Second, full: true},
+	{name: "Client.Timeout", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, timeout: 10 * time.Second, full: true},
+
 	impatient(20*time.Second, 10*time.Second), impatient(20*time.Second, 20*time.Second), impatient(20*time.Second, 30*time.Second), impatient(20*time.Second, time.Minute),
 	impatient(time.Minute, 10*time.Second), impatient(time.Minute, 20*time.Second), impatient(time.Minute, 30*time.Second), impatient(time.Minute, time.Minute),
 	impatient(3*time.Minute, 10*time.Second), impatient(3*time.Minute, 20*time.Second), impatient(3*time.Minute, 30*time.Second), impatient(3*time.Minute, time.Minute),
+}
+
+// What is retried where it is not what is by default.
+var (
+	anything  = retried{codes: []graphretry.Code{graphretry.CodeAPIService, graphretry.CodeServiceUnavailable, graphretry.CodeSomethingWentWrong}}
+	dials     = retried{codes: byDefault.codes, dials: true, options: []graphretry.Option{graphretry.WithNetworkRetries()}}
+	throttles = retried{codes: []graphretry.Code{graphretry.CodeAPIService, throttled}, options: []graphretry.Option{graphretry.WithThrottleRetries()}}
+)
+
+// noisy is one number of 100 that fails alone, for so long as all of them would in an
+// outage. So many % of the messages are its own.
+func noisy(percent int, deadline time.Duration) scenario {
+	name := fmt.Sprintf("one of 100 numbers, %d %%", percent)
+	if deadline > 0 {
+		name += fmt.Sprintf(", callers wait %v", deadline)
+	}
+	return scenario{
+		name: name, rate: 40, send: 6 * time.Minute, down: 3 * time.Minute, deadline: deadline, full: true,
+		numbers: 100, noisy: float64(percent) / 100, failsPath: true, codes: []graphretry.Code{graphretry.CodeServiceUnavailable},
+	}
 }
 
 // impatient is an outage with callers who give up.
@@ -129,10 +166,13 @@ var overloadRows = []row{
 // impatientRows are the figures of outages with callers who give up.
 var impatientRows = func() (rows []row) {
 	for _, s := range scenarios {
-		if s.deadline > 0 && s.name != "callers wait 30 s" {
+		if s.failsPath || s.deadline == 0 {
+			continue
+		}
+		if s.name != "callers wait 30 s" {
 			rows = append(rows, row{"50/s, " + s.name + ": messages lost, against plain", s.name, lostMore, lower, 0})
 		}
-		if s.deadline > 0 && s.down == 3*time.Minute {
+		if s.down == 3*time.Minute {
 			rows = append(rows, row{"the same: calls while down", s.name, whileDown, lower, 95})
 		}
 	}
@@ -151,6 +191,43 @@ var flappingRows = []row{
 	{"100 processes: calls while down", "100 processes", whileDown, lower, 1_500},
 	{"the same: busiest second after it is back", "100 processes", busiest, lower, 250},
 	{"the same: messages lost of 24,000", "100 processes", lost, lower, 0},
+}
+
+// pathRows are the figures of one path that fails while others do not.
+var pathRows = []row{
+	{"100 numbers, one fails, half of 40/s: mean time to deliver those of the others", "one of 100 numbers, 50 %", othersMean, lower, 0.1},
+	{"the same: 99 % of them in", "one of 100 numbers, 50 %", othersMost, lower, 1},
+	{"the same: calls of the number that fails", "one of 100 numbers, 50 %", whileDown, lower, 35},
+	{"80 % of 40/s: mean of the others", "one of 100 numbers, 80 %", othersMean, lower, 0.1},
+	{"the same: 99 % of them in", "one of 100 numbers, 80 %", othersMost, lower, 1},
+	{"the same: calls of the number that fails", "one of 100 numbers, 80 %", whileDown, lower, 35},
+	{"95 % of 40/s: mean of the others", "one of 100 numbers, 95 %", othersMean, lower, 0.1},
+	{"the same: 99 % of them in", "one of 100 numbers, 95 %", othersMost, lower, 1},
+	{"the same: calls of the number that fails", "one of 100 numbers, 95 %", whileDown, lower, 35},
+	{"80 % of 40/s, nobody waits longer than 30 s: lost of the others, some 2,880", "one of 100 numbers, 80 %, callers wait 30s", othersLost, lower, 0},
+	{"media fails, 10/s beside 10/s of messages: mean of the messages", "media fails", othersMean, lower, 0.1},
+	{"the same: calls of media while it fails", "media fails", whileDown, lower, 35},
+	{"100 numbers, 50/s, all down 3 min: calls while down", "100 numbers", whileDown, lower, 40},
+	{"one number, 20/s, down 3 min: calls while down", "one number", whileDown, lower, 35},
+	{"100 numbers, capacity of 40/s for 5 min, collapsing: messages served a second meanwhile", "brownout of 100 numbers", inTrouble, higher, 30},
+	{"the same: requests a message", "brownout of 100 numbers", amplification, lower, 1.3},
+}
+
+// afterRows are the figures of an API that is not well after an outage, or says it in
+// other words.
+var afterRows = []row{
+	{"50/s, down 3 min, then 50 % fail: busiest second, of plain's", "then 50 % fail", busiestOfPlain, lower, 1.1},
+	{"70 %", "then 70 % fail", busiestOfPlain, lower, 1.1},
+	{"50/s, down 2 min, then 40 % fail: busiest second, of plain's", "2 min, then 40 % fail", busiestOfPlain, lower, 1.1},
+	{"50/s, down 3 min, then an API that takes 60/s one after the other and code 2 above 10 s: busiest second", "a line after 3 min", busiest, lower, 150},
+	{"50/s, code 2 and 131000 in turn for 3 min: messages lost of 24,000", "2 and 131000 in turn", lost, lower, 0},
+	{"the same: calls while down", "2 and 131000 in turn", whileDown, lower, 100},
+	{"50/s, no connection for 3 min: dials", "no connection", whileDown, lower, 60},
+	{"20 workers in a loop, capacity of 200/s, collapsing: delivered, of plain's", "20 workers", deliveredOfPlain, higher, 0.97},
+	{"10,000 at once, limit of 80/s that answers 130429, which is retried: mean time to deliver, of plain's", "10,000 at once", slowdown, lower, 1.1},
+	{"25/s, an API that takes 20/s one after the other and code 2 above 10 s: messages lost, against plain", "a line", lostMore, lower, 0},
+	{"the same: busiest second", "a line", busiest, lower, 150},
+	{"Client.Timeout of 10 s, 50/s, down 3 min: errors that are not ErrOutage", "Client.Timeout", withoutReason, lower, 0},
 }
 
 // stormRows are the figures of an outage.
@@ -191,7 +268,7 @@ var partialRows = []row{
 
 // allRows are the rows of all tables.
 func allRows() []row {
-	return slices.Concat(stormRows, overloadRows, impatientRows, flappingRows, partialRows)
+	return slices.Concat(stormRows, pathRows, overloadRows, afterRows, impatientRows, flappingRows, partialRows)
 }
 
 var (
@@ -204,6 +281,22 @@ var (
 	mean      = figure{func(r, _ result) float64 { return r.meanDelivery.Seconds() }, clock, nil}
 	recovery  = figure{func(r, _ result) float64 { return r.recovered.Seconds() }, clock, nil}
 	inTrouble = figure{func(r, _ result) float64 { return r.inTrouble }, tenths, nil}
+
+	othersMean = figure{func(r, _ result) float64 { return r.others.mean().Seconds() }, seconds, nil}
+	othersMost = figure{func(r, _ result) float64 { return r.others.percentile(0.99).Seconds() }, seconds, nil}
+	othersLost = figure{func(r, _ result) float64 { return float64(r.others.lost()) }, count, nil}
+
+	withoutReason  = figure{func(r, _ result) float64 { return float64(r.withoutReason) }, count, nil}
+	busiestOfPlain = figure{
+		func(r, plain result) float64 { return float64(r.busiest) / float64(plain.busiest) },
+		ratio,
+		func(r result) string { return count(float64(r.busiest)) },
+	}
+	deliveredOfPlain = figure{
+		func(r, plain result) float64 { return float64(r.delivered) / float64(plain.delivered) },
+		ratio,
+		func(r result) string { return count(float64(r.delivered)) },
+	}
 
 	amplification  = figure{func(r, _ result) float64 { return float64(r.calls) / float64(r.messages) }, ratio, nil}
 	whileDownAgain = figure{func(r, _ result) float64 { return float64(r.whileDownAgain) }, count, nil}
@@ -241,6 +334,9 @@ func difference(f float64) string {
 	}
 	return "+" + count(f)
 }
+
+// seconds prints them, with two places.
+func seconds(f float64) string { return fmt.Sprintf("%.2f s", f) }
 
 func tenths(f float64) string { return fmt.Sprintf("%.1f", f) }
 

@@ -60,7 +60,9 @@ func TestStorm(t *testing.T) {
 		report.publish(section, text)
 	}
 	publish(inAnOutage, stormRows)
+	publish(inPaths, pathRows)
 	publish(inOverload, overloadRows)
+	publish(inOther, afterRows)
 	publish(withImpatience, impatientRows)
 	publish(inFlapping, flappingRows)
 	publish(inPart, partialRows)

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +28,21 @@ import (
 // subject is one way to retry, wrapped around the next RoundTripper.
 type subject struct {
 	name string
-	wrap func(next http.RoundTripper) http.RoundTripper
+	wrap func(next http.RoundTripper, retried retried) http.RoundTripper
 }
+
+// retried is what is retried, in every subject.
+type retried struct {
+	codes   []graphretry.Code
+	dials   bool                // those that were refused, too
+	options []graphretry.Option // that have graphretry retry the same
+}
+
+// byDefault is what graphretry retries by default.
+var byDefault = retried{codes: []graphretry.Code{graphretry.CodeAPIService, graphretry.CodeServiceUnavailable}}
+
+// wrapped is a subject that retries what graphretry retries by default.
+func (s subject) wrapped(next http.RoundTripper) http.RoundTripper { return s.wrap(next, byDefault) }
 
 // The schedule that all subjects follow. It is graphretry's default.
 const (
@@ -41,15 +56,19 @@ const (
 var (
 	plain   = subject{"plain backoff", withPlainBackOff}
 	breaker = subject{"failsafe-go with breaker", withBreaker}
-	ours    = subject{"graphretry", func(next http.RoundTripper) http.RoundTripper { return withGraphretry(next) }}
+	ours    = subject{"graphretry", func(next http.RoundTripper, r retried) http.RoundTripper { return withGraphretry(next, r.options...) }}
 )
 
 // tuned is everybody as a careful user would have them: on the same schedule,
 // and retrying on the Graph error's code. It is in the order of the columns.
 var tuned = []subject{
 	plain,
-	{"go-retryablehttp", func(next http.RoundTripper) http.RoundTripper { return withinMaxElapsedTime{withRetryable(next)} }},
-	{"rehttp", func(next http.RoundTripper) http.RoundTripper { return withinMaxElapsedTime{withRehttp(next)} }},
+	{"go-retryablehttp", func(next http.RoundTripper, r retried) http.RoundTripper {
+		return withinMaxElapsedTime{withRetryable(next, r)}
+	}},
+	{"rehttp", func(next http.RoundTripper, r retried) http.RoundTripper {
+		return withinMaxElapsedTime{withRehttp(next, r)}
+	}},
 	{"failsafe-go", withFailsafe},
 	breaker,
 	{"failsafe-go with throttler", withThrottler},
@@ -71,28 +90,28 @@ var peeking = []subject{
 // these run in real time. rehttp has no defaults; it is as in its documentation.
 var atDefaults = []subject{
 	nextAlone,
-	{"go-retryablehttp", func(next http.RoundTripper) http.RoundTripper {
+	{"go-retryablehttp", func(next http.RoundTripper, _ retried) http.RoundTripper {
 		client := retryablehttp.NewClient()
 		client.HTTPClient = &http.Client{Transport: next}
 		client.Logger = nil
 		client.RetryWaitMin, client.RetryWaitMax = time.Millisecond, time.Millisecond
 		return &retryablehttp.RoundTripper{Client: client}
 	}},
-	{"rehttp", func(next http.RoundTripper) http.RoundTripper {
+	{"rehttp", func(next http.RoundTripper, _ retried) http.RoundTripper {
 		retry := rehttp.RetryAll(rehttp.RetryMaxRetries(3), rehttp.RetryTemporaryErr())
 		return rehttp.NewTransport(next, retry, rehttp.ConstDelay(time.Millisecond))
 	}},
-	{"failsafe-go", func(next http.RoundTripper) http.RoundTripper {
+	{"failsafe-go", func(next http.RoundTripper, _ retried) http.RoundTripper {
 		return failsafehttp.NewRoundTripper(next, failsafehttp.NewRetryPolicyBuilder().Build())
 	}},
 	ours,
-	{"graphretry, WithNetworkRetries", func(next http.RoundTripper) http.RoundTripper {
+	{"graphretry, WithNetworkRetries", func(next http.RoundTripper, _ retried) http.RoundTripper {
 		return withGraphretry(next, graphretry.WithNetworkRetries())
 	}},
 }
 
 // nextAlone is the measure of what the others add.
-var nextAlone = subject{"nothing around it", func(next http.RoundTripper) http.RoundTripper { return next }}
+var nextAlone = subject{"nothing around it", func(next http.RoundTripper, _ retried) http.RoundTripper { return next }}
 
 func withGraphretry(next http.RoundTripper, opts ...graphretry.Option) http.RoundTripper {
 	transport, err := graphretry.NewTransport(next, opts...)
@@ -102,11 +121,16 @@ func withGraphretry(next http.RoundTripper, opts ...graphretry.Option) http.Roun
 	return transport
 }
 
-func withPlainBackOff(next http.RoundTripper) http.RoundTripper { return plainBackOff{next} }
+func withPlainBackOff(next http.RoundTripper, r retried) http.RoundTripper {
+	return plainBackOff{next, r}
+}
 
 // plainBackOff is the loop that is written by hand: one schedule of
 // cenkalti/backoff for each call.
-type plainBackOff struct{ next http.RoundTripper }
+type plainBackOff struct {
+	next    http.RoundTripper
+	retried retried
+}
 
 func (p plainBackOff) RoundTrip(req *http.Request) (*http.Response, error) {
 	schedule := backoff.NewExponentialBackOff(
@@ -119,14 +143,16 @@ func (p plainBackOff) RoundTrip(req *http.Request) (*http.Response, error) {
 	start := time.Now()
 	for {
 		resp, err := p.next.RoundTrip(req)
-		if !temporary(resp, err) {
+		if !p.retried.has(resp, err) {
 			return resp, err
 		}
 		wait := withJitter(schedule.NextBackOff())
 		if time.Since(start)+wait > maxElapsedTime {
 			return resp, err
 		}
-		resp.Body.Close()
+		if err == nil {
+			resp.Body.Close()
+		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -143,14 +169,14 @@ func (p plainBackOff) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-func withRetryable(next http.RoundTripper) http.RoundTripper {
+func withRetryable(next http.RoundTripper, r retried) http.RoundTripper {
 	client := retryablehttp.NewClient()
 	client.HTTPClient = &http.Client{Transport: next}
 	client.Logger = nil
 	client.RetryMax = 1 << 30 // the time is the limit
 	client.RetryWaitMin, client.RetryWaitMax = initialInterval, maxInterval
 	client.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
-		return ctx.Err() == nil && temporary(resp, err), ctx.Err()
+		return ctx.Err() == nil && r.has(resp, err), ctx.Err()
 	}
 	client.Backoff = func(_, _ time.Duration, attempt int, _ *http.Response) time.Duration {
 		return withJitter(interval(attempt))
@@ -159,59 +185,60 @@ func withRetryable(next http.RoundTripper) http.RoundTripper {
 	return &retryablehttp.RoundTripper{Client: client}
 }
 
-func withRehttp(next http.RoundTripper) http.RoundTripper {
+func withRehttp(next http.RoundTripper, r retried) http.RoundTripper {
 	return rehttp.NewTransport(next,
-		func(attempt rehttp.Attempt) bool { return temporary(attempt.Response, attempt.Error) },
+		func(attempt rehttp.Attempt) bool { return r.has(attempt.Response, attempt.Error) },
 		func(attempt rehttp.Attempt) time.Duration { return withJitter(interval(attempt.Index)) },
 	)
 }
 
-func withFailsafe(next http.RoundTripper) http.RoundTripper {
-	return failsafehttp.NewRoundTripper(next, failsafeRetry(temporary))
+func withFailsafe(next http.RoundTripper, r retried) http.RoundTripper {
+	return failsafehttp.NewRoundTripper(next, failsafeRetry(r.has))
 }
 
 // withBreaker is failsafe-go's retry around its circuit breaker. Without
 // WithSuccessThreshold each probe would be 20 calls, and with a longer delay more
 // is lost where a share of the calls fails.
-func withBreaker(next http.RoundTripper) http.RoundTripper {
+func withBreaker(next http.RoundTripper, r retried) http.RoundTripper {
 	guard := circuitbreaker.NewBuilder[*http.Response]().
-		HandleIf(temporary).
+		HandleIf(r.has).
 		WithFailureThreshold(20). // in a row, as graphretry's default
 		WithSuccessThreshold(1).
 		WithDelay(10 * time.Second).
 		Build()
 	retry := failsafeRetry(func(resp *http.Response, err error) bool {
-		return err == circuitbreaker.ErrOpen || temporary(resp, err)
+		return err == circuitbreaker.ErrOpen || r.has(resp, err)
 	})
 	return failsafehttp.NewRoundTripper(refusalTakesTime{failsafehttp.NewRoundTripper(next, guard)}, retry)
 }
 
 // withThrottler is failsafe-go's retry around its adaptive throttler, which refuses
 // a share of the calls where more than a tenth of them fail, as by its defaults.
-func withThrottler(next http.RoundTripper) http.RoundTripper {
+func withThrottler(next http.RoundTripper, r retried) http.RoundTripper {
 	throttler := adaptivethrottler.NewBuilder[*http.Response]().
-		HandleIf(temporary).
+		HandleIf(r.has).
 		WithFailureRateThreshold(0.1, 20, time.Minute).
 		Build()
 	retry := failsafeRetry(func(resp *http.Response, err error) bool {
-		return err == adaptivethrottler.ErrExceeded || temporary(resp, err)
+		return err == adaptivethrottler.ErrExceeded || r.has(resp, err)
 	})
 	return failsafehttp.NewRoundTripper(refusalTakesTime{failsafehttp.NewRoundTripper(next, throttler)}, retry)
 }
 
 // withSREThrottle is failsafe-go's retry around the throttle of
 // https://sre.google/sre-book/handling-overload/.
-func withSREThrottle(next http.RoundTripper) http.RoundTripper {
+func withSREThrottle(next http.RoundTripper, r retried) http.RoundTripper {
 	retry := failsafeRetry(func(resp *http.Response, err error) bool {
-		return err == errThrottled || temporary(resp, err)
+		return err == errThrottled || r.has(resp, err)
 	})
-	return failsafehttp.NewRoundTripper(refusalTakesTime{&sreThrottle{next: next}}, retry)
+	return failsafehttp.NewRoundTripper(refusalTakesTime{&sreThrottle{next: next, retried: r}}, retry)
 }
 
 // sreThrottle sends twice as many calls as were accepted in the last two minutes, and
 // refuses the others by chance. Those that it refuses count as calls.
 type sreThrottle struct {
-	next http.RoundTripper
+	next    http.RoundTripper
+	retried retried
 
 	mu                sync.Mutex
 	began             time.Time
@@ -231,7 +258,7 @@ func (s *sreThrottle) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errThrottled
 	}
 	resp, err := s.next.RoundTrip(req)
-	if !temporary(resp, err) {
+	if !s.retried.has(resp, err) {
 		s.mu.Lock()
 		_, _, now := s.counts()
 		s.accepts[now]++
@@ -321,11 +348,15 @@ func withJitter(interval time.Duration) time.Duration {
 	return time.Duration(float64(interval) * (1 + jitter*rand.Float64()))
 }
 
-// temporary reports whether an answer's Graph error has one of the codes that a
-// careful user retries, and leaves the body as it was. This is the peek that
+// has reports whether an answer's Graph error has one of the codes, or a dial was
+// refused, and leaves the body as it was. This is the peek that
 // each of the others needs, and graphretry brings.
-func temporary(resp *http.Response, err error) bool {
-	if err != nil || resp.StatusCode < http.StatusBadRequest {
+func (r retried) has(resp *http.Response, err error) bool {
+	if err != nil {
+		var dial *net.OpError
+		return r.dials && errors.As(err, &dial) && dial.Op == "dial"
+	}
+	if resp.StatusCode < http.StatusBadRequest {
 		return false
 	}
 	body, err := io.ReadAll(resp.Body)
@@ -336,11 +367,11 @@ func temporary(resp *http.Response, err error) bool {
 	}
 	var answer struct {
 		Error struct {
-			Code int `json:"code"`
+			Code graphretry.Code `json:"code"`
 		} `json:"error"`
 	}
 	if json.Unmarshal(body, &answer) != nil {
 		return false
 	}
-	return answer.Error.Code == 2 || answer.Error.Code == 131016
+	return slices.Contains(r.codes, answer.Error.Code)
 }

@@ -21,7 +21,7 @@ func TestEverybodyFollowsTheSameSchedule(t *testing.T) {
 				api.SetLatency(answerTime)
 				api.DownAfter(0, time.Hour, graphtest.Answer{})
 				start := time.Now()
-				require.False(t, deliver(t.Context(), subject.wrap(api), "https", 0))
+				require.False(t, deliver(t.Context(), subject.wrapped(api), "https", 0))
 
 				calls := api.Calls()
 				last := calls[len(calls)-1].Time.Sub(start)
@@ -48,7 +48,7 @@ func TestNobodyRetriesWhatIsNotTemporary(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				api := graphtest.New()
 				api.AnswerNext(1, answer)
-				require.False(t, deliver(t.Context(), subject.wrap(api), "https", 0), "%s: %+v", subject.name, answer)
+				require.False(t, deliver(t.Context(), subject.wrapped(api), "https", 0), "%s: %+v", subject.name, answer)
 				require.Equal(t, 1, api.Totals().Calls, "%s: %+v", subject.name, answer)
 			})
 		}
@@ -61,7 +61,7 @@ func TestEverybodyRetriesBothCodesOfAnOutage(t *testing.T) {
 			api := graphtest.New()
 			api.AnswerNext(1, graphtest.Answer{Code: 2, Status: 503})
 			api.AnswerNext(1, graphtest.Answer{Code: 131016, Status: 400})
-			require.True(t, deliver(t.Context(), subject.wrap(api), "https", 0), subject.name)
+			require.True(t, deliver(t.Context(), subject.wrapped(api), "https", 0), subject.name)
 			require.Empty(t, api.Lost("message-0"), subject.name)
 			require.Equal(t, 3, api.Totals().Calls, subject.name)
 		})

@@ -37,7 +37,7 @@ func heapHeldByUpload(t *testing.T, subject subject) (held int64) {
 		return int64(m.HeapAlloc)
 	}
 	var before, size int64
-	client := subject.wrap(roundTripper(func(req *http.Request) (*http.Response, error) {
+	client := subject.wrapped(roundTripper(func(req *http.Request) (*http.Response, error) {
 		defer req.Body.Close()
 		for {
 			n, err := io.CopyN(io.Discard, req.Body, 1<<20)

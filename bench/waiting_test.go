@@ -31,7 +31,7 @@ func TestHundredThousandCallsWaitInLittleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
 		api.DownAfter(0, time.Hour, graphtest.Answer{})
-		client := ours.wrap(api)
+		client := ours.wrapped(api)
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		wait := func() {

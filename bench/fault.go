@@ -1,0 +1,112 @@
+package bench
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
+)
+
+// fault stands before an API and keeps calls from it for a while: those of one path, or
+// all.
+type fault struct {
+	next        http.RoundTripper
+	path        string // "": all
+	from, until time.Time
+	codes       []graphretry.Code // in turn; none: there is no connection
+
+	mu    sync.Mutex
+	calls int
+	start time.Time
+	kept  []int // in each second since the start
+}
+
+func (f *fault) RoundTrip(req *http.Request) (*http.Response, error) {
+	now := time.Now()
+	if now.Before(f.from) || !now.Before(f.until) || f.path != "" && f.path != req.URL.Path {
+		return f.next.RoundTrip(req)
+	}
+	f.mu.Lock()
+	turn := f.calls
+	f.calls++
+	f.kept = addAt(f.kept, int(now.Sub(f.start)/time.Second), 1)
+	f.mu.Unlock()
+	if len(f.codes) > 0 {
+		return answerAfter(answerTime, req, f.codes[turn%len(f.codes)])
+	}
+	req.Body.Close()
+	if err := pause(answerTime, req); err != nil {
+		return nil, err
+	}
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+}
+
+// oneByOne stands before an API that takes calls one after the other, so many a second. A
+// call that would have to stand in line for longer than most is answered with code 2.
+type oneByOne struct {
+	next     http.RoundTripper
+	capacity int
+	from     time.Time
+	most     time.Duration
+
+	mu      sync.Mutex
+	free    time.Time // when the last one in line is through
+	start   time.Time
+	refused []int // in each second since the start
+}
+
+func (l *oneByOne) RoundTrip(req *http.Request) (*http.Response, error) {
+	now := time.Now()
+	l.mu.Lock()
+	wait := max(0, l.free.Sub(now))
+	switch {
+	case now.Before(l.from):
+		wait = 0
+	case wait > l.most:
+		l.refused = addAt(l.refused, int(now.Sub(l.start)/time.Second), 1)
+		l.mu.Unlock()
+		return answerAfter(answerTime, req, graphretry.CodeAPIService)
+	default:
+		l.free = now.Add(wait + time.Second/time.Duration(l.capacity))
+	}
+	l.mu.Unlock()
+	if err := pause(wait, req); err != nil {
+		return nil, err
+	}
+	return l.next.RoundTrip(req)
+}
+
+// pause waits for an answer, as long as the caller does.
+func pause(d time.Duration, req *http.Request) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-req.Context().Done():
+		return req.Context().Err()
+	}
+}
+
+// answerAfter answers a request with a code.
+func answerAfter(d time.Duration, req *http.Request, code graphretry.Code) (*http.Response, error) {
+	if _, err := io.Copy(io.Discard, req.Body); err != nil {
+		return nil, err
+	}
+	req.Body.Close()
+	if err := pause(d, req); err != nil {
+		return nil, err
+	}
+	body := graphtest.ErrorBody(code)
+	return &http.Response{
+		StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+	}, nil
+}

@@ -261,7 +261,7 @@ func TestWaitErrorHasWhatEndedTheWaitAndTheLastGraphError(t *testing.T) {
 func TestWaitErrorAfterANetworkFailureHasNoGraphError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(7*time.Second, cancel)
+		time.AfterFunc(9*time.Second, cancel)
 		w := &witness{next: script(down, reply{err: errReset})}
 		err := callUnderContract(t, newTransport(t, w, allOptIns...), w, newWatchedRequest(t, ctx, http.MethodGet, noBody)).err
 		var waitError *graphretry.WaitError

@@ -78,8 +78,10 @@ func WithMaxRetries(retries int) Option {
 }
 
 // WithJitter sets the random part of a wait, as a share of its interval that is
-// added to it: with 0.2, the default, an interval of 5 s becomes a wait of 5 s to
-// 6 s. Jitter never shortens a wait, so no retry comes sooner than the schedule says.
+// added to it: with 0.5, the default, an interval of 5 s becomes a wait of 5 s to
+// 7.5 s. Jitter never shortens a wait, so no retry comes sooner than the schedule
+// says, and it comes on top of the maximum interval too: by default a wait is 4.5
+// minutes at most. Less than 0.5 keeps calls that failed together close together.
 // It must be from 0 to 1.
 //
 // It also applies to the intervals between the probes of an outage. To the intervals

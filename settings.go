@@ -19,7 +19,7 @@ const (
 	defaultMultiplier      = 2
 	defaultMaxInterval     = 3 * time.Minute
 	defaultMaxElapsedTime  = 15 * time.Minute
-	defaultJitter          = 0.2
+	defaultJitter          = 0.5
 	defaultMaxBufferedBody = 1 << 20
 	defaultOutageThreshold = 20
 	unset                  = -1

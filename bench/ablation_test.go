@@ -45,7 +45,6 @@ var mechanisms = []mechanism{
 	{"a ceiling of the rate", "rate.go", "max(first, drain*arrivals)", "1e6"},
 	{"... that follows those who arrive", "rate.go", "since >= time.Second && fresh", "false && fresh"},
 	{"... of whom there must be a few", "law.go", "fewestArrivals = 5", "fewestArrivals = 1"},
-	{"... and is higher where some attempts fail", "gate.go", "g.brake.normal())", "1)"},
 	{"throttling answers lower the rate", "rate.go", "if r.throttled >= throttledAnswers", "if false && r.throttled >= throttledAnswers"},
 	{"the rate stays for a while once lowered", "law.go", "slowedFor = 10 * time.Second", "slowedFor = 0"},
 	{"the brake", "brake.go", "	case share+sureOfWorse*chance < bar:", "	case false:"},

@@ -50,7 +50,7 @@ const (
 	multiplier      = 2
 	maxInterval     = 3 * time.Minute
 	maxElapsedTime  = 15 * time.Minute
-	jitter          = 0.2 // on top
+	jitter          = 0.5 // on top
 )
 
 var (
@@ -343,7 +343,7 @@ func interval(retry int) time.Duration {
 	return d
 }
 
-// withJitter lengthens an interval by up to a fifth.
+// withJitter lengthens an interval by up to a half.
 func withJitter(interval time.Duration) time.Duration {
 	return time.Duration(float64(interval) * (1 + jitter*rand.Float64()))
 }

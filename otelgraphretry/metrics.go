@@ -41,9 +41,9 @@ func New(provider metric.MeterProvider) (*Metrics, error) {
 		metric.WithDescription("Attempts that failed, by what came of it, and successes after a retry."))
 	m.waitDuration, errs[2] = m.meter.Float64Histogram("graphretry.wait.duration", metric.WithUnit("s"),
 		metric.WithDescription("Waits before a retry, without the time in the queue of an outage."),
-		// The waits of the default schedule with their jitter, 5 s to 6 s, 10 s to
-		// 12 s and so on, have a bucket each. Above the last of them is Retry-After.
-		metric.WithExplicitBucketBoundaries(1, 6, 12, 24, 48, 96, 216, 900))
+		// The waits of the default schedule with their jitter, 5 s to 7.5 s, 10 s
+		// to 15 s and so on, have a bucket each. Above the last of them is Retry-After.
+		metric.WithExplicitBucketBoundaries(1, 7.5, 15, 30, 60, 120, 270, 900))
 	m.outages, errs[3] = m.meter.Int64Counter("graphretry.outages", metric.WithUnit("{outage}"),
 		metric.WithDescription("Outages of the Graph API that began."))
 	m.outageDuration, errs[4] = m.meter.Float64Histogram("graphretry.outage.duration", metric.WithUnit("s"),

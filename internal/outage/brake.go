@@ -80,14 +80,6 @@ func (b *brake) judge(now time.Time, state State, sequence uint64, good bool) ve
 	return b.look(now, state)
 }
 
-// normal returns the share of good answers when all is well.
-func (b *brake) normal() float64 {
-	if b.best == 0 {
-		return 1
-	}
-	return max(b.best, leastNormal)
-}
-
 // end ends a trial.
 func (b *brake) end(now time.Time, v verdict, best float64) verdict {
 	b.suspected, b.onTrial, b.best, b.tried = false, false, best, now

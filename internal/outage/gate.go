@@ -370,6 +370,9 @@ func (g *Gate) countDown(now time.Time, cause error) bool {
 		g.brake.window.open(now, g.runs.from)
 	}
 	g.runs.length++
+	if g.state == Recovering {
+		g.rate.failed()
+	}
 	if g.state == Down || !g.runs.isFatal(now, g.config) {
 		return false
 	}
@@ -412,7 +415,7 @@ func (g *Gate) countUp(now time.Time, p Permit, result Result) *Summary {
 		g.due = now
 	case Recovering:
 		if !g.brake.onTrial {
-			g.rate.adjust(now, result, g.outage.held, g.brake.normal())
+			g.rate.adjust(now, result, g.outage.held)
 		}
 	}
 	return nil
@@ -430,7 +433,7 @@ func (g *Gate) judge(now time.Time, p Permit, result Result, cause error) {
 			g.outage = outage{began: now, fellSequence: g.outage.fellSequence, cause: cause}
 			g.leavers = leavers{}
 			offered := (answered.answers + 1) / now.Sub(answered.opened).Seconds()
-			g.rate = rate{current: offered, ceiling: offered, counted: now}
+			g.rate = rate{current: offered, ceiling: offered, floor: offered, share: answered.good / answered.answers, counted: now}
 			g.become(Recovering, now)
 			g.due = now
 		}

@@ -348,19 +348,27 @@ func TestRateRisesWithSuccessUpToItsCeiling(t *testing.T) {
 		}
 		assert.InDelta(t, 63, perSecond[0], 8, "10 a second and 3 more for each success")
 		assert.InDelta(t, 430, perSecond[1], 30)
-		assert.InDelta(t, 500, g.rate.ceiling, 1, "200 a second joined; 1.5 times 1000 in 5 s")
+		assert.InDelta(t, 500, g.rate.ceiling, 1, "200 a second joined; 2.5 times 1000 in 5 s")
 		_, up := g.Pass()
 		assert.True(t, up, "the release that empties the queue ends the outage")
 	})
 }
 
-func TestCeilingIsHigherWhereOnlySomeAnswersAreGood(t *testing.T) {
+func TestCeilingIsAboveThoseWhoComeAndLessSoWhereAnswersAreBad(t *testing.T) {
 	now := time.Now()
-	r := rate{counted: now, ceiling: 10}
-	r.adjust(now.Add(time.Second), ResultUp, 100, 0.5)
-	assert.Equal(t, 300.0, r.ceiling)
-	r.adjust(now.Add(2*time.Second), ResultUp, 100+fewestArrivals-1, 0.001)
-	assert.Equal(t, 300.0, r.ceiling, "so few tell no rate")
+	r := rate{counted: now, ceiling: 10, floor: 10, share: 1, current: 200}
+	r.adjust(now.Add(time.Second), ResultUp, 100)
+	assert.Equal(t, 150.0, r.ceiling, "half as much again")
+	r.adjust(now.Add(2*time.Second), ResultUp, 100+fewestArrivals-1)
+	assert.Equal(t, 150.0, r.ceiling, "so few tell no rate")
+	for range 200 {
+		r.failed()
+	}
+	r.adjust(now.Add(3*time.Second), ResultUp, 300)
+	assert.InDelta(t, 200/2, r.ceiling, 1, "200 in two seconds: no retry makes room for another")
+	assert.Equal(t, r.ceiling, r.current)
+	r.adjust(now.Add(4*time.Second), ResultUp, 305)
+	assert.Equal(t, 10.0, r.ceiling, "never lower than it began")
 }
 
 func TestCeilingFollowsTheArrivalsOnceASecond(t *testing.T) {

@@ -47,8 +47,12 @@ const (
 	// the queue is gone in two thirds of the time it took to form, and the host is not
 	// asked for more than a small multiple of what it was asked to carry before.
 	drain = 2.5
-	// reserve is what the ceiling rises to if more arrive than did, in rates of arrival.
-	reserve = 1.5
+	// reserve is how far above the rate of arrival the ceiling is where all answers are
+	// good, in rates of arrival. It shrinks with the square of their share, in which the
+	// last answer has a part of shareOfLate: then a host that gets all its failures once
+	// more is not asked for ever more.
+	reserve     = 0.5
+	shareOfLate = 0.05
 	// fewestArrivals are needed to tell a rate of arrival.
 	fewestArrivals = 5
 	// throttledAnswers within a short time take the rate to throttledRate of itself, at
@@ -82,8 +86,6 @@ const (
 	worseShare = 0.9
 	badShare   = 0.8
 	trialEvery = time.Minute
-	// leastNormal is the least share that more attempts are made for.
-	leastNormal = 0.1
 	// sureOfWorse, sureOfTrial and certain are how many standard errors are more than
 	// chance: to begin a trial, to end it, and for a best share.
 	sureOfWorse = 3

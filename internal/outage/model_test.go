@@ -46,7 +46,8 @@ type reference struct {
 	partial          bool
 
 	// Rates.
-	rate, ceiling              float64
+	rate, ceiling, floor       float64
+	goodOfLate, goodBefore     float64
 	before                     float64 // a trial
 	counted, slowed            time.Time
 	arrivedThen                int
@@ -224,6 +225,9 @@ func (r *reference) down(now time.Time) {
 		r.look(now, r.runFrom)
 	}
 	r.run++
+	if r.state == Recovering {
+		r.goodOfLate -= r.goodOfLate / 20
+	}
 	enough := float64(r.threshold)
 	if now.Sub(r.runBegan) >= r.interval {
 		enough /= 4
@@ -269,6 +273,7 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 		arrivals := float64(r.arrived) / max(1, now.Sub(r.began).Seconds())
 		r.rate = max(1, min(10, arrivals))
 		r.ceiling = max(r.rate, 2.5*arrivals)
+		r.floor, r.goodOfLate = r.ceiling, 1
 		r.counted, r.arrivedThen, r.throttled, r.slowed = now, r.arrived, 0, time.Time{}
 		r.state, r.due = Recovering, now
 		r.best, r.tried, r.badInARow = 0, time.Time{}, 0
@@ -279,12 +284,10 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 }
 
 func (r *reference) adjust(now time.Time, result Result) {
+	r.goodOfLate += (1 - r.goodOfLate) / 20
 	if fresh, since := r.arrived-r.arrivedThen, now.Sub(r.counted).Seconds(); since >= 1 && fresh >= 5 {
-		normal := 1.0
-		if r.best > 0 {
-			normal = max(r.best, 0.1)
-		}
-		r.ceiling = max(r.ceiling, 1.5*float64(fresh)/since/normal)
+		r.ceiling = max(r.floor, (1+r.goodOfLate*r.goodOfLate/2)*float64(fresh)/since)
+		r.rate = min(r.rate, r.ceiling)
 		r.counted, r.arrivedThen = now, r.arrived
 	}
 	if result == ResultThrottled {
@@ -312,6 +315,9 @@ func (r *reference) look(now time.Time, sequence int) {
 func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 	if r.state == Down {
 		return
+	}
+	if r.answers > 0 {
+		r.goodBefore = r.good / r.answers
 	}
 	r.badInARow++
 	if good {
@@ -377,6 +383,7 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 			r.state, r.began, r.isDown, r.arrived, r.headroom, r.leavers, r.due = Recovering, now, false, 0, 0, 0, now
 			r.rate = r.answers / age.Seconds()
 			r.ceiling, r.counted, r.arrivedThen, r.throttled, r.slowed = r.rate, now, 0, 0, time.Time{}
+			r.floor, r.goodOfLate = r.rate, r.goodBefore
 		}
 		r.trial, r.before, r.rate = share, r.rate, max(1, r.rate/2)
 		r.sequence++

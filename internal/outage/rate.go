@@ -7,7 +7,9 @@ import "time"
 // of load. Rates are in calls a second.
 type rate struct {
 	current float64
-	ceiling float64 // what it may rise to
+	ceiling float64 // what it may rise to ...
+	floor   float64 // ... which is never lower than that
+	share   float64 // of good answers, of late
 	untried float64 // the rate before a trial
 
 	counted time.Time // when the ceiling was last compared with the arrivals ...
@@ -21,7 +23,8 @@ type rate struct {
 func (r *rate) start(now time.Time, elapsed time.Duration, arrived int) {
 	arrivals := float64(arrived) / max(elapsed.Seconds(), 1)
 	first := max(leastRate, min(firstRate, arrivals))
-	*r = rate{current: first, ceiling: max(first, drain*arrivals), counted: now, arrived: arrived}
+	ceiling := max(first, drain*arrivals)
+	*r = rate{current: first, ceiling: ceiling, floor: ceiling, share: 1, counted: now, arrived: arrived}
 }
 
 // try lowers the rate on trial.
@@ -34,16 +37,18 @@ func (r *rate) keep(now time.Time) { r.current, r.slowed = keptRate*r.untried, n
 func (r *rate) restore() { r.current, r.slowed = r.untried, time.Time{} }
 
 // adjust takes in an answer of a host that is recovering; arrived is how many calls have
-// come to the queue since the outage began, and normal is the share of good answers when
-// all is well.
-func (r *rate) adjust(now time.Time, result Result, arrived int, normal float64) {
+// come to the queue since the outage began.
+func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	// Those who come now count, too: workers of a queue come as fast as they are
-	// released, and a ceiling from before would hold them for ever. Where only some
-	// answers are good, more attempts are needed for each.
+	// released, and a ceiling from before would hold them for ever. Retries are among
+	// them: where many answers are bad, a ceiling well above all who come would feed on
+	// itself.
+	r.share += shareOfLate * (1 - r.share)
 	since := now.Sub(r.counted)
 	if fresh := arrived - r.arrived; since >= time.Second && fresh >= fewestArrivals {
-		r.ceiling = max(r.ceiling, reserve*float64(fresh)/since.Seconds()/normal)
+		r.ceiling = max(r.floor, (1+reserve*r.share*r.share)*float64(fresh)/since.Seconds())
 		r.counted, r.arrived = now, arrived
+		r.current = min(r.current, r.ceiling)
 	}
 	sinceSlowed := now.Sub(r.slowed)
 	switch {
@@ -61,6 +66,9 @@ func (r *rate) adjust(now time.Time, result Result, arrived int, normal float64)
 	}
 	r.throttled = max(0, r.throttled-throttledShare)
 }
+
+// failed takes in the answer of a host that is down, while it is recovering.
+func (r *rate) failed() { r.share -= shareOfLate * r.share }
 
 // next returns when the waiter after one that is released now, and was due then, may
 // go.

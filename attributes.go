@@ -43,6 +43,7 @@ const (
 	attributeLasted     = "graphretry.lasted_s" // seconds, with a fraction
 	attributeReason     = "graphretry.reason"
 	attributeHeld       = "graphretry.held"
+	attributeOutagePath = "graphretry.outage.path" // that is down alone; left out for the host's outage
 	attributeAfterCode  = "graphretry.after_code"
 	attributeAfterError = "graphretry.after_error"
 )

@@ -9,6 +9,7 @@ import (
 
 	"github.com/graphretry/graphretry/internal/netfail"
 	"github.com/graphretry/graphretry/internal/outage"
+	"github.com/graphretry/graphretry/internal/redact"
 )
 
 // call is one RoundTrip: its attempts and the waits between them. Its methods
@@ -16,21 +17,22 @@ import (
 type call struct {
 	next   http.RoundTripper
 	policy *Policy
-	gate   *outage.Gate
+	host   *outage.Host  // nil: there is no gate
 	req    *http.Request // the caller's, never written to
 
 	permit   outage.Permit
+	held     outage.Held    // the outages that have counted the call
+	outage   *outage.Outage // that ended it; nil: none
 	body     requestBody
 	attempts int
 	sent     *http.Request // the last one, as it left: a RoundTripper below may have set a token
 
 	connection *netfail.Connection // of the last attempt; nil: nobody asks
 
-	started   time.Time     // the first failure, or when the call joined the queue
-	untilNext time.Duration // of the outage that ended the call: until the next may be sent
-	schedule  schedule
-	history   History
-	last      *failure // nil before the first failure, so that a success need not clear it
+	started  time.Time // the first failure, or when the call joined the queue
+	schedule schedule
+	history  History
+	last     *failure // nil before the first failure, so that a success need not clear it
 }
 
 // do makes attempts until one succeeds, or until the policy, the time or the
@@ -59,58 +61,60 @@ func (c *call) do() (*http.Response, error) {
 	}
 }
 
-// enter passes the outage gate, before each attempt. It returns [ErrOutage] if
-// the call cannot wait for the API, and the reason if the caller ends the call
-// meanwhile.
+// enter passes the outage gates of the path and of the host, before each attempt. It
+// returns [ErrOutage] if the call cannot wait for the API, and the reason if the caller
+// ends the call meanwhile.
 func (c *call) enter() error {
-	if c.gate == nil {
+	if c.host == nil {
 		return nil
 	}
-	permit, ok := c.gate.Pass()
+	permit, ok := c.host.Pass(c.req.URL.Path)
 	if ok {
 		c.permit = permit
 		return nil
 	}
-	if c.policy.withoutWaiting {
-		return c.enterAtOnce()
+	w, err := c.join()
+	if err == nil {
+		err = c.wait(w)
 	}
-	c.start()
-	w, permit, ok := c.gate.Join(c.deadline())
-	if !ok {
+	if err == nil {
+		c.permit, err = w.Permit()
+	}
+	if refused, ok := err.(*outage.Outage); ok {
+		c.outage = refused
+		if w != nil && c.deadlineIn(outage.EarlyRefusal) {
+			return context.DeadlineExceeded
+		}
 		return ErrOutage
 	}
-	if w != nil {
-		select {
-		case <-w.Released():
-			if permit, ok = w.Permit(); !ok {
-				if c.pastDeadline() {
-					return context.DeadlineExceeded
-				}
-				return ErrOutage
-			}
-		case <-c.req.Context().Done():
-		case <-canceled(c.req):
-		}
-		if err := c.ended(); err != nil {
-			c.observeEnd(c.gate.Leave(w))
-			return err
-		}
-	}
-	c.permit = permit
-	c.observeEnd(permit.Ended())
-	return nil
+	return err
 }
 
-// enterAtOnce is enter for a call that does not wait. If the API is down it is sent only
-// as a probe that is due.
-func (c *call) enterAtOnce() error {
-	permit, untilNext, ok := c.gate.Try()
-	if !ok {
-		c.untilNext = untilNext
-		return ErrOutage
+// join has the call wait for its turn, or asks for it once if the call does not wait.
+func (c *call) join() (*outage.Waiter, error) {
+	if c.policy.withoutWaiting {
+		return c.host.Try(c.req.URL.Path)
 	}
-	c.permit = permit
-	c.observeEnd(permit.Ended())
+	c.start()
+	return c.host.Join(c.req.URL.Path, c.deadline(), c.held)
+}
+
+// wait waits for the call's turn. It returns the reason if the caller ends the call
+// meanwhile.
+func (c *call) wait(w *outage.Waiter) error {
+	select {
+	case <-w.Released():
+	case <-c.req.Context().Done():
+	case <-canceled(c.req):
+	}
+	if err := c.ended(); err != nil {
+		var changes []outage.Change
+		c.outage, changes = c.host.Leave(w)
+		c.observeChanges(changes)
+		return err
+	}
+	c.held = w.Held()
+	c.observeChanges(w.Changes())
 	return nil
 }
 
@@ -185,25 +189,22 @@ func (c *call) examine(resp *http.Response, err error) {
 		c.body.keep()
 	}
 	c.last = newFailure(resp, err, c.body.withBody(c.sent, c.req), c.connection)
-	c.report(c.last.result(c.ended()))
+	c.report(c.last.result(c.ended(), c.policy.networkRetries))
 }
 
-// report tells the gate how an attempt ended.
+// report tells the gates how an attempt ended.
 func (c *call) report(result outage.Result) {
-	if c.gate == nil {
+	if c.host == nil {
 		return
 	}
 	var cause error
-	if result == outage.ResultDown {
+	switch result {
+	case outage.ResultDown:
 		cause = c.describe()
+	case outage.ResultUnreachable:
+		cause = errNoConnection
 	}
-	began, ended := c.gate.Answered(c.permit, result, cause)
-	if began {
-		c.observe(Event{Kind: EventOutageBegan})
-	}
-	if ended != nil {
-		c.observeEnd(ended)
-	}
+	c.observeChanges(c.host.Answered(c.req.URL.Path, c.permit, result, cause))
 }
 
 // decide asks the policy, and whether there is time. It returns the wait before
@@ -256,9 +257,6 @@ func (c *call) discard() {
 // endInQueue ends a call in the queue of an outage. One that ran out of time
 // there returns its last response or error, if it has one.
 func (c *call) endInQueue(reason error) (*http.Response, error) {
-	if c.untilNext == 0 {
-		c.untilNext = c.gate.UntilNext()
-	}
 	if reason == context.Canceled {
 		return nil, c.waitError(reason)
 	}
@@ -278,8 +276,8 @@ func (c *call) endInQueue(reason error) (*http.Response, error) {
 // endWithoutBody ends a call whose GetBody failed: its permit goes to the next in
 // the queue, and it returns its last response or error.
 func (c *call) endWithoutBody(err error) (*http.Response, error) {
-	if c.gate != nil {
-		c.gate.GiveBack(c.permit)
+	if c.host != nil {
+		c.host.GiveBack(c.permit)
 	}
 	c.observe(Event{Kind: EventGaveUp, Reason: ReasonBody, Err: err})
 	return c.last.resp, c.last.err
@@ -292,12 +290,18 @@ func (c *call) waitError(reason error) *WaitError {
 	if c.attempts == 0 && c.req.Body != nil {
 		c.req.Body.Close()
 	}
-	err := &WaitError{Err: reason, Graph: c.describe(), Attempts: c.attempts, Wait: c.untilNext}
+	err := &WaitError{Err: reason, Graph: c.describe(), Attempts: c.attempts}
 	if reason == context.DeadlineExceeded && c.attempts == 0 {
 		err.Err = fmt.Errorf("%w: %w", ErrOutage, reason)
 	}
-	if c.attempts == 0 && c.gate != nil {
-		err.Graph = graphError(c.gate.Cause())
+	if c.outage != nil {
+		err.Wait, err.Path = c.outage.UntilNext, redact.Of(c.req).Text(c.outage.Path)
+		if c.attempts == 0 {
+			err.Graph = graphError(c.outage.Cause)
+		}
+		if c.outage.Cause == errNoConnection {
+			err.Err = fmt.Errorf("%w: %w", err.Err, errNoConnection)
+		}
 	}
 	if cause := context.Cause(c.req.Context()); cause != nil && cause != reason {
 		err.Err = fmt.Errorf("%w: %w", err.Err, cause)
@@ -342,7 +346,7 @@ func (c *call) ended() error {
 	}
 	select {
 	case <-canceled(c.req):
-		if c.pastDeadline() {
+		if c.deadlineIn(0) {
 			return context.DeadlineExceeded
 		}
 		return context.Canceled
@@ -351,11 +355,11 @@ func (c *call) ended() error {
 	}
 }
 
-// pastDeadline reports whether the context's deadline is over, also in the
-// moment before its timer has ended the context.
-func (c *call) pastDeadline() bool {
+// deadlineIn reports whether the context's deadline is over in that time. It is so in 0
+// also in the moment before its timer has ended the context.
+func (c *call) deadlineIn(d time.Duration) bool {
 	deadline, ok := c.req.Context().Deadline()
-	return ok && !time.Now().Before(deadline)
+	return ok && !time.Now().Add(d).Before(deadline)
 }
 
 // describe returns the Graph error of the last failed attempt with its texts,
@@ -387,14 +391,25 @@ func (c *call) observe(event Event) {
 	}
 }
 
-// observeEnd tells the observers of the end of an outage, if there is one.
-func (c *call) observeEnd(ended *outage.Summary) {
-	if ended != nil {
-		c.observe(Event{Kind: EventOutageEnded, Graph: graphError(ended.Cause), Held: ended.Held, Lasted: ended.Lasted})
+// observeChanges tells the observers of the outages that have begun or ended.
+func (c *call) observeChanges(changes []outage.Change) {
+	for _, change := range changes {
+		event := Event{Kind: EventOutageBegan}
+		if ended := change.Ended; ended != nil {
+			event = Event{Kind: EventOutageEnded, Graph: graphError(ended.Cause), Held: ended.Held, Lasted: ended.Lasted}
+		}
+		if change.Path != "" {
+			event.Path = redact.Of(c.req).Text(change.Path)
+		}
+		c.observe(event)
 	}
 }
 
-// graphError is the cause of an outage, as the gate was given it.
+// errNoConnection is the cause of an outage in which nobody gets a connection.
+var errNoConnection = errors.New("no connection")
+
+// graphError is the cause of an outage, as the gate was given it, nil if that is no
+// Graph error.
 func graphError(cause error) *Error {
 	graph, _ := cause.(*Error)
 	return graph

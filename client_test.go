@@ -2,6 +2,7 @@ package graphretry_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
 )
 
 // messageServer answers each path by its script, over real HTTP/1.1.
@@ -267,25 +269,28 @@ func TestTimeoutOfTheClientEndsAnAttempt(t *testing.T) {
 	})
 }
 
-// An outage keeps a call in line until its client's time is over, which may come
-// by the context or by the Cancel channel, in whatever order.
-func TestTimeoutOfTheClientInTheQueueIsADeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &witness{next: script(down)}
-		client, err := graphretry.WrapClient(&http.Client{Transport: w, Timeout: 7 * time.Second}, graphretry.WithOutageThreshold(1), graphretry.WithJitter(0))
-		require.NoError(t, err)
-		bringDown(t, client.Transport)
-		var other sync.WaitGroup
-		other.Go(func() { sendAs(t, client.Transport, time.Minute, 2) })
-		time.Sleep(100 * time.Millisecond)
-		_, err = client.Post(messagesURL, "application/json", strings.NewReader(messageBody))
-		other.Wait()
-		var timeout net.Error
-		require.ErrorAs(t, err, &timeout)
-		assert.True(t, timeout.Timeout())
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.ErrorContains(t, err, "never sent")
-	})
+// net/http replaces an error that comes after its own timeout, so the call is refused
+// before: once the last probe that could come in time has failed, or, while one is out,
+// shortly before its time is over.
+func TestCallerWithATimeoutOfTheClientHearsOfTheOutage(t *testing.T) {
+	for _, answers := range []time.Duration{0, 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			api := graphtest.New()
+			api.DownAfter(0, time.Hour, graphtest.Answer{})
+			client, err := graphretry.WrapClient(&http.Client{Transport: api, Timeout: 7 * time.Second}, graphretry.WithOutageThreshold(1), graphretry.WithJitter(0))
+			require.NoError(t, err)
+			bringDown(t, client.Transport)
+			api.SetLatency(answers)
+			var other sync.WaitGroup
+			other.Go(func() { sendAs(t, client.Transport, time.Minute, 2) })
+			time.Sleep(100 * time.Millisecond)
+			_, err = client.Post(messagesURL, "application/json", strings.NewReader(messageBody))
+			other.Wait()
+			assert.ErrorIs(t, err, graphretry.ErrOutage)
+			assert.Equal(t, answers > 0, errors.Is(err, context.DeadlineExceeded), "its time was over")
+			assert.ErrorContains(t, err, "never sent")
+		})
+	}
 }
 
 // announced is a context whose timer is late: its deadline is over, and it is
@@ -310,7 +315,7 @@ func TestCancelThatClosesAtTheDeadlineIsADeadline(t *testing.T) {
 			closeCancelAfter(6 * time.Second)(req.Request)
 			_, err := transport.RoundTrip(req.Request)
 			other.Wait()
-			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorIs(t, err, graphretry.ErrOutage)
 			require.NotErrorIs(t, err, context.Canceled)
 		})
 	}

@@ -166,7 +166,8 @@ type WaitError struct {
 	// with [context.Cause] where that says more, or [ErrOutage].
 	Err error
 	// Graph is the Graph error of the last attempt, or, if the call was never sent,
-	// the one that began the outage. It is nil if there was none.
+	// the one that began the outage. It is nil if there was none: also in an outage in
+	// which nobody gets a connection.
 	Graph *Error
 	// Attempts is how many times the call was sent.
 	Attempts int
@@ -174,6 +175,10 @@ type WaitError struct {
 	// for a host that is recovering, until the next call may be. It is 0 if the call did
 	// not wait for an outage to end.
 	Wait time.Duration
+	// Path is the path that was down, such as "/106540352242922/messages", without the
+	// version of the API. It is "" if the host was, or if the call did not wait for an
+	// outage to end. Secrets in it are blanked.
+	Path string
 }
 
 // Error returns why the wait ended, how many times the call was sent, and Meta's
@@ -187,6 +192,9 @@ func (e *WaitError) Error() string {
 		sent = fmt.Sprintf("sent %d times", e.Attempts)
 	}
 	text := fmt.Sprintf("%sthe wait for an attempt ended, %s: %s", prefix, sent, strings.ReplaceAll(fmt.Sprint(e.Err), prefix, ""))
+	if e.Path != "" {
+		text += " of " + e.Path
+	}
 	if e.Graph != nil {
 		title := e.Graph.title()
 		if strings.Contains(e.Graph.Message, title) {

@@ -329,6 +329,45 @@ func ExampleHostStatus() {
 	// graph_waiting{host="graph.example.com:8443",state="up"} 0
 }
 
+// One of two phone numbers fails. The other one is not held up by it.
+func ExamplePathStatus() {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/1001/") {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write(graphtest.ErrorBody(graphretry.CodeServiceUnavailable))
+		}
+	}))
+	defer api.Close()
+	client, err := graphretry.WrapClient(nil,
+		graphretry.WithHosts(api.Listener.Addr().String()), graphretry.WithOutageThreshold(3), graphretry.WithoutWaiting())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, number := range []string{"1001", "1002", "1001", "1001", "1001", "1002"} {
+		resp, err := client.Post(api.URL+"/v24.0/"+number+"/messages", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			fmt.Println(number, errors.Is(err, graphretry.ErrOutage))
+			continue
+		}
+		resp.Body.Close()
+		fmt.Println(number, resp.StatusCode)
+	}
+	host := client.Transport.(*graphretry.Transport).Hosts()[0]
+	fmt.Println("the host is", host.State)
+	for _, path := range host.Paths {
+		fmt.Println(path.Path, "is", path.State)
+	}
+	// Output:
+	// 1001 400
+	// 1002 200
+	// 1001 400
+	// 1001 400
+	// 1001 true
+	// 1002 200
+	// the host is up
+	// /1001/messages is down
+}
+
 func ExampleHostState() {
 	fmt.Println(graphretry.HostUp, graphretry.HostDown, graphretry.HostRecovering)
 	// Output: up down recovering

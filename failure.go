@@ -47,20 +47,31 @@ func (f *failure) describe(req *http.Request) *Error {
 }
 
 // result is what the failure says of the host. ended is how the caller has ended
-// the call, nil if it has not.
-func (f *failure) result(ended error) outage.Result {
+// the call, nil if it has not; retriesNetwork is whether failures of the network are
+// retried, so that a host without a connection has calls that wait for it.
+func (f *failure) result(ended error, retriesNetwork bool) outage.Result {
 	switch {
 	case f.isGraph && (f.graph.Code == CodeAPIService || f.graph.Code == CodeServiceUnavailable):
 		return outage.ResultDown
 	case f.isGraph && f.graph.Code.Class() == ClassThrottle:
 		return outage.ResultThrottled
+	case f.isGraph && f.graph.Code == CodeSomethingWentWrong:
+		return outage.ResultNone // the server has failed, and is there
 	case f.isGraph:
 		return outage.ResultUp
 	case ended != nil:
 		return outage.ResultAbandoned
+	case retriesNetwork && f.noConnection():
+		return outage.ResultUnreachable
 	default:
 		return outage.ResultNone
 	}
+}
+
+// noConnection reports whether the attempt got no connection, and the next one may.
+func (f *failure) noConnection() bool {
+	return f.resp == nil && netfail.NoConnection(f.err) &&
+		(netfail.Temporary(f.err) || f.connection.Refused() && netfail.ProxyUnavailable(f.err))
 }
 
 // rule returns what holds for the failure of req, and the code that decides, 0 for

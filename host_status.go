@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry/internal/outage"
+	"github.com/graphretry/graphretry/internal/redact"
 )
 
 // HostState is the state of a host, as a [Transport] sees it.
@@ -46,7 +47,29 @@ type HostStatus struct {
 	NextProbe time.Time
 	// Cause is the answer that made calls wait, nil for [HostUp]. In its texts the
 	// tokens of its request are blanked. Raw is left out, since Meta can echo a
-	// token in it. The caller may change it.
+	// token in it. It is nil, too, where nobody gets a connection. The caller may change
+	// it.
+	Cause *Error
+	// Paths are the paths of the host that are not [HostUp] though others are, in the
+	// order of their names: phone numbers or endpoints that fail alone. Waiting is
+	// without the calls that wait for them. It is empty while the host is down.
+	Paths []PathStatus
+}
+
+// PathStatus describes a path of a host at one moment.
+type PathStatus struct {
+	// Path is the path without the version of the API, such as
+	// "/106540352242922/messages". What has the form of a token is blanked.
+	Path string
+	// State is [HostDown] or [HostRecovering], of the path alone.
+	State HostState
+	// Since is when State began.
+	Since time.Time
+	// Waiting is how many calls wait for the path.
+	Waiting int
+	// NextProbe is as in [HostStatus], of calls of the path.
+	NextProbe time.Time
+	// Cause is as in [HostStatus].
 	Cause *Error
 }
 
@@ -61,19 +84,31 @@ func (t *Transport) Hosts() []HostStatus {
 	statuses := make([]HostStatus, 0, len(t.hosts))
 	for _, host := range t.hosts {
 		status := HostStatus{Host: host.String()}
-		if host.gate != nil {
-			gate := host.gate.Status()
-			status.State = hostStates[gate.State]
-			status.Since, status.Waiting, status.NextProbe = gate.Since, gate.Waiting, gate.NextProbe
-			if cause := graphError(gate.Cause); cause != nil {
-				shown := *cause
-				shown.Raw = nil
-				status.Cause = &shown
+		if host.gates != nil {
+			gates := host.gates.Status()
+			status.State, status.Cause = hostStates[gates.State], shownCause(gates.Cause)
+			status.Since, status.Waiting, status.NextProbe = gates.Since, gates.Waiting, gates.NextProbe
+			for _, path := range gates.Paths {
+				status.Paths = append(status.Paths, PathStatus{
+					Path: redact.Of().Text(path.Path), State: hostStates[path.State], Cause: shownCause(path.Cause),
+					Since: path.Since, Waiting: path.Waiting, NextProbe: path.NextProbe,
+				})
 			}
 		}
 		statuses = append(statuses, status)
 	}
 	return statuses
+}
+
+// shownCause returns a copy of the cause of an outage without what Meta said verbatim.
+func shownCause(cause error) *Error {
+	graph := graphError(cause)
+	if graph == nil {
+		return nil
+	}
+	shown := *graph
+	shown.Raw = nil
+	return &shown
 }
 
 var hostStates = [...]HostState{outage.Up: HostUp, outage.Down: HostDown, outage.Recovering: HostRecovering}

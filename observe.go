@@ -39,11 +39,15 @@ type Event struct {
 	// 0. Time in the queue of an outage is not included.
 	Wait time.Duration
 	// Held is how many calls the outage held back, for [EventOutageEnded]; otherwise
-	// it is 0. A call that joined the queue twice counts twice.
+	// it is 0. A call counts once, however often it joined the queue.
 	Held int
 	// Lasted is how long the outage lasted, for [EventOutageEnded]; otherwise it is
 	// 0.
 	Lasted time.Duration
+	// Path is the path that is down, or was, for [EventOutageBegan] and
+	// [EventOutageEnded], such as "/106540352242922/messages": without the version of the
+	// API, and with secrets blanked. It is "" if the whole host is.
+	Path string
 	// Reason says why the attempt is, or is not, retried, for [EventRetrying],
 	// [EventGaveUp] and [EventNotRetried]; otherwise it is 0.
 	Reason Reason
@@ -72,10 +76,14 @@ const (
 	EventNotRetried
 	// EventRecovered: an attempt succeeded after a retry.
 	EventRecovered
-	// EventOutageBegan: after this call's answer the request's host is [HostDown].
+	// EventOutageBegan: after this call's answer the request's host is [HostDown], or,
+	// with a Path, that path alone is. A path that is down when its host falls has no
+	// end of its own: it is part of the host's outage.
 	EventOutageBegan
-	// EventOutageEnded: the request's host is [HostUp] again. Held and Lasted
-	// describe the outage.
+	// EventOutageEnded: the request's host, or with a Path that path, is [HostUp] again.
+	// Held and Lasted describe the outage. If all calls that failed were of one path and
+	// another one turns out to be well, the host's outage ends at once, and that of the
+	// path begins.
 	EventOutageEnded
 )
 
@@ -144,6 +152,9 @@ func logTo(logger *slog.Logger) func(context.Context, Event) {
 			attributes = append(attributes, slog.Float64(attributeWait, event.Wait.Seconds()), slog.String(attributeReason, event.Reason.String()))
 		case EventGaveUp, EventNotRetried:
 			attributes = append(attributes, slog.String(attributeReason, event.reason()))
+		}
+		if event.Path != "" {
+			attributes = append(attributes, slog.String(attributeOutagePath, event.Path))
 		}
 		if event.Kind == EventRecovered || event.Kind == EventOutageEnded {
 			// Under other names, so that what is over sets off no alert on a code.

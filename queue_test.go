@@ -58,8 +58,8 @@ func TestDeadlineInTheQueueIsErrOutageIfNothingWasSent(t *testing.T) {
 		api := graphtest.New()
 		api.DownAfter(0, time.Hour, gateDown)
 		transport := transportToAHostThatIsDown(t, api)
-		// Who has the most time is the probe at 5 s, and the next one leaves 2.45 s later
-		// at the soonest.
+		api.SetLatency(3 * time.Second)
+		// Who has the most time is the probe at 5 s, and the answer comes too late for us.
 		var group sync.WaitGroup
 		group.Go(func() {
 			_, _ = statusOf(graphretry.ContextWithOptions(t.Context(), graphretry.WithoutRetryOn(2)), transport, messagesURL)
@@ -75,7 +75,7 @@ func TestDeadlineInTheQueueIsErrOutageIfNothingWasSent(t *testing.T) {
 			if assert.ErrorAs(t, err, &timeout) {
 				assert.True(t, timeout.Timeout())
 			}
-			assert.Equal(t, 7*time.Second, time.Since(began))
+			assert.Equal(t, 6950*time.Millisecond, time.Since(began), "in time to be told")
 		})
 		group.Wait()
 	})
@@ -109,7 +109,7 @@ func TestElapsedTimeInTheQueueReturnsTheLastResponse(t *testing.T) {
 		}
 		began := time.Now()
 		group.Wait()
-		assert.Equal(t, time.Minute+time.Millisecond, time.Since(began), "a minute from the first failure")
+		assert.InDelta(t, 60, time.Since(began).Seconds(), 2.45, "a minute from the first failure, or once no probe can come before")
 	})
 }
 
@@ -250,8 +250,8 @@ func TestContractHoldsForACallWhoseTimeRunsOutInTheQueue(t *testing.T) {
 					if !sentBefore {
 						bringDown(t, transport)
 					}
-					// Somebody who has more time takes the probe that is due in 5 s; the
-					// next one comes too late for us.
+					// Somebody who has more time takes the probe that is due in 5 s; with
+					// its answer it is known that the next one comes too late for us.
 					var other sync.WaitGroup
 					other.Go(func() {
 						time.Sleep(500 * time.Millisecond)
@@ -263,7 +263,7 @@ func TestContractHoldsForACallWhoseTimeRunsOutInTheQueue(t *testing.T) {
 					isUnchanged := snapshot(req.Request)
 					resp, err := transport.RoundTrip(req.Request)
 
-					assert.Equal(t, 7*time.Second, time.Since(began))
+					assert.Equal(t, 5*time.Second, time.Since(began))
 					isUnchanged(t)
 					assert.Equal(t, 1, req.bodies[0].closed())
 					if sentBefore {
@@ -276,7 +276,7 @@ func TestContractHoldsForACallWhoseTimeRunsOutInTheQueue(t *testing.T) {
 					} else {
 						require.Nil(t, resp)
 						require.ErrorIs(t, err, graphretry.ErrOutage)
-						assert.Equal(t, byDeadline, errors.Is(err, context.DeadlineExceeded))
+						require.NotErrorIs(t, err, context.DeadlineExceeded, "there was time left")
 						var waitError *graphretry.WaitError
 						require.ErrorAs(t, err, &waitError)
 						assert.Zero(t, waitError.Attempts)

@@ -24,10 +24,10 @@ type Transport struct {
 	hosts  []guardedHost
 }
 
-// guardedHost is a host whose calls are ours, and its outage gate, nil for none.
+// guardedHost is a host whose calls are ours, and its outage gates, nil for none.
 type guardedHost struct {
 	host
-	gate *outage.Gate
+	gates *outage.Host
 }
 
 // NewTransport returns a Transport around next. A nil next means
@@ -45,7 +45,7 @@ func NewTransport(next http.RoundTripper, opts ...Option) (*Transport, error) {
 	for _, host := range policy.hosts {
 		guarded := guardedHost{host: host}
 		if policy.outageThreshold > 0 {
-			guarded.gate = outage.New(outage.Config{
+			guarded.gates = outage.New(outage.Config{
 				Threshold:       policy.outageThreshold,
 				InitialInterval: policy.initialInterval,
 				MaxInterval:     policy.maxInterval,
@@ -123,7 +123,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if policy.maxRetries == 0 {
 		return t.next.RoundTrip(req)
 	}
-	c := call{next: t.next, policy: policy, gate: host.gate, req: req}
+	c := call{next: t.next, policy: policy, host: host.gates, req: req}
 	c.body.recordLimit, c.body.mayBeCutOff = policy.recordLimit, policy.attemptTimeout > 0
 	return c.do()
 }

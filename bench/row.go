@@ -227,7 +227,7 @@ var afterRows = []row{
 	{"10,000 at once, limit of 80/s that answers 130429, which is retried: mean time to deliver, of plain's", "10,000 at once", slowdown, lower, 1.1},
 	{"25/s, an API that takes 20/s one after the other and code 2 above 10 s: messages lost, against plain", "a line", lostMore, lower, 0},
 	{"the same: busiest second", "a line", busiest, lower, 150},
-	{"Client.Timeout of 10 s, 50/s, down 3 min: errors that are not ErrOutage", "Client.Timeout", withoutReason, lower, 0},
+	{"Client.Timeout of 10 s, 50/s, down 3 min: errors of calls that were not sent and are not ErrOutage", "Client.Timeout", withoutReason, lower, 0},
 }
 
 // stormRows are the figures of an outage.
@@ -286,7 +286,7 @@ var (
 	othersMost = figure{func(r, _ result) float64 { return r.others.percentile(0.99).Seconds() }, seconds, nil}
 	othersLost = figure{func(r, _ result) float64 { return float64(r.others.lost()) }, count, nil}
 
-	withoutReason  = figure{func(r, _ result) float64 { return float64(r.withoutReason) }, count, nil}
+	withoutReason  = figure{func(r, _ result) float64 { return float64(r.withoutReason - r.inVain) }, count, nil}
 	busiestOfPlain = figure{
 		func(r, plain result) float64 { return float64(r.busiest) / float64(plain.busiest) },
 		ratio,

@@ -47,6 +47,20 @@ func NeverSent(err error, more ...func(error) bool) bool {
 	})
 }
 
+// NoConnection reports whether err proves that no connection could be made, directly or
+// to a proxy. [Connection.Explain] has it known of more errors.
+func NoConnection(err error) bool {
+	return !IsAmbiguous(err) && each(err, func(err error) bool {
+		switch err := err.(type) {
+		case *explained, *explainedNetError:
+			return true // those that are ambiguous are out already
+		case *net.OpError:
+			return err.Op == "dial" || err.Op == "proxyconnect"
+		}
+		return false
+	})
+}
+
 // Temporary reports whether err is a failure of the network that may pass. It
 // knows those that are, and every other error is none: that of a RoundTripper
 // which sends nothing, or of a request that cannot be sent, would come again.

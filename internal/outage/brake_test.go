@@ -12,7 +12,7 @@ import (
 // load sends so many calls a second past the gate for a while, and answers each as the
 // host does, after it was released if it has to wait. It returns how many were sent in
 // each second. The host is told how many there are a second.
-func load(g *Gate, perSecond int, seconds int, host func(second, call int) Result) []int {
+func load(g *onePath, perSecond int, seconds int, host func(second, call int) Result) []int {
 	sent := make([]int, seconds)
 	var waiting []*Waiter
 	began := time.Now()
@@ -170,7 +170,7 @@ func TestEndOfATrialIsNoEndOfAnOutage(t *testing.T) {
 				require.True(t, ok)
 				<-w.Released()
 				p, _ = w.Permit()
-				if p.Ended() != nil {
+				if p.waiter != nil && p.waiter.ended() != nil {
 					ends++
 				}
 			}

@@ -1,9 +1,13 @@
-// Package outage holds the outage gate: one backoff that all calls to a host share.
-// It knows calls by their deadlines and answers by what they say of the host, and
-// nothing of HTTP.
+// Package outage holds the outage gate: one backoff that all calls to a host share, and
+// one that all calls to a path share while other paths of the host are well. It knows
+// calls by their paths and deadlines and answers by what they say of the host, and nothing
+// of HTTP.
 //
-//	gate.go   the states, and what moves between them
-//	run.go    how many bad answers in a row bring the host down
+//	host.go   what calls meet: the gate of their host, and before it that of their path
+//	paths.go  which paths have a gate
+//	gate.go   what moves a gate between its states
+//	state.go  the states, and what is told of them
+//	run.go    how many bad answers in a row bring a host down
 //	probe.go  when a probe is sent
 //	queue.go  the waiters, earliest deadline first
 //	rate.go   how fast waiters are released
@@ -11,14 +15,10 @@
 //	law.go    the constants, each with why
 package outage
 
-import (
-	"math"
-	"sync"
-	"sync/atomic"
-	"time"
-)
+import "time"
 
-// Gate is the outage gate of one host. It is a circuit breaker with a queue and a
+// gate is the outage gate of one host, or of one of its paths, which is then what is
+// said of the host here. It is a circuit breaker with a queue and a
 // slow start: the host is up, down or recovering, which a circuit breaker calls
 // closed, open and half-open. While the host is up, calls pass, and the gate only
 // counts how many answers in a row say that the host is down. A run of them that is
@@ -49,20 +49,16 @@ import (
 // a probe is the waiter with the latest deadline. And it is sent early when the head is
 // about to give up.
 //
-// Each attempt comes to the gate twice: to [Gate.Pass] or [Gate.Join] before it is
-// sent, and to [Gate.Answered] after. A Gate is safe for concurrent use. It has no
-// goroutine, and one timer while calls wait.
-type Gate struct {
+// A gate has no lock of its own: its [keeper] has one, and does what follows from a change.
+// It has no goroutine, and one timer while calls wait.
+type gate struct {
 	config Config
+	keeper keeper
+	path   string  // "": the host's
+	clock  *uint64 // counts the beginnings of runs and the falls, of all gates of the host
 
-	// published is what calls read without the lock: the sequence number, and
-	// whether there is more to do than to pass.
-	published atomic.Uint64
-
-	mu       sync.Mutex // guards all below
-	sequence uint64     // counts the beginnings of runs and the falls
-	state    State
-	since    time.Time // the state has held since then; zero: from the beginning
+	state State
+	since time.Time // the state has held since then; zero: from the beginning
 
 	runs    runs
 	outage  outage
@@ -72,249 +68,104 @@ type Gate struct {
 	leavers leavers
 
 	queue      queue
+	out        int         // calls that were released and not heard of since
 	due        time.Time   // when the next waiter may be released
 	early      time.Time   // when a probe may be, if somebody is about to give up
+	inVain     time.Time   // who must be released by then waits in vain: a probe has failed
 	timer      *time.Timer // calls advance; nil: nobody waits for anything
 	timerFires time.Time
 }
 
-// Config is what a [Gate] is told at its construction.
-type Config struct {
-	// Threshold is how many answers in a row bring the host down, 1 or more.
-	Threshold int
-	// InitialInterval is the first interval between probes, above 0.
-	InitialInterval time.Duration
-	// MaxInterval bounds the intervals between probes, before jitter.
-	MaxInterval time.Duration
-	// Jitter is the random share, 0 to 1, that comes on top of an interval, so that
-	// many processes do not probe at once.
-	Jitter float64
-}
-
-// State is what the gate holds the host to be.
-type State int
-
-const (
-	// Up means that calls pass: a circuit breaker that is closed.
-	Up State = iota
-	// Down means that calls wait and one at a time is a probe: a breaker that is open.
-	Down
-	// Recovering means that the waiters are released at a rate: a breaker that is
-	// half-open.
-	Recovering
-)
-
-// Result is what the end of an attempt says of the host.
-type Result int
-
-const (
-	// ResultNone says nothing: the attempt had no answer of the host's own.
-	ResultNone Result = iota
-	// ResultUp is an answer that only a host that is up gives.
-	ResultUp
-	// ResultThrottled is the answer of a host that is up and asks for less.
-	ResultThrottled
-	// ResultDown is the answer of a host that is down.
-	ResultDown
-	// ResultAbandoned means that the caller left, or ran out of time, before there
-	// was an answer.
-	ResultAbandoned
-)
-
-// Permit is a call's permission to send one attempt. The zero Permit is that of a call
-// that was sent before the gate knew anything.
-type Permit struct {
-	sequence uint64
-	waiter   *Waiter // nil: the call has not waited
-}
-
-// Ended returns the outage that this permit has ended, as it was the release that
-// emptied the queue, or nil.
-func (p Permit) Ended() *Summary {
-	if p.waiter == nil {
-		return nil
-	}
-	return p.waiter.ended
-}
-
-// probe returns which probe it is, from 1, and 0 if it is none.
-func (p Permit) probe() int {
-	if p.waiter == nil {
-		return 0
-	}
-	return p.waiter.probe
-}
-
-// Summary is what is told of an outage when it is over.
-type Summary struct {
-	// Lasted is the time from the answer that brought the host down.
-	Lasted time.Duration
-	// Held is how many calls have waited in the queue.
-	Held int
-	// Cause is the cause of the answer that last brought the host down.
-	Cause error
-}
-
-// Status is a moment of a [Gate].
-type Status struct {
-	// State is what the gate holds the host to be.
-	State State
-	// Since is when State began; zero if the host was never down.
-	Since time.Time
-	// Waiting is how many calls are in the queue.
-	Waiting int
-	// NextProbe is when the next probe may be sent, zero unless the host is down. If
-	// it has passed, the next call is the probe.
-	NextProbe time.Time
-	// Cause is the cause of the answer that last brought the host down, nil if the
-	// host is up.
-	Cause error
+// keeper is what a gate needs to know of other gates.
+type keeper interface {
+	// moves reports whether a waiter who is about to be released has to wait elsewhere,
+	// and takes it there.
+	moves(g *gate, w *Waiter, now time.Time) bool
+	// passes takes in that a waiter was released, and refuses that it was refused.
+	passes(g *gate, w *Waiter, now time.Time)
+	refuses(g *gate, w *Waiter, now time.Time)
+	// wakes is called by the timer.
+	wakes(g *gate, timer *time.Timer)
 }
 
 // outage is one outage, from the answer that brings the host down until it is up; or
 // the time in which calls wait for less load to help, which the host is not down in.
 type outage struct {
 	began        time.Time
+	number       uint64 // tells it from others
 	isDown       bool   // or was
 	fellSequence uint64 // the sequence number since the host was last brought down
 	cause        error  // of the last answer that brought it down
-	held         int    // calls that have joined the queue
+	arrived      int    // how often a call has joined the queue
+	held         int    // calls that have, each counted once
 }
 
-// New returns the gate of a host that is up.
-func New(config Config) *Gate {
+func newGate(config Config, keeper keeper, clock *uint64, path string) *gate {
 	config.MaxInterval = min(times(longestProbe, config.InitialInterval), config.MaxInterval)
-	return &Gate{config: config}
+	return &gate{config: config, keeper: keeper, clock: clock, path: path}
 }
 
-// Pass is the way past a host that is up. It reports false if the call must join the
-// queue.
-func (g *Gate) Pass() (Permit, bool) {
-	published := g.published.Load()
-	return Permit{sequence: published >> flagBits}, published&notUp == 0
+// tick returns the next sequence number.
+func (g *gate) tick() uint64 {
+	*g.clock++
+	return *g.clock
 }
 
-// Join puts a call with that deadline, zero for none, into the queue. It returns no
-// waiter and a permit if the call can go at once, and reports false if its deadline
-// comes before the next release.
-func (g *Gate) Join(deadline time.Time) (*Waiter, Permit, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.state == Up {
-		return nil, Permit{sequence: g.sequence}, true
-	}
-	now := time.Now()
+// join puts a call into the queue, and reports false if its deadline comes before the
+// next release. One that has moved here from another queue is no arrival: it is no sign
+// of how much is asked for.
+func (g *gate) join(now time.Time, w *Waiter, hasMoved bool) bool {
 	next := g.due
 	if g.state == Down && g.early.Before(next) {
 		next = g.early
 	}
-	w := &Waiter{deadline: deadline}
 	if !w.hasUntil(later(now, next)) {
-		return nil, Permit{}, false
+		return false
 	}
-	g.outage.held++
+	if !hasMoved && !w.tries {
+		g.outage.arrived++
+	}
+	if !w.tries && w.held.count(g.outage.number) {
+		g.outage.held++
+	}
 	g.queue.add(w)
-	g.advance(now)
-	return w, Permit{}, true
+	return true
 }
 
-// Try is [Gate.Join] for a call that does not wait. It returns a permit if the call can go
-// at once: as a probe that is due, or at the rate of a host that is recovering. Otherwise
-// it reports false and how long it is until the next may go, which is above 0.
-func (g *Gate) Try() (permit Permit, untilNext time.Duration, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.state == Up {
-		return Permit{sequence: g.sequence}, 0, true
-	}
-	now := time.Now()
-	w := &Waiter{}
-	g.queue.add(w)
-	g.advance(now)
-	if w.places[earliest] < 0 {
-		return w.permit(), 0, true
-	}
-	g.queue.remove(w)
-	g.setTimer(now)
-	return Permit{}, g.untilNext(now), false
-}
-
-// UntilNext returns how long it is until the next call may be sent: the next probe while
-// the host is down, the next release while it is recovering. It is 0 if the host is up,
-// and otherwise above 0.
-func (g *Gate) UntilNext() time.Duration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.state == Up {
-		return 0
-	}
-	return g.untilNext(time.Now())
-}
-
-func (g *Gate) untilNext(now time.Time) time.Duration { return max(1, g.due.Sub(now)) }
-
-// Leave takes a waiter out of the queue because its caller has ended the call. If it
-// was released at the same moment, its permit goes to the next. It returns the outage
-// that its release has ended, or nil.
-func (g *Gate) Leave(w *Waiter) *Summary {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if w.places[earliest] < 0 {
-		if !w.refused {
-			g.passOn(w.permit(), false)
-		}
-		return w.ended
-	}
-	g.queue.remove(w)
-	g.advance(time.Now())
-	return nil
-}
-
-// GiveBack gives the next waiter a permit with which nothing was sent.
-func (g *Gate) GiveBack(p Permit) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.passOn(p, false)
-}
-
-// Answered takes in how an attempt has ended; cause is kept if that brings the host
+// answered takes in how an attempt has ended; cause is kept if that brings the host
 // down. It reports whether an outage began with it, and returns the outage that it
 // has ended, or nil.
-func (g *Gate) Answered(p Permit, result Result, cause error) (began bool, ended *Summary) {
-	switch {
-	case result == ResultNone:
-		return false, nil
-	case result == ResultAbandoned:
-		g.abandoned(p)
-		return false, nil
-	case result != ResultDown && g.published.Load()&(notUp|watched) == 0:
-		return false, nil // all is well, and was
-	}
-
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (g *gate) answered(now time.Time, p Permit, result Result, cause error) (began bool, ended *Summary) {
 	if p.sequence < g.outage.fellSequence {
 		return false, nil // it was sent before the host was brought down and says nothing of now
 	}
-	now := time.Now()
 	if g.state == Recovering {
 		g.leavers.stayed()
 	}
-	if result == ResultDown {
-		began = g.countDown(now, cause)
+	if result.isDown() {
+		began = g.countDown(now, p, cause)
 	} else {
 		ended = g.countUp(now, p, result)
 	}
 	g.judge(now, p, result, cause)
-	g.publish()
-	g.advance(now)
 	return began, ended
 }
 
-// Status returns what the gate is about.
-func (g *Gate) Status() Status {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// untilNext returns how long it is until the next call may be sent, which is above 0.
+func (g *gate) untilNext(now time.Time) time.Duration { return max(1, g.due.Sub(now)) }
+
+// refusal is what is told to a call that cannot wait.
+func (g *gate) refusal(now time.Time) *Outage {
+	return &Outage{Path: g.path, Cause: g.outage.cause, UntilNext: g.untilNext(now)}
+}
+
+// isWell reports whether the host is up and nothing is watched.
+func (g *gate) isWell() bool { return g.state == Up && !g.isWatched() }
+
+// isWatched reports whether a run has begun, or a share of good answers is taken.
+func (g *gate) isWatched() bool { return g.runs.length > 0 || g.brake.window.isOpen }
+
+func (g *gate) status() Status {
 	status := Status{State: g.state, Since: g.since, Waiting: g.queue.len()}
 	if g.state != Up {
 		status.Cause = g.outage.cause
@@ -325,46 +176,34 @@ func (g *Gate) Status() Status {
 	return status
 }
 
-// Cause returns the cause of the answer that last brought the host down, nil if it
-// never was.
-func (g *Gate) Cause() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.outage.cause
-}
-
 // passOn gives the next waiter the permit of a call that did not use it or, if it was
 // sent, did not wait for the answer.
-func (g *Gate) passOn(p Permit, sent bool) {
+func (g *gate) passOn(now time.Time, sequence uint64, probe int, sent bool) {
 	switch {
-	case g.state == Up || p.sequence < g.outage.fellSequence || g.state == Recovering && p.probe() > 0:
+	case g.state == Up || sequence < g.outage.fellSequence || g.state == Recovering && probe > 0:
 		return // nobody waits for this permit any more
-	case g.state == Down && !g.probes.passOn(p.probe(), sent):
+	case g.state == Down && !g.probes.passOn(probe, sent):
 		return
 	}
-	now := time.Now()
 	g.due = now
-	g.advance(now)
 }
 
 // abandoned takes in that the caller of an attempt left before the answer.
-func (g *Gate) abandoned(p Permit) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (g *gate) abandoned(now time.Time, p Permit) {
+	passed := p.passOf(&g.queue)
 	switch {
-	case p.probe() > 0:
-		g.passOn(p, true)
-	case g.state == Recovering && p.sequence >= g.outage.fellSequence && p.waiter != nil:
-		g.leavers.left(time.Now(), p.waiter)
+	case passed.probe > 0:
+		g.passOn(now, p.sequence, passed.probe, true)
+	case g.state == Recovering && p.sequence >= g.outage.fellSequence && passed.queue != nil:
+		g.leavers.left(now, p.waiter)
 	}
 }
 
 // countDown adds an answer to the run, and brings the host down if the run is now too
 // long. It reports whether an outage began.
-func (g *Gate) countDown(now time.Time, cause error) bool {
+func (g *gate) countDown(now time.Time, p Permit, cause error) bool {
 	if g.runs.length == 0 {
-		g.sequence++
-		g.runs.begin(now, g.sequence)
+		g.runs.begin(now, g.tick())
 	}
 	if g.state == Up && !g.brake.window.isOpen {
 		g.brake.window.open(now, g.runs.from)
@@ -373,7 +212,13 @@ func (g *Gate) countDown(now time.Time, cause error) bool {
 	if g.state == Recovering {
 		g.rate.failed()
 	}
-	if g.state == Down || !g.runs.isFatal(now, g.config) {
+	if g.state == Down {
+		if probe := p.passOf(&g.queue).probe; probe > 0 && probe == g.probes.sent {
+			g.inVain = g.early
+		}
+		return false
+	}
+	if !g.runs.isFatal(now, g.config) {
 		return false
 	}
 	// A host that fails again while it is recovering is in the same outage: the
@@ -381,12 +226,12 @@ func (g *Gate) countDown(now time.Time, cause error) bool {
 	again := g.state == Recovering && g.outage.isDown
 	g.runs.fall(now, again)
 	g.probes = probes{partial: g.runs.worst >= partialRun}
+	fell := g.tick()
 	if !again {
-		g.outage = outage{began: now, isDown: true}
+		g.outage = outage{began: now, number: fell, isDown: true}
 		g.leavers = leavers{}
 	}
-	g.sequence++
-	g.outage.fellSequence, g.outage.cause = g.sequence, cause
+	g.outage.fellSequence, g.outage.cause = fell, cause
 	g.become(Down, now)
 	g.scheduleProbe(now)
 	return !again
@@ -396,7 +241,7 @@ func (g *Gate) countDown(now time.Time, cause error) bool {
 // begun: a slow success from before an outage must not hide it. If the host is down,
 // it is recovering from now on; if it is recovering, the answer sets the rate. It
 // returns the outage that it has ended, if nobody waits any more.
-func (g *Gate) countUp(now time.Time, p Permit, result Result) *Summary {
+func (g *gate) countUp(now time.Time, p Permit, result Result) *Summary {
 	if g.state == Down {
 		g.runs.worstAt = now // while down, nothing is learned and nothing forgotten
 	}
@@ -408,29 +253,30 @@ func (g *Gate) countUp(now time.Time, p Permit, result Result) *Summary {
 	}
 	switch g.state {
 	case Down:
-		g.rate.start(now, now.Sub(g.outage.began), g.outage.held)
+		g.rate.start(now, now.Sub(g.outage.began), g.outage.arrived)
 		g.become(Recovering, now)
 		g.brake = brake{}
-		g.brake.window.open(now, g.sequence)
+		g.brake.window.open(now, *g.clock)
 		g.due = now
 	case Recovering:
 		if !g.brake.onTrial {
-			g.rate.adjust(now, result, g.outage.held)
+			g.rate.adjust(now, result, g.outage.arrived)
 		}
 	}
 	return nil
 }
 
 // judge asks the brake what it makes of an answer, and does it.
-func (g *Gate) judge(now time.Time, p Permit, result Result, cause error) {
+func (g *gate) judge(now time.Time, p Permit, result Result, cause error) {
 	if g.state == Down {
 		return
 	}
 	answered := g.brake.window // which a verdict replaces
-	switch g.brake.judge(now, g.state, p.sequence, result != ResultDown) {
+	switch g.brake.judge(now, g.state, p.sequence, !result.isDown()) {
 	case lessMustBeTried:
+		tried := g.tick()
 		if g.state == Up {
-			g.outage = outage{began: now, fellSequence: g.outage.fellSequence, cause: cause}
+			g.outage = outage{began: now, number: tried, fellSequence: g.outage.fellSequence, cause: cause}
 			g.leavers = leavers{}
 			offered := (answered.answers + 1) / now.Sub(answered.opened).Seconds()
 			g.rate = rate{current: offered, ceiling: offered, floor: offered, share: answered.good / answered.answers, counted: now}
@@ -438,8 +284,7 @@ func (g *Gate) judge(now time.Time, p Permit, result Result, cause error) {
 			g.due = now
 		}
 		g.rate.try()
-		g.sequence++
-		g.brake.window.open(now.Add(trialSettles), g.sequence)
+		g.brake.window.open(now.Add(trialSettles), tried)
 	case lessHelps:
 		g.rate.keep(now)
 	case lessDoesNotHelp:
@@ -449,49 +294,73 @@ func (g *Gate) judge(now time.Time, p Permit, result Result, cause error) {
 
 // isOver reports whether the host is up, as nobody waits any more and an answer has
 // shown that it is back.
-func (g *Gate) isOver() bool {
+func (g *gate) isOver() bool {
 	return g.state != Up && g.queue.len() == 0 && !g.brake.onTrial
 }
 
-// advance releases the waiters who may go by now, refuses those whose deadline has
-// come, and sets the timer for the next. Every change of the queue or the state ends
-// here. It goes over a batch of waiters at most, since others want the lock.
-func (g *Gate) advance(now time.Time) {
+// advance releases the waiters who may go by now, refuses those who wait in vain, and
+// sets the timer for the next. Every change of the queue or the state ends here. It goes
+// over a batch of waiters at most, since others want the lock.
+func (g *gate) advance(now time.Time) {
 	for range batch {
 		if g.state == Up || g.queue.len() == 0 {
 			break
 		}
-		w := g.queue.at(earliest)
-		g.hurry(now, w)
+		head := g.queue.at(earliest)
+		g.hurry(now, head)
 		mayGo := !g.due.After(now)
-		if !mayGo && w.hasUntil(now) {
+		if !mayGo && !g.waitsInVain(now, head) {
 			break
 		}
+		w, isRefused := head, false
 		switch {
-		case !w.hasUntil(now), g.state == Recovering && !w.hasUntil(now.Add(g.leavers.headroom)) && g.queue.len() > 1:
-			w.refused = true
-		case g.state == Down:
+		case !mayGo, !head.hasUntil(now), g.state == Recovering && !head.hasUntil(now.Add(g.leavers.headroom)) && g.queue.len() > 1:
+			isRefused = true
+		case g.state == Down, g.leavers.early >= earlyLeavers:
 			w = g.queue.at(latest)
-			w.probe = g.probes.send()
-			g.scheduleProbe(now)
-		default:
-			if g.leavers.early >= earlyLeavers {
-				w = g.queue.at(latest)
-			}
-			g.due = g.rate.next(g.due, now)
 		}
-		g.queue.remove(w)
-		w.sequence, w.releasedAt = g.sequence, now
-		if g.state == Recovering && !w.refused && g.isOver() {
-			w.ended = g.up(now)
+		if isRefused {
+			g.queue.remove(w)
+			g.keeper.refuses(g, w, now)
+			continue
 		}
-		close(w.released)
+		if g.keeper.moves(g, w, now) {
+			continue
+		}
+		g.release(now, w)
 	}
 	g.setTimer(now)
 }
 
+// waitsInVain reports whether a waiter who may not go now can be refused, as no call will
+// be released before its deadline. Who is refused at that very moment would be told too
+// late: net/http replaces an error that comes after its own timeout.
+func (g *gate) waitsInVain(now time.Time, w *Waiter) bool {
+	return !w.hasUntil(g.inVain) || !w.hasUntil(g.due) && !w.hasUntil(now.Add(EarlyRefusal))
+}
+
+// release releases a waiter.
+func (g *gate) release(now time.Time, w *Waiter) {
+	passed := pass{queue: &g.queue, sequence: *g.clock}
+	if g.state == Down {
+		passed.probe = g.probes.send()
+		g.scheduleProbe(now)
+	} else {
+		g.due = g.rate.next(g.due, now)
+	}
+	g.queue.remove(w)
+	w.passed[0], w.passed[1] = passed, w.passed[0]
+	g.out++
+	if g.state == Recovering && g.isOver() {
+		if ended := g.up(now); ended != nil {
+			w.changes = append(w.changes, Change{Path: g.path, Ended: ended})
+		}
+	}
+	g.keeper.passes(g, w, now)
+}
+
 // hurry has the next probe sent before the head of the queue gives up.
-func (g *Gate) hurry(now time.Time, head *Waiter) {
+func (g *gate) hurry(now time.Time, head *Waiter) {
 	if g.state != Down || head.deadline.IsZero() {
 		return
 	}
@@ -503,51 +372,31 @@ func (g *Gate) hurry(now time.Time, head *Waiter) {
 
 // scheduleProbe says when the probe after one that is sent now, or after the fall, may
 // be sent.
-func (g *Gate) scheduleProbe(now time.Time) {
+func (g *gate) scheduleProbe(now time.Time) {
 	g.due = now.Add(g.probes.interval(g.config))
 	g.early = now.Add(times(earlyProbe, g.config.InitialInterval))
 }
 
 // up ends the outage and returns it, or nil if the host was never down.
-func (g *Gate) up(now time.Time) *Summary {
+func (g *gate) up(now time.Time) *Summary {
 	g.become(Up, now)
 	g.runs.fatal = 0
-	g.publish()
 	if !g.outage.isDown {
 		return nil
 	}
 	return &Summary{Lasted: now.Sub(g.outage.began), Held: g.outage.held, Cause: g.outage.cause}
 }
 
-func (g *Gate) become(state State, now time.Time) {
-	g.state, g.since = state, now
+func (g *gate) become(state State, now time.Time) {
+	g.state, g.since, g.inVain = state, now, time.Time{}
 	if state != Recovering {
 		g.brake.stop()
 	}
 }
 
-// The low bits of Gate.published; the sequence number stands above them.
-const (
-	notUp    = 1 << iota // the host is not up
-	watched              // a run has begun, or a share of good answers is taken
-	flagBits = iota
-)
-
-// publish tells the calls that take no lock.
-func (g *Gate) publish() {
-	published := g.sequence << flagBits
-	if g.state != Up {
-		published |= notUp
-	}
-	if g.runs.length > 0 || g.brake.window.isOpen {
-		published |= watched
-	}
-	g.published.Store(published)
-}
-
 // setTimer has advance called when the next waiter may or must go. No timer runs when
 // nobody waits.
-func (g *Gate) setTimer(now time.Time) {
+func (g *gate) setTimer(now time.Time) {
 	if g.state == Up || g.queue.len() == 0 {
 		if g.timer != nil {
 			g.timer.Stop()
@@ -556,8 +405,10 @@ func (g *Gate) setTimer(now time.Time) {
 		return
 	}
 	fires := g.due
-	if deadline := g.queue.at(earliest).deadline; !deadline.IsZero() && deadline.Before(fires) {
-		fires = deadline
+	if head := g.queue.at(earliest); g.waitsInVain(now, head) {
+		fires = now
+	} else if !head.hasUntil(g.due) {
+		fires = head.deadline.Add(-EarlyRefusal)
 	}
 	if g.timer != nil {
 		if fires.Equal(g.timerFires) {
@@ -567,29 +418,6 @@ func (g *Gate) setTimer(now time.Time) {
 	}
 	g.timerFires = fires
 	var timer *time.Timer
-	timer = time.AfterFunc(fires.Sub(now), func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if g.timer == timer {
-			g.timer = nil
-			g.advance(time.Now())
-		}
-	})
+	timer = time.AfterFunc(fires.Sub(now), func() { g.keeper.wakes(g, timer) })
 	g.timer = timer
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// times returns n units, or the longest duration there is.
-func times(n float64, unit time.Duration) time.Duration {
-	product := n * float64(unit)
-	if product >= math.MaxInt64 {
-		return math.MaxInt64
-	}
-	return time.Duration(product)
 }

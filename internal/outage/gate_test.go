@@ -11,12 +11,12 @@ import (
 )
 
 // newTestGate is a gate with the intervals of the defaults and no jitter.
-func newTestGate(threshold int) *Gate {
-	return New(Config{Threshold: threshold, InitialInterval: 5 * time.Second, MaxInterval: 3 * time.Minute})
+func newTestGate(threshold int) *onePath {
+	return newOnePath(Config{Threshold: threshold, InitialInterval: 5 * time.Second, MaxInterval: 3 * time.Minute})
 }
 
 // downGate is a gate without jitter whose host three answers have just brought down.
-func downGate(t *testing.T) *Gate {
+func downGate(t *testing.T) *onePath {
 	t.Helper()
 	g := newTestGate(3)
 	permit, up := g.Pass()
@@ -33,7 +33,7 @@ func downGate(t *testing.T) *Gate {
 }
 
 // joins is a call that joins the queue.
-func joins(t *testing.T, g *Gate, deadline time.Time) *Waiter {
+func joins(t *testing.T, g *onePath, deadline time.Time) *Waiter {
 	t.Helper()
 	w, _, ok := g.Join(deadline)
 	require.True(t, ok)
@@ -43,7 +43,7 @@ func joins(t *testing.T, g *Gate, deadline time.Time) *Waiter {
 
 // recoveringGate is a gate whose host has just come back, those who wait there, none
 // of whom has a deadline, and the permit of the probe.
-func recoveringGate(t *testing.T, callers int) (*Gate, []*Waiter, Permit) {
+func recoveringGate(t *testing.T, callers int) (*onePath, []*Waiter, Permit) {
 	t.Helper()
 	g := downGate(t)
 	var waiters []*Waiter
@@ -142,7 +142,7 @@ func TestProbeOfAWaiterWhoLeavesAsItIsReleasedIsPassedOn(t *testing.T) {
 		require.False(t, isReleased(second))
 		g.Leave(first) // its context ended at the same moment
 		require.True(t, isReleased(second))
-		assert.Equal(t, 1, second.probe, "the first probe, since none was sent")
+		assert.Equal(t, 1, second.probe(), "the first probe, since none was sent")
 	})
 }
 
@@ -296,7 +296,7 @@ func TestProbeHasTheLatestDeadlineAndTheQueueIsServedByDeadlineThenByArrival(t *
 			time.Sleep(time.Millisecond)
 			for w, name := range names {
 				if isReleased(w) {
-					require.False(t, w.refused)
+					require.False(t, w.isRefused())
 					order = append(order, name)
 					delete(names, w)
 					g.Answered(w.permit(), ResultUp, nil)
@@ -316,22 +316,22 @@ func TestCallThatCannotWaitForTheNextProbeIsRefusedAtOnce(t *testing.T) {
 		w, _, ok := g.Join(early.Add(1))
 		assert.True(t, ok)
 		<-w.released
-		assert.False(t, w.refused)
+		assert.False(t, w.isRefused())
 		assert.Equal(t, early, time.Now())
 	})
 }
 
-func TestWaiterIsRefusedAtItsDeadline(t *testing.T) {
+func TestWaiterIsRefusedSoBeforeItsDeadlineThatItsCallerHearsOfIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := downGate(t)
 		began := time.Now()
 		first := joins(t, g, began.Add(7*time.Second))
 		probe := joins(t, g, began.Add(9*time.Second))
 		<-probe.released
-		assert.False(t, probe.refused)
+		assert.False(t, probe.isRefused())
 		<-first.released
-		assert.True(t, first.refused)
-		assert.Equal(t, 7*time.Second, time.Since(began))
+		assert.True(t, first.isRefused())
+		assert.Equal(t, 6950*time.Millisecond, time.Since(began))
 		assert.Nil(t, g.timer)
 	})
 }
@@ -365,7 +365,7 @@ func TestCeilingIsAboveThoseWhoComeAndLessSoWhereAnswersAreBad(t *testing.T) {
 		r.failed()
 	}
 	r.adjust(now.Add(3*time.Second), ResultUp, 300)
-	assert.InDelta(t, 200/2, r.ceiling, 1, "200 in two seconds: no retry makes room for another")
+	assert.InDelta(t, 200/2, r.ceiling, 2, "200 in two seconds: no retry makes room for another")
 	assert.Equal(t, r.ceiling, r.current)
 	r.adjust(now.Add(4*time.Second), ResultUp, 305)
 	assert.Equal(t, 10.0, r.ceiling, "never lower than it began")
@@ -383,7 +383,7 @@ func TestCeilingFollowsTheArrivalsOnceASecond(t *testing.T) {
 		assert.Equal(t, ceiling, g.rate.ceiling)
 		time.Sleep(time.Nanosecond)
 		g.Answered(permit, ResultUp, nil)
-		assert.Equal(t, 150.0, g.rate.ceiling, "one and a half times those of the last second")
+		assert.Equal(t, 150.0, g.rate.ceiling, "half as many again as in the last second")
 		for _, w := range waiters {
 			g.Leave(w)
 		}
@@ -401,9 +401,9 @@ func TestNothingIsToBeDoneOnceAShareOfGoodAnswersIsFine(t *testing.T) {
 			g.Answered(permit, ResultUp, nil)
 		}
 		time.Sleep(time.Second)
-		assert.NotZero(t, g.published.Load()&watched, "a share is taken")
+		assert.NotZero(t, g.host.published.Load()&watched, "a share is taken")
 		g.Answered(permit, ResultUp, nil)
-		assert.Zero(t, g.published.Load()&(watched|notUp))
+		assert.Zero(t, g.host.published.Load()&(watched|notUp))
 	})
 }
 
@@ -521,10 +521,30 @@ func TestProbeIsSentEarlyWhenACallerIsAboutToGiveUp(t *testing.T) {
 		at := func(w *Waiter) time.Duration { <-w.released; return time.Since(began) }
 		assert.Equal(t, 5*time.Second, at(waiters[3]), "the first interval is over")
 		assert.Equal(t, 10*time.Second, at(waiters[2]), "a second before the first of them gives up, in place of 15 s")
-		assert.Equal(t, 11*time.Second, at(waiters[0]))
-		assert.True(t, waiters[0].refused)
-		assert.Equal(t, 12*time.Second, at(waiters[1]))
-		assert.True(t, waiters[1].refused, "no sooner than 2.45 s after the last probe")
+		assert.Equal(t, 10950*time.Millisecond, at(waiters[0]))
+		assert.True(t, waiters[0].isRefused())
+		assert.Equal(t, 11950*time.Millisecond, at(waiters[1]))
+		assert.True(t, waiters[1].isRefused(), "no sooner than 2.45 s after the last probe")
+	})
+}
+
+// Before the next probe may be sent, nobody is, unless the one that is out succeeds.
+func TestWaiterIsRefusedOnceAProbeHasFailedAndNoOtherCanComeInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := downGate(t)
+		began := time.Now()
+		short, long := joins(t, g, began.Add(7400*time.Millisecond)), joins(t, g, began.Add(7500*time.Millisecond))
+		probe := joins(t, g, time.Time{})
+		<-probe.released
+		assert.Equal(t, 5*time.Second, time.Since(began))
+		time.Sleep(time.Second)
+		assert.False(t, isReleased(short), "the probe may yet succeed")
+		g.Answered(probe.permit(), ResultDown, nil)
+		assert.True(t, isReleased(short), "and it has not: the next one is sent after 7.45 s at the soonest")
+		assert.True(t, short.isRefused())
+		<-long.released
+		assert.False(t, long.isRefused())
+		assert.Equal(t, 7450*time.Millisecond, time.Since(began))
 	})
 }
 
@@ -600,10 +620,9 @@ func TestLastWaiterWhoLeavesAsItIsReleasedEndsTheOutage(t *testing.T) {
 		assert.Nil(t, ended, "somebody waits")
 		require.True(t, isReleased(last))
 		require.NotNil(t, g.Leave(last))
-		assert.Same(t, g.Leave(last), last.permit().Ended())
-		assert.Equal(t, 2, last.permit().Ended().Held)
-		assert.Nil(t, probe.permit().Ended())
-		assert.Nil(t, Permit{}.Ended())
+		assert.Same(t, g.Leave(last), last.ended())
+		assert.Equal(t, 2, last.ended().Held)
+		assert.Nil(t, probe.ended())
 	})
 }
 
@@ -632,9 +651,9 @@ func TestHeadroomFollowsThoseWhoseDeadlineComesBeforeTheirAnswer(t *testing.T) {
 func TestLatestIsReleasedWhereThoseWhoHaveWaitedLongLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, waiters, _ := recoveringGate(t, 20)
-		g.mu.Lock()
+		g.host.mu.Lock()
 		g.rate.current, g.rate.ceiling = 1, 1
-		g.mu.Unlock()
+		g.host.mu.Unlock()
 		for _, w := range waiters[:3] {
 			<-w.released
 			g.Answered(w.permit(), ResultAbandoned, nil)
@@ -661,15 +680,15 @@ func TestWaiterWithLessTimeThanAnAnswerTakesIsRefused(t *testing.T) {
 		<-probe.released
 		g.Answered(probe.permit(), ResultUp, nil)
 		require.True(t, isReleased(gone))
-		g.mu.Lock()
+		g.host.mu.Lock()
 		g.due, g.leavers.headroom = back.Add(time.Second), 100*time.Millisecond
 		g.setTimer(time.Now())
-		g.mu.Unlock()
+		g.host.mu.Unlock()
 		time.Sleep(time.Second)
 		require.True(t, isReleased(near))
-		assert.True(t, near.refused)
+		assert.True(t, near.isRefused())
 		require.True(t, isReleased(far))
-		assert.False(t, far.refused)
+		assert.False(t, far.isRefused())
 	})
 }
 
@@ -679,12 +698,12 @@ func TestLastWaiterIsReleasedHoweverLittleTimeItHas(t *testing.T) {
 		short := joins(t, g, time.Now().Add(5*time.Second+50*time.Millisecond))
 		probe := joins(t, g, time.Time{})
 		<-probe.released
-		g.mu.Lock()
+		g.host.mu.Lock()
 		g.leavers.headroom = time.Hour
-		g.mu.Unlock()
+		g.host.mu.Unlock()
 		g.Answered(probe.permit(), ResultUp, nil)
 		require.True(t, isReleased(short))
-		assert.False(t, short.refused)
+		assert.False(t, short.isRefused())
 	})
 }
 
@@ -713,14 +732,15 @@ func TestLateTimerDoesNotReleaseAQueueAtOnce(t *testing.T) {
 		for range 100 {
 			joins(t, g, time.Time{})
 		}
-		g.mu.Lock()
+		g.host.mu.Lock()
 		g.state, g.rate.current, g.rate.ceiling = Recovering, 100, 100
 		g.due = time.Now().Add(-time.Hour)
-		g.advance(time.Now())
+		g.host.touch(g.gate)
+		g.host.settle(time.Now())
 		left := 100 - g.queue.len()
 		g.queue = queue{}
 		g.setTimer(time.Now())
-		g.mu.Unlock()
+		g.host.mu.Unlock()
 		assert.LessOrEqual(t, left, 2)
 	})
 }
@@ -730,7 +750,7 @@ func TestStatusTellsWhatTheGateIsAbout(t *testing.T) {
 		assert.Equal(t, Status{}, newTestGate(3).Status())
 		began := time.Now()
 		g := downGate(t)
-		cause := g.Cause()
+		cause := g.outage.cause
 		require.Error(t, cause)
 		down := Status{State: Down, Since: began, NextProbe: began.Add(5 * time.Second), Cause: cause}
 		assert.Equal(t, down, g.Status())
@@ -740,22 +760,22 @@ func TestStatusTellsWhatTheGateIsAbout(t *testing.T) {
 		assert.Equal(t, down, g.Status())
 
 		<-probe.Released()
-		permit, ok := probe.Permit()
-		assert.True(t, ok)
+		permit, err := probe.Permit()
+		assert.NoError(t, err)
 		time.Sleep(time.Second)
 		g.Answered(permit, ResultUp, nil)
 		back := time.Now()
 		// The last who waited was released at once.
 		assert.Equal(t, Status{State: Up, Since: back}, g.Status())
 		assert.True(t, isReleased(next))
-		assert.Equal(t, cause, g.Cause(), "for who was refused meanwhile")
+		assert.Equal(t, cause, g.outage.cause, "for who was refused meanwhile")
 	})
 }
 
 func TestRecoveringHostHasNoNextProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, waiters, _ := recoveringGate(t, 20)
-		assert.Equal(t, Status{State: Recovering, Since: time.Now(), Waiting: 19, Cause: g.Cause()}, g.Status())
+		assert.Equal(t, Status{State: Recovering, Since: time.Now(), Waiting: 19, Cause: g.outage.cause}, g.Status())
 		for _, w := range waiters {
 			g.Leave(w)
 		}
@@ -763,7 +783,7 @@ func TestRecoveringHostHasNoNextProbe(t *testing.T) {
 }
 
 func TestJitterOnlyLengthensAnInterval(t *testing.T) {
-	config := Config{Jitter: 0.2}
+	config := Config{Jitter: 0.5}
 	var shortest, longest time.Duration = time.Hour, 0
 	for range 1000 {
 		interval := config.jittered(10 * time.Second)
@@ -781,21 +801,18 @@ func TestCallThatDoesNotWaitIsTheProbeThatIsDue(t *testing.T) {
 		permit, untilNext, ok := g.Try()
 		assert.True(t, ok, "the host is up")
 		assert.Zero(t, untilNext)
-		assert.Zero(t, permit.probe())
-		assert.Zero(t, g.UntilNext())
+		assert.Zero(t, permit.waiter.probe())
 
 		g = downGate(t)
 		for _, interval := range []time.Duration{5, 10, 20, 20} {
 			_, untilNext, ok = g.Try()
 			assert.False(t, ok)
 			assert.Equal(t, interval*time.Second, untilNext)
-			assert.Equal(t, interval*time.Second, g.UntilNext())
 			assert.Nil(t, g.timer, "nobody waits")
 			time.Sleep(interval * time.Second)
-			assert.Equal(t, time.Duration(1), g.UntilNext(), "it is due")
 			permit, _, ok = g.Try()
 			assert.True(t, ok)
-			assert.Positive(t, permit.probe())
+			assert.Positive(t, permit.waiter.probe())
 			_, _, ok = g.Try()
 			assert.False(t, ok, "one probe at a time")
 			g.Answered(permit, ResultDown, nil)
@@ -822,7 +839,7 @@ func TestCallThatDoesNotWaitIsReleasedAtTheRateOfAHostThatIsRecovering(t *testin
 		<-waiters[1].released
 		permit, _, ok := g.Try()
 		assert.True(t, ok)
-		assert.Zero(t, permit.probe())
+		assert.Zero(t, permit.waiter.probe())
 	})
 }
 

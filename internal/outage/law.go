@@ -2,6 +2,10 @@ package outage
 
 import "time"
 
+// EarlyRefusal is how long before its deadline a call is refused that was not released by
+// then, so that its caller hears of the outage in time.
+const EarlyRefusal = 50 * time.Millisecond
+
 // The constants of the law. They were chosen by the figures that bench/ measures;
 // bench/README.md has what gets worse without each. Those for
 // intervals between probes are in initial intervals, and rates are in calls a second.
@@ -29,6 +33,9 @@ const (
 	// the host was last up, but still only some 30 probes in 3 minutes.
 	partialProbe  = 0.2
 	partialGrowth = 1.1
+	// probeJitter is the part of the jitter that comes on top of these intervals: an end
+	// that is noticed late makes everybody wait.
+	probeJitter = 0.4
 	// earlyProbe is the interval between probes while callers give up, and earlyNotice
 	// how long before the next one does the probe is sent. One call more is little beside
 	// a call that is lost, and plain backoff would have each of them try twice or more.
@@ -47,12 +54,13 @@ const (
 	// the queue is gone in two thirds of the time it took to form, and the host is not
 	// asked for more than a small multiple of what it was asked to carry before.
 	drain = 2.5
-	// reserve is how far above the rate of arrival the ceiling is where all answers are
-	// good, in rates of arrival. It shrinks with the square of their share, in which the
-	// last answer has a part of shareOfLate: then a host that gets all its failures once
-	// more is not asked for ever more.
-	reserve     = 0.5
-	shareOfLate = 0.05
+	// reserve is how far above the rate of arrival the ceiling is where all answers have
+	// been good, in rates of arrival, and reserveIfSomeFail where some have not: times
+	// their share, in which the last answer has a part of shareOfLate. A host that gets
+	// each failure once more is then not asked for ever more.
+	reserve           = 0.5
+	reserveIfSomeFail = 0.3
+	shareOfLate       = 0.05
 	// fewestArrivals are needed to tell a rate of arrival.
 	fewestArrivals = 5
 	// throttledAnswers within a short time take the rate to throttledRate of itself, at
@@ -112,6 +120,13 @@ const (
 	// caller who leaves for reasons of their own changes nothing.
 	earlyLeavers = 3
 	earlyShare   = 0.01
+
+	// maxPaths is how many gates of paths a host has at most, since paths have ids in them.
+	maxPaths = 10_000
+	// wellFor is how long a good answer shows that a path is well.
+	wellFor = 10 * time.Second
+	// pathIdle is how long after its last bad answer the gate of a path that is up goes.
+	pathIdle = time.Minute
 
 	// batch is how many waiters are released or refused before others have the lock.
 	batch = 50

@@ -27,6 +27,7 @@ type reference struct {
 	sequence   int
 	now        time.Time // of the last step
 	due, early time.Time
+	inVain     time.Time // a probe has failed, and no other is sent before
 	waiting    []*modelCall
 	headroom   time.Duration
 	leavers    float64
@@ -121,8 +122,11 @@ func (r *reference) moveTo(until time.Time) {
 		}
 		goes, at := first, latestOf(r.due, r.now)
 		isRefused := !first.deadline.IsZero() && !first.deadline.After(at)
-		if isRefused {
-			at = first.deadline
+		if isRefused { // soon enough to be told
+			at = latestOf(r.now, first.deadline.Add(-50*time.Millisecond))
+		}
+		if !first.deadline.IsZero() && !first.deadline.After(r.inVain) && r.now.Before(at) {
+			at, isRefused = r.now, true
 		}
 		if at.After(until) {
 			return
@@ -203,6 +207,9 @@ func (r *reference) answered(now time.Time, c *modelCall, result Result) {
 	case result == ResultNone, c.sequence < r.fellFrom:
 		return
 	}
+	if r.state == Down && result == ResultDown && c.probe > 0 && c.probe == r.probes {
+		r.inVain = r.early
+	}
 	if r.state == Recovering {
 		r.headroom = time.Duration(float64(r.headroom) * 0.95)
 		r.leavers = max(0, r.leavers-0.01)
@@ -247,7 +254,7 @@ func (r *reference) down(now time.Time) {
 	}
 	r.sequence++
 	r.fellFrom = r.sequence
-	r.state, r.probes, r.passedOn, r.looking, r.suspected, r.trial = Down, 0, 0, false, false, 0
+	r.state, r.probes, r.passedOn, r.looking, r.suspected, r.trial, r.inVain = Down, 0, 0, false, false, 0, time.Time{}
 	r.scheduleProbe(now)
 }
 
@@ -275,7 +282,7 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 		r.ceiling = max(r.rate, 2.5*arrivals)
 		r.floor, r.goodOfLate = r.ceiling, 1
 		r.counted, r.arrivedThen, r.throttled, r.slowed = now, r.arrived, 0, time.Time{}
-		r.state, r.due = Recovering, now
+		r.state, r.due, r.inVain = Recovering, now, time.Time{}
 		r.best, r.tried, r.badInARow = 0, time.Time{}, 0
 		r.look(now, r.sequence)
 	case r.trial == 0:
@@ -286,7 +293,11 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 func (r *reference) adjust(now time.Time, result Result) {
 	r.goodOfLate += (1 - r.goodOfLate) / 20
 	if fresh, since := r.arrived-r.arrivedThen, now.Sub(r.counted).Seconds(); since >= 1 && fresh >= 5 {
-		r.ceiling = max(r.floor, (1+r.goodOfLate*r.goodOfLate/2)*float64(fresh)/since)
+		reserve := 0.3 * r.goodOfLate
+		if r.goodOfLate == 1 {
+			reserve = 0.5
+		}
+		r.ceiling = max(r.floor, (1+reserve)*float64(fresh)/since)
 		r.rate = min(r.rate, r.ceiling)
 		r.counted, r.arrivedThen = now, r.arrived
 	}
@@ -441,14 +452,14 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 					}
 					waiting = slices.DeleteFunc(waiting, func(other *modelCall) bool { return other == c })
 					var ok bool
-					c.real, ok = c.waiter.Permit()
+					c.real, ok = permitOf(c.waiter)
 					require.Equalf(t, c.refused, !ok, "seed %d, call %d: refused", seed, c.number)
 					if c.refused {
 						refused++
 						continue
 					}
 					require.EqualValuesf(t, c.sequence, c.real.sequence, "seed %d, call %d: sequence", seed, c.number)
-					require.Equalf(t, c.probe, c.real.probe(), "seed %d, call %d: probe", seed, c.number)
+					require.Equalf(t, c.probe, probeOf(c.real), "seed %d, call %d: probe", seed, c.number)
 					out = append(out, c)
 					if c.probe > 1 && c.probe != r.passedOn && !probed.IsZero() {
 						require.GreaterOrEqualf(t, c.at.Sub(probed), time.Second, "seed %d: two probes in one interval", seed)
@@ -457,9 +468,9 @@ func TestGateAgreesWithItsReferenceModel(t *testing.T) {
 						probed = c.at
 					}
 				}
-				g.mu.Lock()
+				g.host.mu.Lock()
 				state, idle := g.state, g.timer == nil
-				g.mu.Unlock()
+				g.host.mu.Unlock()
 				require.Equalf(t, r.state, state, "seed %d: state", seed)
 				require.Equalf(t, len(waiting) == 0, idle, "seed %d: a timer runs just while calls wait", seed)
 				switch state {
@@ -611,7 +622,7 @@ func TestEveryCallerLeavesTheQueueOnce(t *testing.T) {
 						if w, permit, ok = g.Join(time.Now().Add(15 * time.Minute)); w != nil {
 							select {
 							case <-w.Released():
-								permit, ok = w.Permit()
+								permit, ok = permitOf(w)
 							case <-ctx.Done():
 							}
 							if ctx.Err() != nil {

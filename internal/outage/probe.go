@@ -49,5 +49,5 @@ func (p *probes) interval(config Config) time.Duration {
 
 // jittered returns an interval with jitter on top.
 func (c Config) jittered(interval time.Duration) time.Duration {
-	return times(1+c.Jitter*rand.Float64(), interval)
+	return times(1+probeJitter*c.Jitter*rand.Float64(), interval)
 }

@@ -6,31 +6,103 @@ import (
 	"time"
 )
 
-// Waiter is a call in the queue.
+// Waiter is a call that waits, or has waited, at the gate of its path, at that of its host
+// or at one after the other.
 type Waiter struct {
+	path     string
 	deadline time.Time // it waits no longer than that; zero: for ever
-	places   [2]int    // in the heaps of the queue; -1: it has left
+	held     Held      // the outages that have counted it
+	tries    bool      // it does not wait, and is not counted
 
-	// released is closed when the call leaves the queue. Before that, all below is set;
-	// it is refused if its deadline has come, or is too near.
+	queue  *queue // where it waits; nil: nowhere any more
+	places [2]int // in the heaps of the queue
+
+	// released is closed once the call waits no more. Before that, all below is set.
 	released   chan struct{}
-	refused    bool
+	refused    *Outage // its deadline has come or is too near; nil: it was released
 	releasedAt time.Time
 	sequence   uint64
-	probe      int      // which probe it is, from 1; 0: none
-	ended      *Summary // the outage that ended as this emptied the queue
+	passed     [2]pass // the gates that it has passed, the last one first
+	asks       bool    // it asks whether its host is up where another path is down
+	changes    []Change
+}
+
+// pass is that a call was released from a queue.
+type pass struct {
+	queue    *queue // nil: none
+	sequence uint64
+	probe    int // which probe it is, from 1; 0: none
+}
+
+// Held is the outages that have counted a call. The zero Held is ready to use.
+type Held struct{ outages [2]uint64 }
+
+// count reports whether an outage has not counted the call yet, and counts it.
+func (h *Held) count(outage uint64) bool {
+	if h.outages[0] == outage || h.outages[1] == outage {
+		return false
+	}
+	h.outages[0], h.outages[1] = outage, h.outages[0]
+	return true
 }
 
 // Released returns a channel that is closed when the call was released or its deadline
-// has come.
+// is about to come.
 func (w *Waiter) Released() <-chan struct{} { return w.released }
 
-// Permit returns the permit of a call that was released, and reports false if it was
-// not, because its deadline has come or is too near. It must not be called before
-// [Waiter.Released] is closed.
-func (w *Waiter) Permit() (Permit, bool) { return w.permit(), !w.refused }
+// Permit returns the permit of a call that was released, or an [*Outage] if it was not,
+// because its deadline is too near. It must not be called before [Waiter.Released] is
+// closed.
+func (w *Waiter) Permit() (Permit, error) {
+	if w.refused != nil {
+		return Permit{}, w.refused
+	}
+	return w.permit(), nil
+}
 
 func (w *Waiter) permit() Permit { return Permit{sequence: w.sequence, waiter: w} }
+
+// Changes returns the outages that the release of the call has ended. It must not be
+// called before [Waiter.Released] is closed.
+func (w *Waiter) Changes() []Change { return w.changes }
+
+// Held returns the outages that have counted the call until now. It must not be called
+// before [Waiter.Released] is closed.
+func (w *Waiter) Held() Held { return w.held }
+
+// isReleased reports whether the call waits no more.
+func (w *Waiter) isReleased() bool { return w.queue == nil }
+
+// release ends the wait.
+func (w *Waiter) release(now time.Time, sequence uint64) {
+	w.sequence, w.releasedAt = sequence, now
+	close(w.released)
+}
+
+// passOf returns the release from a queue, the zero pass if there was none.
+func (w *Waiter) passOf(q *queue) pass {
+	for _, p := range w.passed {
+		if p.queue == q {
+			return p
+		}
+	}
+	return pass{}
+}
+
+// Permit is a call's permission to send one attempt. The zero Permit is that of a call
+// that was sent before the gate knew anything.
+type Permit struct {
+	sequence uint64
+	waiter   *Waiter // nil: the call has not waited
+}
+
+// passOf returns the release from a queue, the zero pass if there was none.
+func (p Permit) passOf(q *queue) pass {
+	if p.waiter == nil {
+		return pass{}
+	}
+	return p.waiter.passOf(q)
+}
 
 // hasUntil reports whether the deadline of w comes after a moment.
 func (w *Waiter) hasUntil(moment time.Time) bool {
@@ -63,7 +135,7 @@ func (q *queue) add(w *Waiter) {
 	if !w.deadline.IsZero() {
 		e.deadline = w.deadline.Sub(q.epoch)
 	}
-	w.released = make(chan struct{})
+	w.queue = q
 	for end := range q.heaps {
 		q.heaps[end].end = end
 		heap.Push(&q.heaps[end], e)
@@ -74,6 +146,18 @@ func (q *queue) remove(w *Waiter) {
 	for end := range q.heaps {
 		heap.Remove(&q.heaps[end], w.places[end])
 	}
+	w.queue = nil
+}
+
+// all takes all waiters out of the queue.
+func (q *queue) all() []*Waiter {
+	waiters := make([]*Waiter, 0, q.len())
+	for _, e := range q.heaps[earliest].entries {
+		e.waiter.queue = nil
+		waiters = append(waiters, e.waiter)
+	}
+	*q = queue{arrivals: q.arrivals, epoch: q.epoch}
+	return waiters
 }
 
 // at returns the waiter at an end of a queue that has one.
@@ -120,7 +204,6 @@ func (h *waiterHeap) Push(x any) {
 // Pop returns nothing, since nobody looks at it, and to return the entry would allocate.
 func (h *waiterHeap) Pop() any {
 	last := len(h.entries) - 1
-	h.entries[last].waiter.places[h.end] = -1
 	h.entries[last] = entry{}
 	h.entries = h.entries[:last]
 	return nil

@@ -46,7 +46,11 @@ func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	r.share += shareOfLate * (1 - r.share)
 	since := now.Sub(r.counted)
 	if fresh := arrived - r.arrived; since >= time.Second && fresh >= fewestArrivals {
-		r.ceiling = max(r.floor, (1+reserve*r.share*r.share)*float64(fresh)/since.Seconds())
+		reserve := reserve
+		if r.share < 1 {
+			reserve = reserveIfSomeFail * r.share
+		}
+		r.ceiling = max(r.floor, (1+reserve)*float64(fresh)/since.Seconds())
 		r.counted, r.arrived = now, arrived
 		r.current = min(r.current, r.ceiling)
 	}

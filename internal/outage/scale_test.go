@@ -13,12 +13,12 @@ import (
 
 // crowdedGate is a gate whose host is recovering, with so many waiters whose deadlines
 // come one after the other, as close as they are.
-func crowdedGate(waiters int, first time.Time, apart time.Duration) *Gate {
-	g := New(Config{Threshold: 20, InitialInterval: 5 * time.Second, MaxInterval: 3 * time.Minute})
+func crowdedGate(waiters int, first time.Time, apart time.Duration) *onePath {
+	g := newOnePath(Config{Threshold: 20, InitialInterval: 5 * time.Second, MaxInterval: 3 * time.Minute})
 	g.state, g.rate.current, g.rate.ceiling = Recovering, 1000, 1000
 	for i := range waiters {
 		// Not in order: the heaps are to have work.
-		g.queue.add(&Waiter{deadline: first.Add(time.Duration(i*7919%waiters) * apart)})
+		g.queue.add(&Waiter{released: make(chan struct{}), deadline: first.Add(time.Duration(i*7919%waiters) * apart)})
 	}
 	return g
 }
@@ -28,12 +28,13 @@ func TestLockIsHeldForABatchOfWaitersAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := crowdedGate(10_000, time.Now().Add(time.Second), 0)
 		time.Sleep(time.Second)
-		g.mu.Lock()
+		g.host.mu.Lock()
 		g.due = time.Now().Add(time.Hour)
-		g.advance(time.Now())
+		g.host.touch(g.gate)
+		g.host.settle(time.Now())
 		assert.Equal(t, 10_000-batch, g.queue.len())
 		assert.NotNil(t, g.timer)
-		g.mu.Unlock()
+		g.host.mu.Unlock()
 		synctest.Wait()
 		time.Sleep(time.Nanosecond)
 		assert.Zero(t, g.Status().Waiting, "the timer has gone on at once")
@@ -70,17 +71,17 @@ func BenchmarkRelease(b *testing.B) {
 				b.StartTimer()
 				for now := start; g.queue.len() > 0; now = now.Add(time.Millisecond) {
 					began := time.Now()
-					g.mu.Lock()
+					g.host.mu.Lock()
 					g.due = now
 					g.advance(now)
-					g.mu.Unlock()
+					g.host.mu.Unlock()
 					held = append(held, time.Since(began))
 					all += held[len(held)-1]
 				}
 				b.StopTimer()
-				g.mu.Lock()
+				g.host.mu.Lock()
 				g.setTimer(time.Now())
-				g.mu.Unlock()
+				g.host.mu.Unlock()
 				b.StartTimer()
 			}
 			// In one of a hundred the machine may be busy with other things.

@@ -23,7 +23,7 @@ func TestMessageIsDeliveredAfterTheOutage(t *testing.T) {
 		requirePlain(t, r.stdout)
 		assert.Empty(t, r.stderr)
 		assert.Contains(t, flat(r.stdout), fmt.Sprintf("a fake Graph API that is down for 12s with code %d (%s). For the flags: -h.", code, code.Title()))
-		assert.Regexp(t, fmt.Sprintf(`attempt 1 HTTP %d, code %d \(%s\)\n +fbtrace_id A\S{22}\n +retrying in [56]\.\d s \(temporary failure\)\n`,
+		assert.Regexp(t, fmt.Sprintf(`attempt 1 HTTP %d, code %d \(%s\)\n +fbtrace_id A\S{22}\n +retrying in [567]\.\d s \(temporary failure\)\n`,
 			graphtest.Status(code), code, code.Title()), r.stdout)
 		assert.Regexp(t, `attempt 3 HTTP 200, delivered\n +wamid\.\S+\n\n`, r.stdout)
 		assert.Regexp(t, `client\.Do returned once, after (?:1[5-9]|2[0-2])\.\d s, with a success\.`, r.stdout)

@@ -91,16 +91,3 @@ func BenchmarkRelease(b *testing.B) {
 		})
 	}
 }
-
-// BenchmarkUp is what the gate costs a call to a host that is up.
-func BenchmarkUp(b *testing.B) {
-	g := newTestGate(20)
-	b.ReportAllocs()
-	for b.Loop() {
-		permit, up := g.Pass()
-		if !up {
-			b.Fatal("it is down")
-		}
-		g.Answered(permit, ResultUp, nil)
-	}
-}

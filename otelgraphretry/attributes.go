@@ -168,6 +168,9 @@ func spanAttributes(event graphretry.Event, server server) []attribute.KeyValue 
 	case graphretry.EventRetrying:
 		attributes = append(attributes, waitKey.Float64(event.Wait.Seconds()))
 	}
+	if event.Path != "" {
+		attributes = append(attributes, pathKey.String(event.Path))
+	}
 	if event.Reason != 0 {
 		attributes = append(attributes, reasonKey.String(event.Reason.String()))
 	}

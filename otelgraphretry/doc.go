@@ -18,6 +18,7 @@
 //	graphretry.outage.held      counter        {call}     calls that waited in the queue of an outage
 //	graphretry.host.state       updowncounter  {host}     1 for the state a host is in, 0 for the others
 //	graphretry.host.waiting     updowncounter  {call}     calls that wait in the queue of an outage now
+//	graphretry.path.state       updowncounter  {path}     paths that are not up while their host is, by state
 //
 // wait.duration does not include the time in the queue of an outage. outage.duration
 // and outage.held are recorded when the outage ends. host.state and host.waiting are
@@ -32,7 +33,10 @@
 //	graphretry.reason   of attempts that gave up: why, as in "no time left"
 //	graph.code          of attempts: Meta's code, if Meta gave one
 //	error.type          of attempts and wait.duration: the class of the failure
-//	graphretry.state    of host.state: up, down or recovering
+//	graphretry.state    of host.state: up, down or recovering; of path.state: down or recovering
+//	graphretry.scope    of outages, outage.duration, outage.held and host.waiting: host, or path for those of a
+//	                    phone number or an endpoint that fails while others do not
+//	graphretry.outage.path  of those of a path, and of path.state: the path, with [WithPaths]
 //
 // If Meta sends a WhatsApp code in error_subcode, graph.code is that code. The class
 // is a [graphretry.Class] with underscores instead of spaces: unknown, transient,
@@ -48,7 +52,8 @@
 //
 // # Cardinality
 //
-// No attribute of a metric holds a path, a recipient, an id or a text. Hosts are
+// No attribute of a metric holds a recipient or a text, and none holds a path without
+// [WithPaths], which bounds how many. Hosts are
 // those of [graphretry.WithHosts]. Codes are those of the catalogue, of which an API
 // uses few, and the first 50 others that occur; every further code is _OTHER. A code
 // has one class, and there are four outcomes.
@@ -66,6 +71,7 @@
 //	graphretry.reason          why the failure is, or is not, retried
 //	graphretry.lasted_s        seconds that the outage lasted
 //	graphretry.held            calls that the outage held
+//	graphretry.outage.path     the path that is down alone, with secrets blanked
 //	graph.subcode              Meta's error_subcode, if not 0
 //	graph.fbtrace_id           for Meta's support
 //	http.response.status_code  of the failed answer

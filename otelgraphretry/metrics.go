@@ -23,18 +23,37 @@ type Metrics struct {
 	calls, attempts, outages, held metric.Int64Counter
 	waitDuration, outageDuration   metric.Float64Histogram
 	hostState, hostWaiting         metric.Int64ObservableUpDownCounter
+	pathState                      metric.Int64ObservableUpDownCounter
 	codes                          codes
+	paths                          paths
+}
+
+// Option changes what [New] makes.
+type Option struct{ apply func(*Metrics) error }
+
+// WithPaths gives the metrics of outages of a path the attribute
+// graphretry.outage.path, for so many paths at most, 1 or more: the first that are down.
+// The others are _OTHER. A path holds an id, such as that of a phone number, and each
+// path is 16 time series and more. Without WithPaths no metric names a path.
+func WithPaths(limit int) Option {
+	return Option{func(m *Metrics) error {
+		m.paths.limit = limit
+		if limit < 1 {
+			return fmt.Errorf("otelgraphretry: WithPaths(%d): want 1 path or more", limit)
+		}
+		return nil
+	}}
 }
 
 // New makes the instruments with a meter of the provider. A nil provider means the
 // global one, [otel.GetMeterProvider]. It returns an error if the meter cannot make
-// an instrument.
-func New(provider metric.MeterProvider) (*Metrics, error) {
+// an instrument, or an option is bad.
+func New(provider metric.MeterProvider, opts ...Option) (*Metrics, error) {
 	if provider == nil {
 		provider = otel.GetMeterProvider()
 	}
 	m := &Metrics{meter: provider.Meter(ScopeName)}
-	errs := make([]error, 8)
+	errs := make([]error, 9)
 	m.calls, errs[0] = m.meter.Int64Counter("graphretry.calls", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls to the Graph API that have ended, however they did."))
 	m.attempts, errs[1] = m.meter.Int64Counter("graphretry.attempts", metric.WithUnit("{attempt}"),
@@ -55,8 +74,17 @@ func New(provider metric.MeterProvider) (*Metrics, error) {
 		metric.WithDescription("1 for the state a host is in, and 0 for the others."))
 	m.hostWaiting, errs[7] = m.meter.Int64ObservableUpDownCounter("graphretry.host.waiting", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls that wait in the queue of an outage."))
+	m.pathState, errs[8] = m.meter.Int64ObservableUpDownCounter("graphretry.path.state", metric.WithUnit("{path}"),
+		metric.WithDescription("Paths that are not up while their host is, by the state they are in."))
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("otelgraphretry: cannot make the instruments: %w", err)
+	}
+	for _, opt := range opts {
+		if opt.apply != nil {
+			if err := opt.apply(m); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return m, nil
 }
@@ -67,7 +95,7 @@ func New(provider metric.MeterProvider) (*Metrics, error) {
 //	box, err := outbox.Open(ctx, jetStream, nil,
 //		outbox.WithTransportOptions(graphretry.WithObserver(metrics.Observe)))
 //
-// Then there are no graphretry.calls, graphretry.host.state and
+// Then there are no graphretry.calls, graphretry.host.state, graphretry.path.state and
 // graphretry.host.waiting, and no server.port. A Transport of [Metrics.NewTransport]
 // observes by itself.
 func (m *Metrics) Observe(ctx context.Context, event graphretry.Event) {
@@ -77,10 +105,11 @@ func (m *Metrics) Observe(ctx context.Context, event graphretry.Event) {
 func (m *Metrics) observe(ctx context.Context, event graphretry.Event, server server) {
 	switch event.Kind {
 	case graphretry.EventOutageBegan:
-		m.outages.Add(ctx, 1, server.option)
+		m.outages.Add(ctx, 1, server.option, m.paths.scopeOf(event.Path))
 	case graphretry.EventOutageEnded:
-		m.outageDuration.Record(ctx, event.Lasted.Seconds(), server.option)
-		m.held.Add(ctx, int64(event.Held), server.option)
+		scope := m.paths.scopeOf(event.Path)
+		m.outageDuration.Record(ctx, event.Lasted.Seconds(), server.option, scope)
+		m.held.Add(ctx, int64(event.Held), server.option, scope)
 	default:
 		m.attempts.Add(ctx, 1, server.option, metric.WithAttributes(m.codes.attemptAttributes(event)...))
 		if event.Kind == graphretry.EventRetrying {
@@ -115,7 +144,7 @@ func (m *Metrics) NewTransport(next http.RoundTripper, opts ...graphretry.Option
 	for _, host := range t.Hosts() {
 		t.servers = append(t.servers, serverOf(host.Host))
 	}
-	t.registration, err = m.meter.RegisterCallback(t.observeHosts, m.hostState, m.hostWaiting)
+	t.registration, err = m.meter.RegisterCallback(t.observeHosts, m.hostState, m.hostWaiting, m.pathState)
 	if err != nil {
 		return nil, fmt.Errorf("otelgraphretry: cannot register the metrics of the hosts: %w", err)
 	}
@@ -128,8 +157,10 @@ func (m *Metrics) NewTransport(next http.RoundTripper, opts ...graphretry.Option
 func (t *Transport) addZeros() {
 	ctx, m := context.Background(), t.metrics
 	for _, server := range t.servers {
-		for _, counter := range []metric.Int64Counter{m.calls, m.outages, m.held} {
-			counter.Add(ctx, 0, server.option)
+		m.calls.Add(ctx, 0, server.option)
+		for _, scope := range []metric.MeasurementOption{hostScope, pathScope} {
+			m.outages.Add(ctx, 0, server.option, scope)
+			m.held.Add(ctx, 0, server.option, scope)
 		}
 		for code, kind := range map[graphretry.Code]graphretry.EventKind{
 			graphretry.CodeAPIService:         graphretry.EventGaveUp,
@@ -172,15 +203,23 @@ func (t *Transport) observe(ctx context.Context, event graphretry.Event) {
 
 // observeHosts is called by the meter whenever it is read.
 func (t *Transport) observeHosts(_ context.Context, observer metric.Observer) error {
+	m := t.metrics
 	for i, host := range t.Hosts() {
 		server := t.servers[i]
-		observer.ObserveInt64(t.metrics.hostWaiting, int64(host.Waiting), server.option)
+		observer.ObserveInt64(m.hostWaiting, int64(host.Waiting), server.option, hostScope)
 		for state, option := range hostStates {
 			var is int64
 			if state == host.State {
 				is = 1
 			}
-			observer.ObserveInt64(t.metrics.hostState, is, server.option, option)
+			observer.ObserveInt64(m.hostState, is, server.option, option)
+		}
+		waiting, states := m.paths.sums(host.Paths)
+		for scope, sum := range waiting {
+			observer.ObserveInt64(m.hostWaiting, sum, server.option, scope.option())
+		}
+		for of, sum := range states {
+			observer.ObserveInt64(m.pathState, sum, server.option, hostStates[of.state], of.scope.name())
 		}
 	}
 	return nil

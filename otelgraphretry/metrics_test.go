@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,9 +194,9 @@ func TestOutageIsMeasuredWhileItLastsAndAfter(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		read := m.read(t)
 		assert.Equal(t, map[string]float64{"graphretry.state=down": 1}, read["graphretry.host.state"])
-		assert.Equal(t, float64(m.transport.Hosts()[0].Waiting), read["graphretry.host.waiting"][""])
-		assert.NotZero(t, read["graphretry.host.waiting"][""])
-		assert.Equal(t, map[string]float64{"": 1}, read["graphretry.outages"])
+		assert.Equal(t, float64(m.transport.Hosts()[0].Waiting), read["graphretry.host.waiting"]["graphretry.scope=host"])
+		assert.NotZero(t, read["graphretry.host.waiting"]["graphretry.scope=host"])
+		assert.Equal(t, map[string]float64{"graphretry.scope=host": 1}, read["graphretry.outages"])
 		assert.Empty(t, read["graphretry.outage.duration"])
 
 		for range 10 {
@@ -203,9 +205,9 @@ func TestOutageIsMeasuredWhileItLastsAndAfter(t *testing.T) {
 		read = m.read(t)
 		assert.Equal(t, map[string]float64{"graphretry.state=up": 1}, read["graphretry.host.state"])
 		assert.Empty(t, read["graphretry.host.waiting"])
-		assert.Equal(t, map[string]float64{"": 1}, read["graphretry.outages"])
-		assert.InDelta(t, 180, read["graphretry.outage.duration"][""], 60)
-		assert.GreaterOrEqual(t, read["graphretry.outage.held"][""], 10.0)
+		assert.Equal(t, map[string]float64{"graphretry.scope=host": 1}, read["graphretry.outages"])
+		assert.InDelta(t, 180, read["graphretry.outage.duration"]["graphretry.scope=host"], 60)
+		assert.GreaterOrEqual(t, read["graphretry.outage.held"]["graphretry.scope=host"], 10.0)
 		assert.Equal(t, map[string]float64{"": 11}, read["graphretry.calls"])
 	})
 }
@@ -278,6 +280,75 @@ func TestUnknownCodesBeyondFiftyAreOne(t *testing.T) {
 	})
 }
 
+// One number fails while another one does not.
+func TestOutageOfAPathHasAScopeOfItsOwnAndANameIfAskedFor(t *testing.T) {
+	for limit, want := range []string{
+		"graphretry.scope=path",
+		"graphretry.outage.path=/1001/messages graphretry.scope=path",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var opts []otelgraphretry.Option
+			if limit > 0 {
+				opts = append(opts, otelgraphretry.WithPaths(limit))
+			}
+			reader := sdkmetric.NewManualReader()
+			metrics, err := otelgraphretry.New(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), opts...)
+			require.NoError(t, err)
+			m := measured{reader: reader, metrics: metrics}
+			until := time.Now().Add(time.Minute)
+			transport, err := metrics.NewTransport(roundTripper(func(req *http.Request) (*http.Response, error) {
+				w := httptest.NewRecorder()
+				if time.Now().Before(until) && !strings.Contains(req.URL.Path, "/1000/") {
+					w.WriteHeader(http.StatusBadRequest)
+					_, _ = w.Write(graphtest.ErrorBody(graphretry.CodeServiceUnavailable))
+				}
+				return w.Result(), nil
+			}), graphretry.WithOutageThreshold(3))
+			require.NoError(t, err)
+			var senders sync.WaitGroup
+			for _, number := range []string{"1001", "1002"} {
+				for range 3 {
+					for _, path := range []string{number, "1000"} {
+						senders.Go(func() {
+							req, err := http.NewRequest(http.MethodGet, "https://graph.facebook.com/v24.0/"+path+"/messages", nil)
+							require.NoError(t, err)
+							resp, err := transport.RoundTrip(req)
+							require.NoError(t, err)
+							resp.Body.Close()
+						})
+						time.Sleep(time.Second)
+					}
+				}
+			}
+			time.Sleep(10 * time.Second)
+			read := m.read(t)
+			name := strings.TrimSuffix(strings.TrimSuffix(want, "graphretry.scope=path"), " ")
+			other := ""
+			if limit > 0 {
+				other = "graphretry.outage.path=_OTHER graphretry.scope=path"
+				assert.Equal(t, map[string]float64{want: 1, other: 1}, read["graphretry.outages"])
+				assert.Equal(t, map[string]float64{name + " graphretry.state=down": 1, "graphretry.outage.path=_OTHER graphretry.state=down": 1}, read["graphretry.path.state"])
+			} else {
+				assert.Equal(t, map[string]float64{want: 2}, read["graphretry.outages"])
+				assert.Equal(t, map[string]float64{"graphretry.state=down": 2}, read["graphretry.path.state"])
+			}
+			assert.Equal(t, map[string]float64{"graphretry.state=up": 1}, read["graphretry.host.state"])
+			assert.Positive(t, read["graphretry.host.waiting"][want])
+			assert.Empty(t, read["graphretry.host.waiting"]["graphretry.scope=host"])
+			senders.Wait()
+			read = m.read(t)
+			assert.Empty(t, read["graphretry.path.state"])
+			assert.Positive(t, read["graphretry.outage.held"][want])
+			assert.Positive(t, read["graphretry.outage.duration"][want])
+		})
+	}
+}
+
+func TestPathsWithoutALimitAreRefused(t *testing.T) {
+	_, err := otelgraphretry.New(noop.NewMeterProvider(), otelgraphretry.WithPaths(0))
+	assert.ErrorContains(t, err, "WithPaths(0): want 1 path or more")
+}
+
 // Prometheus sees no increase in a counter whose first value is 1.
 func TestCountersOfTheAlertsBeginAtZero(t *testing.T) {
 	m := newMeasured(t)
@@ -293,7 +364,7 @@ func TestCountersOfTheAlertsBeginAtZero(t *testing.T) {
 		}
 	}
 	assert.Equal(t, map[string]int{
-		"graphretry.calls": 1, "graphretry.outages": 1, "graphretry.outage.held": 1, "graphretry.attempts": 4,
+		"graphretry.calls": 1, "graphretry.outages": 2, "graphretry.outage.held": 2, "graphretry.attempts": 4,
 	}, zeros)
 }
 
@@ -419,3 +490,7 @@ func TestNoAttributeIdentifiesACall(t *testing.T) {
 		assert.NotContains(t, strings.Join(texts, "\n"), "106540352242922")
 	})
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

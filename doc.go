@@ -45,6 +45,12 @@
 // returns at once: its last response, or a [*WaitError] that wraps [ErrOutage] if
 // it was never sent. See [WithOutageThreshold] and [Transport.Hosts].
 //
+// A phone number or an endpoint can fail while others do not. So a path that fails has
+// a gate of its own, in front of the host's, for as long as another path of the host is
+// well: its calls wait, and the others are sent. The version of the API tells no paths
+// apart. Where all fail, it is the host that is down, and there is one outage. See
+// [PathStatus].
+//
 // # Job queues
 //
 // A worker of a job queue does not wait in a call. Its client has [WithoutWaiting], and

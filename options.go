@@ -207,6 +207,10 @@ func WithTransientFlag() Option {
 // GET or HEAD with Cache-Control: only-if-cached (RFC 9111, section 5.2.1.7), and the
 // caller's own cancellation.
 //
+// A dial that is refused is as sure a sign of an outage as code 2: enough of them in a row
+// bring the host down ([WithOutageThreshold]). Such an outage has no Graph error, and the
+// [*WaitError] of a call that cannot wait for its end says that there is no connection.
+//
 // It adds a trace ([net/http/httptrace]) to each attempt, to learn whether the
 // request got a connection. That costs about 6 small allocations. A RoundTripper that
 // calls no hook of it is told by its errors alone.
@@ -296,8 +300,9 @@ func WithoutWaiting() Option {
 // refused. A quarter of them is enough if they come over at least the initial
 // interval. An API that fails in part has a higher threshold: three times the
 // longest recent run of such answers, where the length of a run halves every 30 s.
-// See the package's documentation for what the gate does. It cannot be set in a
-// context.
+// It holds for a path that fails alone, too. With [WithNetworkRetries] a dial that is
+// refused counts as such an answer, for the host. See the package's documentation for
+// what the gate does. It cannot be set in a context.
 func WithOutageThreshold(answers int) Option {
 	return Option{transportOnly: "WithOutageThreshold", apply: func(s *settings) error {
 		s.outageThreshold = answers

@@ -5,6 +5,7 @@
 //	subject.go   who is compared
 //	scenario.go  what an API in trouble goes through, and what is sent to it
 //	overload.go  an API that collapses, and many processes
+//	fault.go     one path that fails, and an API with a line
 //	row.go       the scenarios, and the figures to reach
 //	picture.go   an outage and an overload, drawn
 package bench

@@ -83,7 +83,7 @@ type keeper interface {
 	moves(g *gate, w *Waiter, now time.Time) bool
 	// passes takes in that a waiter was released, and refuses that it was refused.
 	passes(g *gate, w *Waiter, now time.Time)
-	refuses(g *gate, w *Waiter, now time.Time)
+	refuses(w *Waiter, why *Outage, now time.Time)
 	// wakes is called by the timer.
 	wakes(g *gate, timer *time.Timer)
 }
@@ -302,6 +302,7 @@ func (g *gate) isOver() bool {
 // sets the timer for the next. Every change of the queue or the state ends here. It goes
 // over a batch of waiters at most, since others want the lock.
 func (g *gate) advance(now time.Time) {
+	var refusal *Outage // the same for all
 	for range batch {
 		if g.state == Up || g.queue.len() == 0 {
 			break
@@ -320,8 +321,11 @@ func (g *gate) advance(now time.Time) {
 			w = g.queue.at(latest)
 		}
 		if isRefused {
+			if refusal == nil {
+				refusal = g.refusal(now)
+			}
 			g.queue.remove(w)
-			g.keeper.refuses(g, w, now)
+			g.keeper.refuses(w, refusal, now)
 			continue
 		}
 		if g.keeper.moves(g, w, now) {
@@ -349,11 +353,11 @@ func (g *gate) release(now time.Time, w *Waiter) {
 		g.due = g.rate.next(g.due, now)
 	}
 	g.queue.remove(w)
-	w.passed[0], w.passed[1] = passed, w.passed[0]
+	w.pass(passed)
 	g.out++
 	if g.state == Recovering && g.isOver() {
 		if ended := g.up(now); ended != nil {
-			w.changes = append(w.changes, Change{Path: g.path, Ended: ended})
+			w.exit.changes = append(w.exit.changes, Change{Path: g.path, Ended: ended})
 		}
 	}
 	g.keeper.passes(g, w, now)

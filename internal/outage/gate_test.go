@@ -639,7 +639,7 @@ func TestHeadroomFollowsThoseWhoseDeadlineComesBeforeTheirAnswer(t *testing.T) {
 		{time.Second, 1024 * time.Millisecond},
 		{time.Second, 2 * time.Second},
 	} {
-		l.left(now, &Waiter{deadline: now, releasedAt: now.Add(-step.after)})
+		l.left(now, &Waiter{deadline: now, exit: &exit{at: now.Add(-step.after)}})
 		assert.Equal(t, step.want, l.headroom)
 	}
 	l.stayed()

@@ -132,7 +132,7 @@ func (h *Host) Leave(w *Waiter) (*Outage, []Change) {
 		h.giveBack(now, w)
 	}
 	h.settle(now)
-	return outage, w.changes
+	return outage, w.Changes()
 }
 
 // GiveBack gives the next waiters a permit with which nothing was sent.
@@ -150,14 +150,14 @@ func (h *Host) GiveBack(p Permit) {
 // giveBack passes on what a waiter has passed.
 func (h *Host) giveBack(now time.Time, w *Waiter) {
 	h.asked(w)
-	for _, passed := range w.passed {
+	for _, passed := range w.passes() {
 		if g := h.gateWith(w.path, passed.queue); g != nil {
 			g.out--
 			g.passOn(now, passed.sequence, passed.probe, false)
 			h.touch(g)
 		}
 	}
-	w.passed = [2]pass{}
+	w.forgetPasses()
 }
 
 // Answered takes in how an attempt of a path has ended; cause is kept if that brings the
@@ -205,7 +205,7 @@ func (h *Host) heard(p Permit, key string) {
 	if p.waiter == nil {
 		return
 	}
-	for _, passed := range p.waiter.passed {
+	for _, passed := range p.waiter.passes() {
 		if g := h.gateWith(key, passed.queue); g != nil {
 			g.out--
 		}
@@ -403,7 +403,7 @@ func (h *Host) enterHost(now time.Time, w *Waiter, hasMoved bool) {
 // enterQueue has a waiter wait at a gate, or refuses it.
 func (h *Host) enterQueue(now time.Time, g *gate, w *Waiter, hasMoved bool) {
 	if !g.join(now, w, hasMoved) {
-		h.refuses(g, w, now)
+		h.refuses(w, g.refusal(now), now)
 		return
 	}
 	h.touch(g)
@@ -438,7 +438,7 @@ func (h *Host) moves(g *gate, w *Waiter, now time.Time) bool {
 	if old := w.passOf(&own.queue); old.queue != nil {
 		own.out--
 	}
-	w.passed = [2]pass{}
+	w.forgetPasses()
 	g.queue.remove(w)
 	h.enterQueue(now, own, w, true)
 	return true
@@ -452,9 +452,11 @@ func (h *Host) passes(g *gate, w *Waiter, now time.Time) {
 	h.enterHost(now, w, false)
 }
 
-func (h *Host) refuses(g *gate, w *Waiter, now time.Time) {
-	w.refused = g.refusal(now)
-	h.giveBack(now, w)
+func (h *Host) refuses(w *Waiter, why *Outage, now time.Time) {
+	w.refused = why
+	if w.exit != nil {
+		h.giveBack(now, w)
+	}
 	w.release(now, h.clock)
 }
 

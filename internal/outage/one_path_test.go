@@ -24,7 +24,7 @@ func (g *onePath) Join(deadline time.Time) (*Waiter, Permit, bool) {
 	switch {
 	case err != nil:
 		return nil, Permit{}, false
-	case w.isReleased() && w.passed[0].queue == nil:
+	case w.isReleased() && w.exit == nil:
 		permit, _ := w.Permit()
 		return nil, permit, true
 	}
@@ -66,10 +66,15 @@ func endedOf(changes []Change) *Summary {
 }
 
 // probe returns which probe the call is or was, from 1, and 0 if it is none.
-func (w *Waiter) probe() int { return w.passed[0].probe }
+func (w *Waiter) probe() int {
+	if w.exit == nil {
+		return 0
+	}
+	return w.exit.passed[0].probe
+}
 
 // ended returns the outage that the release of the call has ended, or nil.
-func (w *Waiter) ended() *Summary { return endedOf(w.changes) }
+func (w *Waiter) ended() *Summary { return endedOf(w.Changes()) }
 
 func (w *Waiter) isRefused() bool { return w.refused != nil }
 

@@ -224,9 +224,9 @@ func TestPathThatIsDownWhenItsHostFallsIsPartOfTheHostsOutage(t *testing.T) {
 			for !isReleased(w) {
 				time.Sleep(time.Second)
 				for _, w := range waiting {
-					if isReleased(w) && w.passed[0].queue != nil {
+					if isReleased(w) && w.exit != nil {
 						changes = append(append(changes, w.Changes()...), h.Answered(w.path, w.permit(), ResultUp, nil)...)
-						w.changes, w.passed = nil, [2]pass{}
+						w.exit = nil
 					}
 				}
 			}
@@ -254,10 +254,10 @@ func TestWaitersAtTheHostMoveToTheirPathIfItHasFallenSince(t *testing.T) {
 		sent := 0
 		for range 200 {
 			for _, w := range waiting {
-				if isReleased(w) && w.passed[0].queue != nil {
+				if isReleased(w) && w.exit != nil {
 					sent++
 					h.Answered(noisy, w.permit(), ResultDown, errPath)
-					w.passed = [2]pass{}
+					w.exit = nil
 				}
 			}
 			if h.paths.of(Key(noisy)) != nil && h.paths.of(Key(noisy)).state == Down && h.gate.queue.len() == 0 {

@@ -18,13 +18,17 @@ type Waiter struct {
 	places [2]int // in the heaps of the queue
 
 	// released is closed once the call waits no more. Before that, all below is set.
-	released   chan struct{}
-	refused    *Outage // its deadline has come or is too near; nil: it was released
-	releasedAt time.Time
-	sequence   uint64
-	passed     [2]pass // the gates that it has passed, the last one first
-	asks       bool    // it asks whether its host is up where another path is down
-	changes    []Change
+	released chan struct{}
+	refused  *Outage // its deadline has come or is too near; nil: it was released
+	sequence uint64
+	exit     *exit // nil: it has passed no gate
+}
+
+// exit is how a call came out of its queues.
+type exit struct {
+	at      time.Time
+	passed  [2]pass // the gates that it has passed, the last one first
+	changes []Change
 }
 
 // pass is that a call was released from a queue.
@@ -32,6 +36,13 @@ type pass struct {
 	queue    *queue // nil: none
 	sequence uint64
 	probe    int // which probe it is, from 1; 0: none
+}
+
+// forgetPasses takes in that the gates which the call has passed have their permits back.
+func (w *Waiter) forgetPasses() {
+	if w.exit != nil {
+		w.exit.passed = [2]pass{}
+	}
 }
 
 // Held is the outages that have counted a call. The zero Held is ready to use.
@@ -64,7 +75,12 @@ func (w *Waiter) permit() Permit { return Permit{sequence: w.sequence, waiter: w
 
 // Changes returns the outages that the release of the call has ended. It must not be
 // called before [Waiter.Released] is closed.
-func (w *Waiter) Changes() []Change { return w.changes }
+func (w *Waiter) Changes() []Change {
+	if w.exit == nil {
+		return nil
+	}
+	return w.exit.changes
+}
 
 // Held returns the outages that have counted the call until now. It must not be called
 // before [Waiter.Released] is closed.
@@ -75,13 +91,32 @@ func (w *Waiter) isReleased() bool { return w.queue == nil }
 
 // release ends the wait.
 func (w *Waiter) release(now time.Time, sequence uint64) {
-	w.sequence, w.releasedAt = sequence, now
+	w.sequence = sequence
+	if w.exit != nil {
+		w.exit.at = now
+	}
 	close(w.released)
+}
+
+// pass takes in that the call has passed a gate.
+func (w *Waiter) pass(p pass) {
+	if w.exit == nil {
+		w.exit = new(exit)
+	}
+	w.exit.passed[0], w.exit.passed[1] = p, w.exit.passed[0]
+}
+
+// passes returns the gates that the call has passed.
+func (w *Waiter) passes() []pass {
+	if w.exit == nil {
+		return nil
+	}
+	return w.exit.passed[:]
 }
 
 // passOf returns the release from a queue, the zero pass if there was none.
 func (w *Waiter) passOf(q *queue) pass {
-	for _, p := range w.passed {
+	for _, p := range w.passes() {
 		if p.queue == q {
 			return p
 		}
@@ -221,7 +256,7 @@ func (l *leavers) left(now time.Time, w *Waiter) {
 		l.early = min(l.early+1, earlyLeavers+1)
 		return
 	}
-	grown := min(max(firstHeadroom, times(headroomGrowth, l.headroom)), times(2, now.Sub(w.releasedAt)))
+	grown := min(max(firstHeadroom, times(headroomGrowth, l.headroom)), times(2, now.Sub(w.exit.at)))
 	l.headroom = max(l.headroom, grown)
 }
 

@@ -295,7 +295,7 @@ func (c *call) waitError(reason error) *WaitError {
 		err.Err = fmt.Errorf("%w: %w", ErrOutage, reason)
 	}
 	if c.outage != nil {
-		err.Wait, err.Path = c.outage.UntilNext, redact.Of(c.req).Text(c.outage.Path)
+		err.Wait, err.Path = c.outage.UntilNext, c.shownPath(c.outage.Path)
 		if c.attempts == 0 {
 			err.Graph = graphError(c.outage.Cause)
 		}
@@ -398,11 +398,18 @@ func (c *call) observeChanges(changes []outage.Change) {
 		if ended := change.Ended; ended != nil {
 			event = Event{Kind: EventOutageEnded, Graph: graphError(ended.Cause), Held: ended.Held, Lasted: ended.Lasted}
 		}
-		if change.Path != "" {
-			event.Path = redact.Of(c.req).Text(change.Path)
-		}
+		event.Path = c.shownPath(change.Path)
 		c.observe(event)
 	}
+}
+
+// shownPath returns the path of an outage without the secrets of the request, "" for that
+// of the host.
+func (c *call) shownPath(path string) string {
+	if path == "" {
+		return ""
+	}
+	return redact.Of(c.req).Text(path)
 }
 
 // errNoConnection is the cause of an outage in which nobody gets a connection.

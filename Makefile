@@ -39,8 +39,11 @@ demo: ## Watch messages wait for the end of an outage: 20 seconds, and a minute 
 # Where the library is vetted besides here: a file can be left out, and an int is smaller on 386.
 ports = windows/amd64 darwin/arm64 linux/386 js/wasm
 
+# The library's packages, from the top down: each imports only what is below it.
+layers = . ./internal/outage,./internal/netfail,./internal/redact ./internal/jsonbody
+
 .PHONY: lint
-lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
+lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy, circles of files
 	@set -e; \
 	unformatted=$$("$$(go env GOROOT)/bin/gofmt" -l .); \
 	if [ -n "$$unformatted" ]; then echo "to be formatted with gofmt:"; echo "$$unformatted"; exit 1; fi; \
@@ -57,6 +60,9 @@ lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy
 		*) echo "staticcheck is left out: this Go is too old for it (tools/go.mod)";; \
 		esac; \
 	done; \
+	case " $$(echo $$modules) " in \
+	*" ./tools "*) echo "look for circles of files"; (cd tools && go run ./dependencies -C .. $(layers));; \
+	esac; \
 	for port in $(ports); do \
 		echo "vet for $$port"; \
 		GOOS=$${port%/*} GOARCH=$${port#*/} go vet ./...; \

@@ -1,0 +1,419 @@
+// Package lane decides how many messages a process may send from each phone number now: by
+// what holds the number, by its rate, and by its share of the workers. It knows no database
+// and no clock: times are parameters.
+//
+// A number's messages are a lane. What all machines know of it is [Shared]; the rest is what
+// this process has seen by itself.
+package lane
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Shared is what all machines know of a number.
+type Shared struct {
+	Paused bool
+	// NextProbe is when the next probe may go while the number is held; zero if it is not.
+	NextProbe time.Time
+	// Probes is how many have gone since it is held.
+	Probes int
+	// Ambiguous reports whether it is held for ends that leave open what was sent.
+	Ambiguous bool
+	Reason    string
+	// LeasedUntil is how far its rate is leased, and Share is what is left of that since the
+	// API has asked for less, 1 for all.
+	LeasedUntil time.Time
+	Share       float64
+}
+
+// IsHeld reports whether the number is held.
+func (s *Shared) IsHeld() bool { return !s.NextProbe.IsZero() }
+
+// All is the number that stands for all of them.
+const All = ""
+
+// threshold is how many ends in a row that say nothing of their message hold a number.
+const threshold = 3
+
+// End is what the end of an attempt says of its number.
+type End int
+
+// What the end of an attempt can say of its number.
+const (
+	Nothing   End = iota // no attempt was made, or no connection
+	Up                   // the API has answered
+	Bad                  // it was refused for what is no fault of the message
+	Ambiguous            // and it may have been sent
+)
+
+// Lanes are the numbers that a process sends from.
+type Lanes struct {
+	// Rate returns how many messages a second a number may send.
+	Rate func(number string) float64
+
+	lanes map[string]*lane
+	all   Shared
+}
+
+// lane is one number.
+type lane struct {
+	Shared
+	due       bool // something is
+	urgent    bool // and that is urgent
+	run       int  // ends in a row that say nothing of their message
+	ambiguous bool // and all of them leave open what was sent
+	isUsed    bool // an attempt has ended in an answer, or in none
+	flights   []time.Time
+	probing   bool      // this process has taken the next probe
+	blocked   time.Time // until then the gate lets nothing through
+	pace      pace
+}
+
+func (l *Lanes) lane(number string) *lane {
+	if l.lanes == nil {
+		l.lanes = make(map[string]*lane)
+	}
+	this, ok := l.lanes[number]
+	if !ok {
+		this = &lane{Shared: Shared{Share: 1}}
+		l.lanes[number] = this
+	}
+	return this
+}
+
+// Look takes in what a look at the tables has found: which numbers have something due, and
+// what all machines know of them.
+func (l *Lanes) Look(due map[string]bool, shared map[string]Shared) {
+	for number, this := range l.lanes {
+		if _, ok := due[number]; !ok {
+			this.due, this.urgent = false, false
+			if len(this.flights) == 0 && this.run == 0 && !this.pace.isLeased() {
+				if _, ok := shared[number]; !ok || !this.isUsed {
+					delete(l.lanes, number) // it is as good as new
+				}
+			}
+		}
+	}
+	for number, urgent := range due {
+		this := l.lane(number)
+		this.due, this.urgent = true, urgent
+	}
+	l.all = shared[All]
+	for number, this := range l.lanes {
+		if found, ok := shared[number]; ok {
+			this.Shared = found
+		} else {
+			this.Shared = Shared{Share: 1}
+		}
+	}
+}
+
+// Ring takes in that a number has something due.
+func (l *Lanes) Ring(number string, urgent bool) {
+	this := l.lane(number)
+	this.due = true
+	this.urgent = this.urgent || urgent
+}
+
+// Block has a number send nothing until then, since the gate would let nothing through.
+func (l *Lanes) Block(number string, until time.Time) { l.lane(number).blocked = until }
+
+// hold returns what holds a number: the host, or itself.
+func (l *Lanes) hold(this *lane) (*Shared, bool) {
+	if l.all.IsHeld() {
+		return &l.all, true
+	}
+	return &this.Shared, this.IsHeld()
+}
+
+// state returns how many messages of a number may go by what holds it, -1 for any number,
+// and when to ask again, zero for at a change.
+func (l *Lanes) state(this *lane, now time.Time) (most int, again time.Time) {
+	if this.Paused || l.all.Paused {
+		return 0, time.Time{}
+	}
+	if this.blocked.After(now) {
+		return 0, this.blocked
+	}
+	if held, ok := l.hold(this); ok {
+		switch {
+		case this.probing:
+			return 1 - min(1, len(this.flights)), time.Time{}
+		default:
+			return 0, held.NextProbe
+		}
+	}
+	if this.run > 0 {
+		// What is under way may hold the number.
+		return max(0, threshold-this.run-len(this.flights)), time.Time{}
+	}
+	return -1, time.Time{}
+}
+
+// Wish is a probe that may be taken now, and what was seen of its number.
+type Wish struct {
+	Number string
+	Seen   Shared
+}
+
+// Probes returns the probes that are due, of numbers that have something to send.
+func (l *Lanes) Probes(now time.Time) []Wish {
+	if l.all.Paused {
+		return nil
+	}
+	if l.all.IsHeld() {
+		if l.all.NextProbe.After(now) || l.anyProbes() {
+			return nil
+		}
+		for _, this := range l.lanes {
+			if this.due && !this.Paused && len(this.flights) == 0 && !this.blocked.After(now) {
+				return []Wish{{All, l.all}}
+			}
+		}
+		return nil
+	}
+	var due []Wish
+	for number, this := range l.lanes {
+		if this.IsHeld() && this.due && !this.Paused && !this.probing && len(this.flights) == 0 && !this.NextProbe.After(now) && !this.blocked.After(now) {
+			due = append(due, Wish{number, this.Shared})
+		}
+	}
+	slices.SortFunc(due, func(a, b Wish) int { return cmp.Compare(a.Number, b.Number) })
+	return due
+}
+
+func (l *Lanes) anyProbes() bool {
+	for _, this := range l.lanes {
+		if this.probing {
+			return true
+		}
+	}
+	return false
+}
+
+// Probe takes in that this process has taken the probe of a number, or of all of them, and
+// when the next one is due.
+func (l *Lanes) Probe(number string, next, now time.Time) {
+	if number != All {
+		this := l.lane(number)
+		this.probing, this.NextProbe, this.Probes = true, next, this.Probes+1
+		return
+	}
+	l.all.NextProbe, l.all.Probes = next, l.all.Probes+1
+	for _, number := range sortedNumbers(l.lanes) {
+		this := l.lanes[number]
+		if this.due && !this.Paused && len(this.flights) == 0 && !this.blocked.After(now) {
+			this.probing = true
+			return
+		}
+	}
+}
+
+// Begin takes in that an attempt from a number begins, and End that it has ended. probe
+// reports whether it is the probe of a number that is held.
+func (l *Lanes) Begin(number string, now time.Time) (probe bool) {
+	this := l.lane(number)
+	this.flights = append(this.flights, now)
+	probe, this.probing = this.probing, false
+	return probe
+}
+
+// News is what an end changes for all machines.
+type News int
+
+// What an end can change for all machines.
+const (
+	NoNews  News = iota
+	Hold         // the number is to be held
+	Unhold       // it is held no longer
+	Reprobe      // the probe was none: the next one can go soon
+)
+
+// End takes in how an attempt has ended that began at that time. host reports whether the
+// host is to be held, too, as every number is.
+func (l *Lanes) End(number string, began time.Time, end End) (news News, host bool) {
+	this := l.lane(number)
+	if i := slices.Index(this.flights, began); i >= 0 {
+		this.flights = slices.Delete(this.flights, i, i+1)
+	}
+	this.isUsed = this.isUsed || end != Nothing
+	switch end {
+	case Nothing:
+		if this.IsHeld() || l.all.IsHeld() {
+			return Reprobe, false
+		}
+	case Up:
+		held := this.IsHeld()
+		this.run, this.ambiguous = 0, false
+		this.NextProbe, this.Probes = time.Time{}, 0
+		if held || l.all.IsHeld() {
+			host = l.all.IsHeld()
+			l.all.NextProbe = time.Time{}
+			return Unhold, host
+		}
+	case Bad, Ambiguous:
+		ambiguous := end == Ambiguous
+		this.ambiguous = ambiguous && (this.ambiguous || this.run == 0)
+		this.run++
+		host = ambiguous && !l.all.IsHeld()
+		if this.run >= threshold && !this.IsHeld() {
+			news = Hold
+		}
+		return news, host
+	}
+	return NoNews, false
+}
+
+// Held takes in that a number, or the host, is held.
+func (l *Lanes) Held(number string, nextProbe time.Time, reason string) (ambiguous bool) {
+	if number == All {
+		l.all.NextProbe, l.all.Reason, l.all.Probes = nextProbe, reason, 1
+		return true
+	}
+	this := l.lane(number)
+	this.NextProbe, this.Reason, this.Probes, this.Ambiguous = nextProbe, reason, 1, this.ambiguous
+	return this.ambiguous
+}
+
+// IsAmbiguous reports whether what holds a number, or is about to, leaves open what was sent.
+func (l *Lanes) IsAmbiguous(number string) bool { return l.lane(number).ambiguous }
+
+// AllAreHeld reports whether there are several numbers that are used, and each is held for
+// an ambiguous reason. Then it is the host that is at fault.
+func (l *Lanes) AllAreHeld() bool {
+	held := 0
+	for _, this := range l.lanes {
+		switch {
+		case !this.isUsed:
+		case this.IsHeld() && (this.ambiguous || this.Ambiguous):
+			held++
+		default:
+			return false
+		}
+	}
+	return held > 1
+}
+
+// Empty takes in that no more of a number is due.
+func (l *Lanes) Empty(number string) {
+	this := l.lane(number)
+	this.due, this.urgent = false, false
+}
+
+// Flights returns how many attempts are under way.
+func (l *Lanes) Flights() int {
+	n := 0
+	for _, this := range l.lanes {
+		n += len(this.flights)
+	}
+	return n
+}
+
+// hangs is how old an attempt is that gives its worker away to a number that waits.
+const hangs = 2 * time.Second
+
+// Plan says how many messages of each number are to be claimed now, if free workers of
+// all are idle; urgent reports whether they are to be urgent ones alone. It gives the
+// workers to the numbers that have the fewest, so that no number has more than its share
+// while another waits. Where one has more than its share since its API hangs, those of its
+// attempts that are older than 2 s no longer count: others get as many in their place.
+func (l *Lanes) Plan(now time.Time, workers, free int, urgentOnly bool) map[string]int {
+	type candidate struct {
+		number string
+		this   *lane
+		room   int
+		got    int
+	}
+	var waiting []candidate
+	for _, number := range sortedNumbers(l.lanes) {
+		this := l.lanes[number]
+		if !this.due || urgentOnly && !this.urgent {
+			continue
+		}
+		room, _ := l.state(this, now)
+		if room == 0 {
+			continue
+		}
+		turns := this.pace.turns(now)
+		if room < 0 || room > turns {
+			room = turns
+		}
+		if room > 0 {
+			waiting = append(waiting, candidate{number: number, this: this, room: room})
+		}
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	most := free
+	if most <= 0 && !urgentOnly {
+		// Every worker is busy. Those that hang make room for others than their own.
+		share := max(1, workers/(len(waiting)+1))
+		hanging := l.hanging(now, share)
+		most = hanging - max(0, l.Flights()-workers)
+		waiting = slices.DeleteFunc(waiting, func(c candidate) bool { return len(c.this.flights) >= share })
+	}
+	plan := make(map[string]int)
+	for ; most > 0; most-- {
+		best := -1
+		for i, c := range waiting {
+			if c.got < c.room && (best < 0 || len(c.this.flights)+c.got < len(waiting[best].this.flights)+waiting[best].got) {
+				best = i
+			}
+		}
+		if best < 0 {
+			break
+		}
+		waiting[best].got++
+		plan[waiting[best].number]++
+	}
+	return plan
+}
+
+// hanging returns how many attempts hang of numbers that have more than their share.
+func (l *Lanes) hanging(now time.Time, share int) int {
+	n := 0
+	for _, this := range l.lanes {
+		if len(this.flights) <= share {
+			continue
+		}
+		for _, began := range this.flights {
+			if now.Sub(began) >= hangs {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Spend takes in that so many messages of a number were claimed.
+func (l *Lanes) Spend(number string, n int, now time.Time) { l.lane(number).pace.spend(n, now) }
+
+// Next returns when to plan again if nothing happens before, zero for never.
+func (l *Lanes) Next(now time.Time) time.Time {
+	var next time.Time
+	for _, this := range l.lanes {
+		if !this.due {
+			continue
+		}
+		room, again := l.state(this, now)
+		if room != 0 {
+			again = this.pace.nextTurn(now)
+		}
+		if !again.IsZero() && (next.IsZero() || again.Before(next)) {
+			next = again
+		}
+	}
+	return next
+}
+
+func sortedNumbers(lanes map[string]*lane) []string {
+	numbers := make([]string, 0, len(lanes))
+	for number := range lanes {
+		numbers = append(numbers, number)
+	}
+	slices.Sort(numbers)
+	return numbers
+}

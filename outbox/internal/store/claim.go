@@ -1,0 +1,278 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/lane"
+)
+
+// Look is what a Run finds when it looks for something to do.
+type Look struct {
+	Now time.Time // by the database's clock
+	// Due are the numbers that have something due, with whether that is urgent.
+	Due map[string]bool
+	// Shared is what all machines know of the numbers, "" being all of them.
+	Shared map[string]lane.Shared
+	// Next is when the next message is due that is not yet; zero if there is none.
+	Next time.Time
+}
+
+// The numbers are found by hopping from one to the next in the index: there may be
+// many messages of each.
+const lookStatement = `WITH RECURSIVE hop(number) AS (
+	SELECT * FROM (SELECT number FROM {queue} WHERE ready ORDER BY number LIMIT 1) AS first
+	UNION ALL
+	SELECT (SELECT q.number FROM {queue} AS q WHERE q.ready AND q.number > hop.number ORDER BY q.number LIMIT 1)
+	FROM hop WHERE hop.number IS NOT NULL
+)
+SELECT 0, hop.number, (SELECT q.urgent FROM {queue} AS q WHERE q.ready AND q.number = hop.number ORDER BY q.number, q.urgent DESC, q.place, q.seq LIMIT 1), 0
+FROM hop WHERE hop.number IS NOT NULL
+UNION ALL
+SELECT 1, '', FALSE, {now}
+UNION ALL
+SELECT * FROM (SELECT 2, '', FALSE, due FROM {queue} WHERE NOT ready ORDER BY due LIMIT 1) AS next`
+
+const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, reason, leased, share FROM {number}`
+
+// Look looks for something to do.
+func (s *Store) Look(ctx context.Context) (look Look, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		look = Look{Due: make(map[string]bool), Shared: make(map[string]lane.Shared)}
+		err := s.query(ctx, on, lookStatement, nil, func(rows *sql.Rows) error {
+			var kind int
+			var number string
+			var urgent sql.NullBool // NULL: it has just gone
+			var at int64
+			if err := rows.Scan(&kind, &number, &urgent, &at); err != nil {
+				return err
+			}
+			switch kind {
+			case 0:
+				look.Due[number] = urgent.Bool
+			case 1:
+				look.Now = fromMicro(at)
+			case 2:
+				look.Next = fromMicro(at)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.query(ctx, on, numbersStatement, nil, func(rows *sql.Rows) error {
+			var number string
+			var this lane.Shared
+			var probe, leased int64
+			err := rows.Scan(&number, &this.Paused, &probe, &this.Probes, &this.Ambiguous, &this.Reason, &leased, &this.Share)
+			this.NextProbe, this.LeasedUntil = fromMicro(probe), fromMicro(leased)
+			look.Shared[number] = this
+			return err
+		})
+	})
+	return look, err
+}
+
+const ripenStatement = `UPDATE {queue} SET ready = TRUE WHERE seq IN (SELECT seq FROM {queue} WHERE NOT ready AND due <= {now} ORDER BY due LIMIT 1000 {skip}) AND NOT ready`
+
+// Ripen lets messages go whose time has come.
+func (s *Store) Ripen(ctx context.Context) error {
+	return s.statement(ctx, "ripen", func(ctx context.Context, on runner) error {
+		_, err := s.exec(ctx, on, s.skipping(ripenStatement), nil)
+		return err
+	})
+}
+
+// Claim is a message that a Run has.
+type Claim struct {
+	Stored
+	Run int64
+}
+
+// A message whose recipient gets one after the other waits for those before it, and for
+// the one that a Run has.
+const inTurn = `AND (q.recipient = '' OR (
+	(SELECT c.seq FROM {claim} AS c WHERE c.number = q.number AND c.recipient = q.recipient LIMIT 1) IS NULL
+	AND (SELECT p.seq FROM {queue} AS p WHERE p.number = q.number AND p.recipient = q.recipient AND p.place <= {now}
+		AND (p.place, p.seq) < (q.place, q.seq) LIMIT 1) IS NULL))`
+
+const claimMany = `WITH due AS MATERIALIZED (
+	SELECT this.seq FROM unnest(CAST(@numbers AS text[]), CAST(@most AS bigint[])) AS w(number, most) CROSS JOIN LATERAL (
+		SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = w.number %s
+		ORDER BY q.number, q.urgent DESC, q.place, q.seq LIMIT w.most FOR UPDATE SKIP LOCKED
+	) AS this WHERE EXISTS (SELECT 1 FROM {run} WHERE run = @run)
+), gone AS (
+	DELETE FROM {queue} WHERE seq = ANY(ARRAY(SELECT seq FROM due)) RETURNING *
+), taken AS (
+	INSERT INTO {claim} (seq, number, recipient, urgent, place, due, expires, rev, run, token)
+	SELECT seq, number, recipient, urgent, place, due, expires, rev + 1, CAST(@run AS bigint), '' FROM gone
+)
+SELECT m.seq, m.id, m.phone_number_id, m.enqueued_at, m.expires_at, m.urgent, m.recipient, gone.place, gone.due, gone.rev + 1, 2, '',
+	coalesce(r.state, ''), coalesce(r.changed_at, 0), coalesce(r.memory, ''), m.payload, m.headers
+FROM gone JOIN {message} AS m ON m.seq = gone.seq LEFT JOIN {record} AS r ON r.seq = gone.seq, {lazy} AS l`
+
+const (
+	claimOne = `SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = @number %s AND EXISTS (SELECT 1 FROM {run} WHERE run = @run)
+ORDER BY q.number, q.urgent DESC, q.place, q.seq LIMIT @most`
+	moveClaim = `INSERT INTO {claim} (seq, number, recipient, urgent, place, due, expires, rev, run, token)
+SELECT seq, number, recipient, urgent, place, due, expires, rev + 1, @run, '' FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
+	leaveQueues = `DELETE FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
+	readClaims  = `SELECT ` + columns + `, m.payload, m.headers FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
+LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq WHERE c.seq IN (SELECT value FROM json_each(@seqs))`
+)
+
+// Take claims messages for a Run, of each number so many at most, the first of those that
+// are due. With inOrder a recipient has one message out at a time. It returns nothing if
+// the Run is taken for dead.
+func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrder, urgentOnly bool) (taken []Claim, err error) {
+	more := ""
+	if inOrder {
+		more += inTurn
+	}
+	if urgentOnly {
+		more += " AND q.urgent"
+	}
+	read := func(rows *sql.Rows) error {
+		c := Claim{Run: run}
+		err := scan(rows, &c.Stored, &c.Payload, &c.Headers)
+		taken = append(taken, c)
+		return err
+	}
+	if !s.dialect.oneStatement {
+		err = s.write(ctx, "claim", func(ctx context.Context, on runner) error {
+			taken = nil
+			var all array
+			for _, number := range sortedKeys(most) {
+				seqs := array{}
+				err := s.query(ctx, on, fmt.Sprintf(claimOne, more), args{"number": number, "run": run, "most": most[number]}, func(rows *sql.Rows) error {
+					var seq int64
+					err := rows.Scan(&seq)
+					seqs.plain(strconv.FormatInt(seq, 10))
+					all.plain(strconv.FormatInt(seq, 10))
+					return err
+				})
+				if err != nil || seqs.Len() == 0 {
+					if err != nil {
+						return err
+					}
+					continue
+				}
+				// At once, since it is in the way of others of the same recipient.
+				for _, text := range []string{moveClaim, leaveQueues} {
+					if _, err := s.exec(ctx, on, text, args{"seqs": seqs.json(), "run": run}); err != nil {
+						return err
+					}
+				}
+			}
+			if all.Len() == 0 {
+				return nil
+			}
+			return s.query(ctx, on, readClaims, args{"seqs": all.json()}, read)
+		})
+		return sorted(taken), err
+	}
+	var numbers, counts array
+	for _, number := range sortedKeys(most) {
+		numbers.text(number)
+		counts.plain(strconv.Itoa(most[number]))
+	}
+	given := args{"numbers": numbers.String(), "most": counts.String(), "run": run}
+	claim := func(ctx context.Context, on runner) error {
+		taken = nil
+		return s.query(ctx, on, fmt.Sprintf(claimMany, more), given, read)
+	}
+	if !inOrder {
+		err = s.statement(ctx, "claim", claim)
+		return sorted(taken), err
+	}
+	err = s.write(ctx, "claim", func(ctx context.Context, on runner) error {
+		// Two who claim at once would not see each other's claims. The look comes in a
+		// statement of its own, after the lock.
+		_, err := s.exec(ctx, on, "SELECT number FROM {number} WHERE number = ANY(CAST(@numbers AS text[])) ORDER BY number FOR UPDATE", given)
+		if err != nil {
+			return err
+		}
+		return claim(ctx, on)
+	})
+	return sorted(taken), err
+}
+
+// Mark writes that an attempt is about to be made. The error wraps ErrConflict if the
+// message is no longer this Run's. It tries once: after any other error it may be marked or
+// not, and must be given back.
+func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
+	mark := func(ctx context.Context, on runner) error {
+		if s.Failpoint != nil {
+			if err := s.Failpoint("mark"); err != nil {
+				return err
+			}
+		}
+		n, err := s.exec(ctx, on, s.durably(`UPDATE {claim} SET token = @newtoken WHERE seq = @seq AND rev = @rev AND run = @run AND token = ''`),
+			args{"newtoken": token, "seq": c.Seq, "rev": c.rev, "run": c.Run})
+		if err == nil && n == 0 {
+			err = ErrConflict
+		}
+		return err
+	}
+	var err error
+	if s.dialect.sharesCommits {
+		err = s.group.do(ctx, s, mark)
+	} else {
+		var leave func()
+		if leave, err = s.enter(ctx); err != nil {
+			return err
+		}
+		defer leave()
+		if s.explicit {
+			err = s.transact(ctx, mark)
+		} else {
+			err = mark(ctx, s.db)
+		}
+	}
+	if err == nil {
+		c.token, c.Token, c.State = token, token, "sending"
+	}
+	return err
+}
+
+// durably has a statement that changes one table be on the disk when it is confirmed.
+func (s *Store) durably(update string) string {
+	if s.dialect.durable == "" {
+		return update
+	}
+	return update + " AND (SELECT durable FROM {durable} AS d) IS NOT NULL"
+}
+
+// GiveBack puts a message that a Run has, and has not sent, back into the queue, at its
+// place, from due on. A mark that is still on its way finds nothing then. It does nothing
+// if the Run has not got it any more.
+func (s *Store) GiveBack(ctx context.Context, c *Claim, token string, due time.Time) error {
+	text := `DELETE FROM {claim} WHERE seq = @seq AND rev = @rev AND run = @run AND (token = '' OR token = @token) RETURNING seq`
+	then := []string{`INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev)
+SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
+	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1 {cas}`}
+	err := s.change(ctx, "give back", text, then, args{"seq": c.Seq, "rev": c.rev, "run": c.Run, "token": token,
+		"number": c.Number, "recipient": c.Recipient, "urgent": c.Urgent, "place": micro(c.Place), "due": max(micro(due), micro(c.Place)), "expires": micro(c.ExpiresAt)})
+	if isConflict(err) {
+		return nil
+	}
+	return err
+}
+
+// Claims returns the messages that a Run has, by the database.
+func (s *Store) Claims(ctx context.Context, run int64) (found []Claim, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		found = nil
+		return s.query(ctx, on, `SELECT `+columns+` FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
+LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq WHERE c.run = @run`, args{"run": run}, func(rows *sql.Rows) error {
+			c := Claim{Run: run}
+			err := scan(rows, &c.Stored)
+			found = append(found, c)
+			return err
+		})
+	})
+	return found, err
+}

@@ -1,0 +1,323 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
+)
+
+// Filter says which messages are meant, as that of package outbox does.
+type Filter struct {
+	States    []message.State
+	Number    string
+	Code      int
+	OlderThan time.Duration
+	After     string // an id
+	Limit     int
+}
+
+// source is where List reads messages of some states, in the order of seq.
+type source struct {
+	from  string
+	where string
+}
+
+// The places in which messages of a state stand, and the index by which they are found.
+const (
+	fromQueue   = `{queue} AS q JOIN {message} AS m ON m.seq = q.seq LEFT JOIN {claim} AS c ON c.seq = q.seq LEFT JOIN {record} AS r ON r.seq = q.seq`
+	fromClaim   = `{claim} AS c JOIN {message} AS m ON m.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq LEFT JOIN {record} AS r ON r.seq = c.seq`
+	fromNew     = `{message} AS m LEFT JOIN {queue} AS q ON q.seq = m.seq LEFT JOIN {claim} AS c ON c.seq = m.seq LEFT JOIN {record} AS r ON r.seq = m.seq`
+	fromRecord  = `{record} AS r JOIN {message} AS m ON m.seq = r.seq LEFT JOIN {queue} AS q ON q.seq = r.seq LEFT JOIN {claim} AS c ON c.seq = r.seq`
+	fromMessage = fromNew
+)
+
+// sources returns where the messages of a filter are found.
+func sources(f *Filter) []source {
+	if len(f.States) == 0 || f.Number != "" && !slices.ContainsFunc(f.States, isParked) {
+		// All of a number, or all, in the order in which they were enqueued.
+		where := "m.seq > @after"
+		if f.Number != "" {
+			where = "m.phone_number_id = @number AND " + where
+		}
+		return []source{{fromMessage, where}}
+	}
+	var found []source
+	for _, state := range f.States {
+		switch state {
+		case message.StateQueued:
+			found = append(found, source{fromQueue, "q.seq > @after"}, source{fromClaim, "c.token = '' AND c.seq > @after"}, source{fromNew, "NOT m.adopted AND m.seq > @after"})
+		case message.StateSending:
+			found = append(found, source{fromClaim, "c.token <> '' AND c.seq > @after"})
+		case message.StateFailed, message.StateUnknown:
+			found = append(found, source{fromRecord, "r.state = '" + string(state) + "' AND r.state IN ('failed', 'unknown') AND r.seq > @after"})
+		default:
+			found = append(found, source{fromRecord, "r.state = 'sent' AND r.seq > @after"})
+		}
+	}
+	return found
+}
+
+func isParked(state message.State) bool {
+	return state == message.StateFailed || state == message.StateUnknown
+}
+
+// order returns by what a source is ordered: its own column, so that an index serves.
+func (f source) order() string { return f.from[strings.Index(f.from, " AS ")+4:][:1] + ".seq" }
+
+// listPage is how many messages List reads at once.
+const listPage = 1000
+
+// List returns the messages that a filter means, in the order in which they were enqueued.
+func (s *Store) List(ctx context.Context, f Filter) ([]Stored, error) {
+	after := int64(0)
+	if f.After != "" {
+		err := s.read(ctx, func(ctx context.Context, on runner) error {
+			return s.query(ctx, on, "SELECT seq FROM {message} WHERE id = @id", args{"id": f.After}, func(rows *sql.Rows) error { return rows.Scan(&after) })
+		})
+		if err != nil {
+			return nil, err
+		}
+		if after == 0 {
+			return nil, ErrNotFound
+		}
+	}
+	var found []Stored
+	for {
+		limit := listPage
+		if f.Limit > 0 {
+			limit = min(limit, f.Limit-len(found))
+		}
+		page, more, err := s.page(ctx, &f, after, limit)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, page...)
+		if !more || f.Limit > 0 && len(found) >= f.Limit {
+			return found, nil
+		}
+		after = page[len(page)-1].Seq
+	}
+}
+
+// page returns the first messages after one, and whether there may be more.
+func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (page []Stored, more bool, err error) {
+	given := args{"after": after, "limit": limit, "number": f.Number, "code": f.Code, "age": f.OlderThan.Microseconds()}
+	also := ""
+	if f.Number != "" {
+		also += " AND m.phone_number_id = @number"
+	}
+	if f.Code != 0 {
+		also += " AND (r.code = @code OR r.subcode = @code)"
+	}
+	if f.OlderThan > 0 {
+		also += " AND m.enqueued_at <= {now} - @age"
+	}
+	for _, from := range sources(f) {
+		where := from.where + also
+		if from.from == fromMessage && len(f.States) > 0 && from.where != "NOT m.adopted AND m.seq > @after" {
+			where += " AND (" + stateOf(f.States) + ")"
+		}
+		text := "SELECT " + columns + " FROM " + from.from + " WHERE " + where + " ORDER BY " + from.order() + " LIMIT @limit"
+		err := s.read(ctx, func(ctx context.Context, on runner) error {
+			before := len(page)
+			return s.query(ctx, on, text, given, func(rows *sql.Rows) error {
+				if len(page) < before {
+					page = page[:before]
+				}
+				var m Stored
+				err := scan(rows, &m)
+				page = append(page, m)
+				return err
+			})
+		})
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	slices.SortFunc(page, func(a, b Stored) int { return int(a.Seq - b.Seq) })
+	// One that has just gone from one place to the other is found in both.
+	page = slices.CompactFunc(page, func(a, b Stored) bool { return a.Seq == b.Seq })
+	more = len(page) >= limit
+	return page[:min(limit, len(page))], more, nil
+}
+
+// stateOf returns the condition under which a message is in one of these states.
+func stateOf(states []message.State) string {
+	var any []string
+	for _, state := range states {
+		switch state {
+		case message.StateQueued:
+			any = append(any, "c.token = ''", "q.seq IS NOT NULL", "NOT m.adopted")
+		case message.StateSending:
+			any = append(any, "c.token <> ''")
+		default:
+			any = append(any, "q.seq IS NULL AND c.seq IS NULL AND r.state = '"+string(state)+"'")
+		}
+	}
+	return strings.Join(any, " OR ")
+}
+
+// Counts is how many messages a number has in each state.
+type Counts map[string]map[message.State]int
+
+const countStatement = `SELECT number, state, count(*) FROM {record} WHERE state <> 'queued' GROUP BY number, state
+UNION ALL SELECT number, 'queued', count(*) FROM {queue} GROUP BY number
+UNION ALL SELECT number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END, count(*) FROM {claim} GROUP BY number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END
+UNION ALL SELECT phone_number_id, 'queued', count(*) FROM {message} WHERE NOT adopted GROUP BY phone_number_id`
+
+// Count counts the messages of each number, all at one moment.
+func (s *Store) Count(ctx context.Context) (counts Counts, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		counts = make(Counts)
+		return s.query(ctx, on, countStatement, nil, func(rows *sql.Rows) error {
+			var number, state string
+			var n int
+			err := rows.Scan(&number, &state, &n)
+			if counts[number] == nil {
+				counts[number] = make(map[message.State]int)
+			}
+			counts[number][message.State(state)] += n
+			return err
+		})
+	})
+	return counts, err
+}
+
+// Oldest returns when the message was enqueued that is longest in the queue, zero if there
+// is none.
+func (s *Store) Oldest(ctx context.Context) (oldest time.Time, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		oldest = time.Time{}
+		return s.query(ctx, on, `SELECT m.enqueued_at FROM {message} AS m WHERE m.seq = (SELECT q.seq FROM {queue} AS q ORDER BY q.seq LIMIT 1)`, nil, func(rows *sql.Rows) error {
+			var at int64
+			err := rows.Scan(&at)
+			oldest = fromMicro(at)
+			return err
+		})
+	})
+	return oldest, err
+}
+
+// Queued counts the messages that are queued or being sent, up to a number.
+func (s *Store) Queued(ctx context.Context, most int) (n int, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		return s.query(ctx, on, `SELECT (SELECT count(*) FROM (SELECT 1 FROM {queue} LIMIT @most) AS q) + (SELECT count(*) FROM {claim})`,
+			args{"most": most}, func(rows *sql.Rows) error { return rows.Scan(&n) })
+	})
+	return n, err
+}
+
+// agePage is how many rows are looked at at once for what is too old.
+const agePage = 2000
+
+// Expired returns messages in the queue that may be too old: those whose own time is over,
+// and of the others, after a message, those that were enqueued before a time. It returns
+// the message after which to go on.
+func (s *Store) Expired(ctx context.Context, after int64, before time.Time) (ids []string, next int64, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		ids, next = nil, 0
+		read := func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err
+		}
+		err := s.query(ctx, on, `SELECT m.id FROM {queue} AS q JOIN {message} AS m ON m.seq = q.seq WHERE q.expires > 0 AND q.expires <= {now} ORDER BY q.expires LIMIT 1000`, nil, read)
+		if err != nil {
+			return err
+		}
+		n := 0
+		return s.query(ctx, on, `SELECT m.seq, m.id, m.enqueued_at FROM (SELECT seq FROM {queue} WHERE seq > @after ORDER BY seq LIMIT @limit) AS q JOIN {message} AS m ON m.seq = q.seq ORDER BY m.seq`,
+			args{"after": after, "limit": agePage}, func(rows *sql.Rows) error {
+				var id string
+				var at, seq int64
+				err := rows.Scan(&seq, &id, &at)
+				if at <= micro(before) {
+					ids = append(ids, id)
+				}
+				if n++; n == agePage {
+					next = seq
+				}
+				return err
+			})
+	})
+	return ids, next, err
+}
+
+// Retain deletes messages that are over and have not changed since a time, after a message.
+// It returns the message after which to go on.
+func (s *Store) Retain(ctx context.Context, after int64, before time.Time) (next int64, err error) {
+	err = s.write(ctx, "retain", func(ctx context.Context, on runner) error {
+		n := 0
+		next = 0
+		var old array
+		err := s.query(ctx, on, `SELECT seq, state, changed_at FROM {record} WHERE seq > @after ORDER BY seq LIMIT @limit`, args{"after": after, "limit": agePage}, func(rows *sql.Rows) error {
+			var seq, at int64
+			var state string
+			err := rows.Scan(&seq, &state, &at)
+			if at < micro(before) && state != string(message.StateQueued) {
+				old.plain(itoa(seq))
+			}
+			if n++; n == agePage {
+				next = seq
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := s.exec(ctx, on, `DELETE FROM {deleted} WHERE deleted_at < @before`, args{"before": micro(before)}); err != nil || old.Len() == 0 {
+			return err
+		}
+		// Checked once more: somebody may have resent one.
+		given := args{"before": micro(before)}
+		in := s.among(&old, given)
+		gone := array{}
+		err = s.query(ctx, on, `DELETE FROM {record} WHERE `+in+` AND changed_at < @before AND state <> 'queued'
+AND seq NOT IN (SELECT seq FROM {queue} WHERE `+in+`) AND seq NOT IN (SELECT seq FROM {claim} WHERE `+in+`) RETURNING seq`, given, func(rows *sql.Rows) error {
+			var seq int64
+			err := rows.Scan(&seq)
+			gone.plain(itoa(seq))
+			return err
+		})
+		if err != nil || gone.Len() == 0 {
+			return err
+		}
+		given = args{}
+		_, err = s.exec(ctx, on, `DELETE FROM {message} WHERE `+s.among(&gone, given), given)
+		return err
+	})
+	return next, err
+}
+
+// among returns the condition that a row's seq is one of these.
+func (s *Store) among(seqs *array, given args) string {
+	if s.dialect.locks {
+		given["seqs"] = seqs.String()
+		return "seq = ANY(CAST(@seqs AS bigint[]))"
+	}
+	given["seqs"] = seqs.json()
+	return "seq IN (SELECT value FROM json_each(@seqs))"
+}
+
+// Meta returns a setting that is kept with the tables, "" if there is none.
+func (s *Store) Meta(ctx context.Context, key string) (value string, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		value = ""
+		return s.query(ctx, on, "SELECT value FROM {meta} WHERE key = @key", args{"key": key}, func(rows *sql.Rows) error { return rows.Scan(&value) })
+	})
+	return value, err
+}
+
+// SetMeta keeps a setting with the tables.
+func (s *Store) SetMeta(ctx context.Context, key, value string) error {
+	return s.statement(ctx, "meta", func(ctx context.Context, on runner) error {
+		_, err := s.exec(ctx, on, `INSERT INTO {meta} (key, value) SELECT CAST(@key AS text), CAST(@value AS text) WHERE true ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+			args{"key": key, "value": value})
+		return err
+	})
+}

@@ -1,0 +1,411 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
+)
+
+// New is a message that is about to be enqueued.
+type New struct {
+	ID, Number, Recipient string
+	Payload, Headers      string
+	Urgent                bool
+	NotBefore, ExpiresAt  time.Time
+}
+
+// hashOf is all that is left of the id of a deleted message.
+func hashOf(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return base64.RawURLEncoding.EncodeToString(sum[:18])
+}
+
+// Enqueue puts messages into the queue, all or none. Of those whose id is known nothing is
+// changed.
+func (s *Store) Enqueue(ctx context.Context, messages []New) error {
+	// Two who enqueue the same ids in opposite order would wait for each other.
+	order := make([]int, len(messages))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(messages[a].ID, messages[b].ID) })
+	if s.dialect.oneStatement {
+		return s.enqueueAtOnce(ctx, messages, order)
+	}
+	return s.enqueueInTurn(ctx, messages, order)
+}
+
+const enqueueStatement = `WITH given AS MATERIALIZED (
+	SELECT g.*, d.now, row_number() OVER () AS n
+	FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@recipients AS text[]), CAST(@payloads AS text[]), CAST(@headers AS text[]),
+		CAST(@urgent AS boolean[]), CAST(@not_before AS bigint[]), CAST(@expires AS bigint[]), CAST(@hashes AS text[]), CAST(@places AS bigint[]))
+		AS g(id, number, recipient, payload, headers, urgent, not_before, expires, hash, place),
+		(SELECT {now} AS now, durable FROM {durable} AS c) AS d
+), fresh AS (
+	INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, urgent, not_before, expires_at, enqueued_at, adopted)
+	SELECT g.id, g.number, g.recipient, g.payload, g.headers, g.urgent, g.not_before, g.expires, g.now, true FROM given AS g
+	WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = g.hash)
+	ORDER BY g.n
+	ON CONFLICT (id) DO NOTHING RETURNING seq, id
+)
+INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev)
+SELECT f.seq, g.number, g.recipient, g.urgent, greatest(g.not_before, g.now + g.place), greatest(g.not_before, g.now + g.place),
+	g.not_before <= g.now, g.expires, 0
+FROM fresh AS f JOIN given AS g ON g.id = f.id`
+
+// enqueueAtOnce is one statement for all.
+func (s *Store) enqueueAtOnce(ctx context.Context, messages []New, order []int) error {
+	columns := make([]array, 10)
+	for _, i := range order {
+		m := &messages[i]
+		for j, text := range []string{m.ID, m.Number, m.Recipient, m.Payload, m.Headers} {
+			columns[j].text(text)
+		}
+		columns[5].plain(strconv.FormatBool(m.Urgent))
+		columns[6].plain(strconv.FormatInt(micro(m.NotBefore), 10))
+		columns[7].plain(strconv.FormatInt(micro(m.ExpiresAt), 10))
+		columns[8].text(hashOf(m.ID))
+		// They stand in the queue in their order, a microsecond apart.
+		columns[9].plain(strconv.Itoa(i))
+	}
+	given := args{}
+	for i, name := range []string{"ids", "numbers", "recipients", "payloads", "headers", "urgent", "not_before", "expires", "hashes", "places"} {
+		given[name] = columns[i].String()
+	}
+	return s.statement(ctx, "enqueue", func(ctx context.Context, on runner) error {
+		_, err := s.exec(ctx, on, enqueueStatement, given)
+		return err
+	})
+}
+
+// array is an array as PostgreSQL writes it in a text, which every driver and every
+// protocol can carry.
+type array struct{ strings.Builder }
+
+var arrayEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+func (a *array) text(element string) {
+	a.separate()
+	a.WriteByte('"')
+	_, _ = arrayEscapes.WriteString(&a.Builder, element)
+	a.WriteByte('"')
+}
+
+func (a *array) plain(element string) {
+	a.separate()
+	a.WriteString(element)
+}
+
+func (a *array) separate() {
+	if a.Len() == 0 {
+		a.WriteByte('{')
+	} else {
+		a.WriteByte(',')
+	}
+}
+
+// String returns the array, which may be empty.
+func (a *array) String() string {
+	if a.Len() == 0 {
+		return "{}"
+	}
+	return a.Builder.String() + "}"
+}
+
+const (
+	insertMessages = `INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, urgent, not_before, expires_at, enqueued_at, adopted)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, {now}, TRUE FROM json_each(@messages)
+WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = value ->> 8)
+ON CONFLICT (id) DO NOTHING RETURNING seq, id`
+	insertQueue = `INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, max(value ->> 4, {now} + (value ->> 5)), max(value ->> 4, {now} + (value ->> 5)),
+	value ->> 4 <= {now}, value ->> 6, 0 FROM json_each(@messages)`
+)
+
+// enqueueInTurn is one statement for each table.
+func (s *Store) enqueueInTurn(ctx context.Context, messages []New, order []int) error {
+	index := make(map[string]int, len(messages))
+	rows := make([][]any, 0, len(messages))
+	for _, i := range order {
+		m := &messages[i]
+		index[m.ID] = i
+		rows = append(rows, []any{m.ID, m.Number, m.Recipient, m.Payload, m.Headers, flag(m.Urgent), micro(m.NotBefore), micro(m.ExpiresAt), hashOf(m.ID)})
+	}
+	given, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, "enqueue", func(ctx context.Context, on runner) error {
+		now := time.Now().UnixMicro()
+		var fresh [][]any
+		err := s.query(ctx, on, insertMessages, args{"messages": string(given), "now": now}, func(rows *sql.Rows) error {
+			var seq int64
+			var id string
+			err := rows.Scan(&seq, &id)
+			m := &messages[index[id]]
+			fresh = append(fresh, []any{seq, m.Number, m.Recipient, flag(m.Urgent), micro(m.NotBefore), index[id], micro(m.ExpiresAt)})
+			return err
+		})
+		if err != nil || len(fresh) == 0 {
+			return err
+		}
+		given, err := json.Marshal(fresh)
+		if err == nil {
+			_, err = s.exec(ctx, on, insertQueue, args{"messages": string(given), "now": now})
+		}
+		return err
+	})
+}
+
+// flag is a boolean as SQLite keeps it.
+func flag(set bool) int {
+	if set {
+		return 1
+	}
+	return 0
+}
+
+// Stored is a message as it was read.
+type Stored struct {
+	message.Record
+	Seq     int64
+	Payload string
+	Headers string
+
+	at         place
+	rev        int64
+	token      string // of the claim
+	hasRecord  bool
+	unreadable bool
+}
+
+// place is where a message stands.
+type place int
+
+const (
+	over     place = iota // in neither: it is sent, failed or unknown
+	inQueue               // it waits
+	inClaim               // a Run has it
+	newcomer              // nobody has looked at it since somebody put it there
+)
+
+// columns are those of a message, wherever it stands.
+const columns = `m.seq, m.id, m.phone_number_id, m.enqueued_at, m.expires_at, m.urgent,
+	m.recipient, coalesce(q.place, c.place, 0), coalesce(q.due, c.due, 0), coalesce(q.rev, c.rev, r.rev, 0),
+	CASE WHEN c.seq IS NOT NULL THEN 2 WHEN q.seq IS NOT NULL THEN 1 WHEN r.seq IS NOT NULL THEN 0 ELSE 3 END,
+	coalesce(c.token, ''), coalesce(r.state, ''), coalesce(r.changed_at, 0), coalesce(r.memory, '')`
+
+// scan reads these columns, and what follows them.
+func scan(rows *sql.Rows, m *Stored, more ...any) error {
+	var enqueued, expires, place, due, changed int64
+	var state, memory string
+	err := rows.Scan(append([]any{&m.Seq, &m.ID, &m.Number, &enqueued, &expires, &m.Urgent,
+		&m.Recipient, &place, &due, &m.rev, &m.at, &m.token, &state, &changed, &memory}, more...)...)
+	if err != nil {
+		return err
+	}
+	m.Enqueued, m.ExpiresAt, m.Changed = fromMicro(enqueued), fromMicro(expires), fromMicro(changed)
+	m.hasRecord = memory != ""
+	if m.hasRecord && json.Unmarshal([]byte(memory), &m.Memory) != nil {
+		m.unreadable = true
+		m.Memory = message.Memory{}
+	}
+	if m.Changed.IsZero() {
+		m.Changed = m.Enqueued
+	}
+	m.Place, m.Due = fromMicro(place), fromMicro(due)
+	switch {
+	case m.at == over:
+		m.State = message.State(state)
+		m.Place, m.Due = m.Enqueued, time.Time{}
+	case m.at == inClaim && m.token != "":
+		m.State, m.Token = message.StateSending, m.token
+	default:
+		m.State, m.Token = message.StateQueued, ""
+	}
+	return nil
+}
+
+const loadStatement = `SELECT ` + columns + ` FROM {message} AS m LEFT JOIN {queue} AS q ON q.seq = m.seq
+LEFT JOIN {claim} AS c ON c.seq = m.seq LEFT JOIN {record} AS r ON r.seq = m.seq WHERE m.id = @id`
+
+// Load returns what is known of a message. The error wraps ErrNotFound if there is none.
+func (s *Store) Load(ctx context.Context, id string) (m Stored, err error) {
+	found := false
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		return s.query(ctx, on, loadStatement, args{"id": id}, func(rows *sql.Rows) error {
+			found, m = true, Stored{}
+			return scan(rows, &m)
+		})
+	})
+	switch {
+	case err != nil:
+		return m, err
+	case !found:
+		return m, ErrNotFound
+	case m.unreadable:
+		return m, fmt.Errorf("outbox: the record of message %q cannot be read: somebody else has written it", id)
+	}
+	return m, nil
+}
+
+// The parts of a change. Each but the first is carried out if the first has found the
+// message as it was read; {cas} stands for that.
+const (
+	leaveQueue = `DELETE FROM {queue} WHERE seq = @seq AND rev = @rev RETURNING seq`
+	stayQueue  = `UPDATE {queue} SET rev = rev + 1, place = @place, due = @due, ready = (@due <= {now}) WHERE seq = @seq AND rev = @rev RETURNING seq`
+	leaveClaim = `DELETE FROM {claim} WHERE seq = @seq AND rev = @rev AND token = @token RETURNING seq`
+	stayClaim  = `UPDATE {claim} SET rev = rev + 1, token = @newtoken WHERE seq = @seq AND rev = @rev AND token = @token RETURNING seq`
+	newRecord  = `UPDATE {record} SET rev = rev + 1 WHERE seq = @seq AND rev = @rev RETURNING seq`
+
+	joinQueue = `INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev)
+SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
+	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1 {cas}`
+	keepRecord = `INSERT INTO {record} (seq, number, state, changed_at, code, subcode, rev, memory)
+SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@state AS text), CAST(@changed AS bigint), CAST(@code AS integer), CAST(@subcode AS integer),
+	CAST(@rev AS bigint) + 1, CAST(@memory AS text) {cas}
+ON CONFLICT (seq) DO UPDATE SET state = excluded.state, changed_at = excluded.changed_at, code = excluded.code, subcode = excluded.subcode,
+	rev = excluded.rev, memory = excluded.memory`
+	updateRecord = `UPDATE {record} SET state = @state, changed_at = @changed, code = @code, subcode = @subcode, rev = rev + 1, memory = @memory
+WHERE seq = @seq AND rev = @rev RETURNING seq`
+	dropPayload = `UPDATE {message} SET payload = '' WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`
+)
+
+// Save writes a message that has changed, and returns it as it is then. With payload false
+// its payload goes. The error wraps ErrConflict if it has changed since it was read. After
+// any other error it may be written or not.
+func (s *Store) Save(ctx context.Context, name string, before Stored, after message.Record, payload bool) (Stored, error) {
+	next := before
+	next.Record, next.rev = after, before.rev+1
+	keep := after.Memory
+	if after.State == message.StateSending {
+		keep.Token = "" // it stands in the claim
+	}
+	memory, err := json.Marshal(keep)
+	if err != nil {
+		return next, err
+	}
+	given := args{"seq": before.Seq, "rev": before.rev, "token": before.token, "newtoken": after.Token,
+		"number": after.Number, "recipient": after.Recipient, "urgent": after.Urgent,
+		"place": micro(after.Place), "due": micro(after.Due), "expires": micro(after.ExpiresAt),
+		"state": string(after.State), "changed": micro(after.Changed), "code": 0, "subcode": 0, "memory": string(memory)}
+	if after.Graph != nil {
+		given["code"], given["subcode"] = int(after.Graph.Code), after.Graph.Subcode
+	}
+	var cas string
+	var then []string
+	next.at = over
+	switch after.State {
+	case message.StateQueued:
+		next.at = inQueue
+		given["state"] = string(message.StateQueued)
+	case message.StateSending:
+		next.at, next.token = inClaim, after.Token
+		given["state"] = string(message.StateQueued)
+	}
+	switch {
+	case before.at == newcomer:
+		return before, fmt.Errorf("%w: nobody has taken it in yet", ErrConflict)
+	case before.at == inQueue && next.at == inQueue:
+		cas = stayQueue
+	case before.at == inQueue:
+		cas = leaveQueue
+	case before.at == inClaim && next.at == inClaim:
+		cas = stayClaim
+	case before.at == inClaim && next.at == inQueue:
+		cas, then = leaveClaim, append(then, joinQueue)
+	case before.at == inClaim:
+		cas = leaveClaim
+	case next.at == inQueue:
+		cas, then = updateRecord, append(then, joinQueue)
+	default:
+		cas = updateRecord
+	}
+	if next.at != inClaim {
+		next.token = ""
+	}
+	if cas != updateRecord && (next.at == over || next.hasRecord || !keep.IsZero()) {
+		then = append(then, keepRecord)
+		next.hasRecord = true
+	}
+	if !payload {
+		then = append(then, dropPayload)
+	}
+	return next, s.change(ctx, name, cas, then, given)
+}
+
+// change carries out the parts of a change, in one statement where the database can.
+func (s *Store) change(ctx context.Context, name, cas string, then []string, given args) error {
+	if !s.dialect.oneStatement {
+		return s.write(ctx, name, func(ctx context.Context, on runner) error {
+			found := 0
+			if err := s.query(ctx, on, cas, given, func(*sql.Rows) error { found++; return nil }); err != nil {
+				return err
+			}
+			if found == 0 {
+				return ErrConflict
+			}
+			for _, part := range then {
+				if _, err := s.exec(ctx, on, strings.ReplaceAll(part, "{cas}", "WHERE true"), given); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	var text strings.Builder
+	text.WriteString("WITH cas AS (" + cas + ")")
+	for i, part := range then {
+		fmt.Fprintf(&text, ", then%d AS (%s)", i, strings.ReplaceAll(part, "{cas}", "FROM cas WHERE true"))
+	}
+	text.WriteString(" SELECT cas.seq, d.durable FROM cas, {durable} AS d")
+	return s.statement(ctx, name, func(ctx context.Context, on runner) error {
+		found := 0
+		if err := s.query(ctx, on, text.String(), given, func(*sql.Rows) error { found++; return nil }); err != nil {
+			return err
+		}
+		if found == 0 {
+			return ErrConflict
+		}
+		return nil
+	})
+}
+
+// Delete takes a message out, with all that is known of it. What stays is a hash of its id.
+func (s *Store) Delete(ctx context.Context, m Stored) error {
+	cas := map[place]string{
+		inQueue:  leaveQueue,
+		inClaim:  leaveClaim,
+		over:     `DELETE FROM {record} WHERE seq = @seq AND rev = @rev RETURNING seq`,
+		newcomer: `DELETE FROM {message} WHERE seq = @seq AND NOT adopted RETURNING seq`,
+	}[m.at]
+	then := []string{`INSERT INTO {deleted} (hash, deleted_at) SELECT CAST(@hash AS text), {now} {cas} ON CONFLICT (hash) DO NOTHING`}
+	if m.at != newcomer {
+		then = append(then, `DELETE FROM {message} WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`)
+	}
+	if m.at != over {
+		then = append(then, `DELETE FROM {record} WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`)
+	}
+	return s.change(ctx, "delete", cas, then, args{"seq": m.Seq, "rev": m.rev, "token": m.token, "hash": hashOf(m.ID)})
+}
+
+// IsDeleted reports whether a message of that id was deleted.
+func (s *Store) IsDeleted(ctx context.Context, id string) (deleted bool, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		deleted = false
+		return s.query(ctx, on, "SELECT 1 FROM {deleted} WHERE hash = @hash", args{"hash": hashOf(id)}, func(*sql.Rows) error {
+			deleted = true
+			return nil
+		})
+	})
+	return deleted, err
+}

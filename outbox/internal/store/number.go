@@ -1,0 +1,187 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/lane"
+)
+
+func isConflict(err error) bool { return errors.Is(err, ErrConflict) }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// sorted puts claims in the order in which they go, which RETURNING does not know.
+func sorted(claims []Claim) []Claim {
+	slices.SortFunc(claims, func(a, b Claim) int {
+		switch {
+		case a.Urgent != b.Urgent && a.Urgent:
+			return -1
+		case a.Urgent != b.Urgent:
+			return 1
+		case !a.Place.Equal(b.Place):
+			return a.Place.Compare(b.Place)
+		}
+		return int(a.Seq - b.Seq)
+	})
+	return claims
+}
+
+// json returns an array of numbers as JSON.
+func (a *array) json() string { return "[" + strings.Trim(a.String(), "{}") + "]" }
+
+// skipping has rows that others have locked be skipped, where rows are locked.
+func (s *Store) skipping(text string) string {
+	skip := ""
+	if s.dialect.locks {
+		skip = "FOR UPDATE SKIP LOCKED"
+	}
+	return strings.ReplaceAll(text, "{skip}", skip)
+}
+
+const leaseStatement = `INSERT INTO {number} AS n (number, leased) SELECT CAST(@number AS text), {now} + CAST(@length AS bigint) WHERE true
+ON CONFLICT (number) DO UPDATE SET leased = CASE WHEN n.leased > {now} THEN n.leased ELSE {now} END + CAST(CAST(@length AS bigint) / n.share AS bigint),
+	share = CASE WHEN n.share + CAST(@grows AS double precision) > 1 THEN 1 ELSE n.share + CAST(@grows AS double precision) END
+RETURNING leased, share, {now}`
+
+// Lease takes turns of numbers, each after those that others have taken.
+func (s *Store) Lease(ctx context.Context, wanted map[string]lane.Lease) (map[string]lane.Leased, error) {
+	var got map[string]lane.Leased
+	err := s.write(ctx, "lease", func(ctx context.Context, on runner) error {
+		got = make(map[string]lane.Leased)
+		for _, number := range sortedKeys(wanted) {
+			w := wanted[number]
+			err := s.query(ctx, on, leaseStatement, args{"number": number, "length": w.Length.Microseconds(), "grows": w.Grows}, func(rows *sql.Rows) error {
+				var until, now int64
+				var l lane.Leased
+				err := rows.Scan(&until, &l.Share, &now)
+				l.Until, l.Now = fromMicro(until), fromMicro(now)
+				got[number] = l
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return got, err
+}
+
+// Slow lowers the rate of a number, for all machines, once a second at most.
+func (s *Store) Slow(ctx context.Context, number string, by float64) error {
+	return s.statement(ctx, "slow", func(ctx context.Context, on runner) error {
+		_, err := s.exec(ctx, on, `UPDATE {number} SET share = share * CAST(@by AS double precision), slowed = {now}
+WHERE number = @number AND slowed <= {now} - 1000000`, args{"number": number, "by": by})
+		return err
+	})
+}
+
+const holdStatement = `INSERT INTO {number} AS n (number, probe_at, probes, ambiguous, reason)
+SELECT CAST(@number AS text), {now} + CAST(@wait AS bigint), 1, CAST(@ambiguous AS boolean), CAST(@reason AS text) WHERE true
+ON CONFLICT (number) DO UPDATE SET probe_at = excluded.probe_at, probes = 1, ambiguous = excluded.ambiguous, reason = excluded.reason WHERE n.probe_at = 0
+RETURNING probe_at`
+
+// Hold holds a number for all machines. It reports whether nobody has before.
+func (s *Store) Hold(ctx context.Context, number string, wait time.Duration, ambiguous bool, reason string) (first bool, err error) {
+	err = s.statement(ctx, "hold", func(ctx context.Context, on runner) error {
+		first = false
+		return s.query(ctx, on, holdStatement, args{"number": number, "wait": wait.Microseconds(), "ambiguous": ambiguous, "reason": reason}, func(*sql.Rows) error {
+			first = true
+			return nil
+		})
+	})
+	return first, err
+}
+
+// Probe takes the next probe of a number that is held, and has the one after it be due
+// after the wait. It reports whether nobody else has taken it.
+func (s *Store) Probe(ctx context.Context, number string, seen lane.Shared, wait time.Duration) (taken bool, err error) {
+	err = s.statement(ctx, "probe", func(ctx context.Context, on runner) error {
+		n, err := s.exec(ctx, on, `UPDATE {number} SET probe_at = {now} + CAST(@wait AS bigint), probes = probes + 1
+WHERE number = @number AND probe_at = @seen AND probe_at <= {now}`, args{"number": number, "wait": wait.Microseconds(), "seen": micro(seen.NextProbe)})
+		taken = n > 0
+		return err
+	})
+	return taken, err
+}
+
+// Unhold holds a number no longer. It reports whether it was held.
+func (s *Store) Unhold(ctx context.Context, number string) (was bool, err error) {
+	err = s.statement(ctx, "unhold", func(ctx context.Context, on runner) error {
+		n, err := s.exec(ctx, on, `UPDATE {number} SET probe_at = 0, probes = 0, ambiguous = FALSE, reason = '' WHERE number = @number AND probe_at > 0`, args{"number": number})
+		was = n > 0
+		return err
+	})
+	return was, err
+}
+
+// SetPaused pauses a number, or with "" all, or ends that.
+func (s *Store) SetPaused(ctx context.Context, number string, paused bool) error {
+	return s.statement(ctx, "pause", func(ctx context.Context, on runner) error {
+		_, err := s.exec(ctx, on, `INSERT INTO {number} (number, paused) SELECT CAST(@number AS text), CAST(@paused AS boolean) WHERE true
+ON CONFLICT (number) DO UPDATE SET paused = excluded.paused`, args{"number": number, "paused": paused})
+		return err
+	})
+}
+
+// Beat counts up the heartbeat of a Run, and returns those of all. The Run is not among
+// them if it was taken for dead.
+func (s *Store) Beat(ctx context.Context, run int64) (beats map[int64]int64, err error) {
+	ctx = context.WithValue(ctx, heartbeat{}, true)
+	err = s.write(ctx, "heartbeat", func(ctx context.Context, on runner) error {
+		beats = make(map[int64]int64)
+		if _, err := s.exec(ctx, on, "UPDATE {run} SET beat = beat + 1 WHERE run = @run", args{"run": run}); err != nil {
+			return err
+		}
+		return s.query(ctx, on, "SELECT run, beat FROM {run}", nil, func(rows *sql.Rows) error {
+			var id, beat int64
+			err := rows.Scan(&id, &beat)
+			beats[id] = beat
+			return err
+		})
+	})
+	return beats, err
+}
+
+// Begin lets the others know of a Run.
+func (s *Store) Begin(ctx context.Context, run int64) error {
+	return s.statement(ctx, "begin", func(ctx context.Context, on runner) error {
+		_, err := s.exec(ctx, on, "INSERT INTO {run} (run, beat, started_at) SELECT CAST(@run AS bigint), 0, {now} WHERE true ON CONFLICT (run) DO NOTHING", args{"run": run})
+		return err
+	})
+}
+
+// End takes out a Run that has not shown since it was at that beat, or with -1 at any.
+func (s *Store) End(ctx context.Context, run, beat int64) error {
+	ctx = context.WithValue(ctx, heartbeat{}, true)
+	return s.statement(ctx, "end of a Run", func(ctx context.Context, on runner) error {
+		_, err := s.exec(ctx, on, "DELETE FROM {run} WHERE run = @run AND (beat = @beat OR @beat < 0)", args{"run": run, "beat": beat})
+		return err
+	})
+}
+
+// Orphans returns claims whose Run is gone.
+func (s *Store) Orphans(ctx context.Context) (found []Claim, err error) {
+	ctx = context.WithValue(ctx, heartbeat{}, true)
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		found = nil
+		return s.query(ctx, on, `SELECT `+columns+`, c.run FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
+LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq
+WHERE NOT EXISTS (SELECT 1 FROM {run} AS n WHERE n.run = c.run)`, nil, func(rows *sql.Rows) error {
+			var c Claim
+			err := scan(rows, &c.Stored, &c.Run)
+			found = append(found, c)
+			return err
+		})
+	})
+	return found, err
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -1,0 +1,116 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"time"
+)
+
+// The waits between two tries of what the database has not done.
+const (
+	leastWait = 5 * time.Millisecond
+	mostWait  = time.Second
+)
+
+// persist tries something until it succeeds, until it fails for good, or until the time is
+// up: that of ctx, or 15 s if it has no deadline. The error then says what the database
+// said last.
+func (s *Store) persist(ctx context.Context, do func(context.Context) error) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	var last error
+	for try, wait := 1, leastWait; ; try++ {
+		err := do(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			// What a call says that was cut off is less than what it said before.
+			return errors.Join(context.Cause(ctx), last, unlessCut(err))
+		}
+		if !Temporary(err) {
+			return err
+		}
+		last = err
+		if try == 3 && s.OnTrouble != nil {
+			s.OnTrouble(err)
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait/2+1)):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), last)
+		}
+		wait = min(2*wait, mostWait)
+	}
+}
+
+// unlessCut returns an error that says more than that the time is up.
+func unlessCut(err error) error {
+	if err == context.Canceled || err == context.DeadlineExceeded {
+		return nil
+	}
+	return err
+}
+
+// Temporary reports whether a failure of the database is one that passes: no connection, a
+// server that restarts, is full, or is read-only for a while, and transactions that were in
+// each other's way. All else is final.
+func Temporary(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		// Of a call within ours: ours has time left.
+		return true
+	}
+	var state interface{ SQLState() string } // of pgconn.PgError and lib/pq's Error
+	if errors.As(err, &state) {
+		code := state.SQLState()
+		for _, prefix := range []string{"08", "40001", "40P01", "53", "55P03", "57", "25006"} {
+			if strings.HasPrefix(code, prefix) {
+				return true
+			}
+		}
+		return false
+	}
+	if isBusy(err) {
+		return true
+	}
+	var network net.Error
+	switch {
+	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
+		return !errors.Is(err, errClosedPool)
+	}
+	// pgx has no type for a connection that broke while it was used.
+	return strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "failed to connect")
+}
+
+var errClosedPool = errors.New("sql: database is closed")
+
+// The primary result codes of SQLite that pass: https://sqlite.org/rescode.html.
+const (
+	sqliteBusy   = 5
+	sqliteLocked = 6
+	sqliteFull   = 13
+)
+
+// isBusy reports whether SQLite says that another has the lock, or that the disk is full.
+func isBusy(err error) bool {
+	var coded interface{ Code() int } // of modernc.org/sqlite
+	if errors.As(err, &coded) {
+		switch coded.Code() & 0xff {
+		case sqliteBusy, sqliteLocked, sqliteFull:
+			return true
+		}
+		return false
+	}
+	text := err.Error() // mattn/go-sqlite3 has a field, which only its own type gives
+	return strings.Contains(text, "database is locked") || strings.Contains(text, "table is locked") || strings.Contains(text, "disk is full")
+}

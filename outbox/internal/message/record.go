@@ -67,6 +67,9 @@ type Memory struct {
 	// Refuted are the wamids whose failure was dealt with. What else Meta says of
 	// them proves nothing of a later attempt.
 	Refuted []string `json:"refuted,omitempty"`
+	// Overtaken reports whether Meta has said that the attempt failed whose answer is not
+	// in yet.
+	Overtaken bool `json:"overtaken,omitempty"`
 	// Doubts is how many earlier attempts may have been sent, though a person has
 	// said that they were not, and have not been refuted since.
 	Doubts int               `json:"doubts,omitempty"`
@@ -77,7 +80,7 @@ type Memory struct {
 // IsZero reports whether there is nothing to keep.
 func (m *Memory) IsZero() bool {
 	return m.Born.IsZero() && len(m.History.Retries) == 0 && m.History.Network == 0 && m.History.Held == 0 &&
-		m.Token == "" && m.MessageID == "" && m.Delivered.IsZero() && m.Read.IsZero() && len(m.Refuted) == 0 &&
+		m.Token == "" && m.MessageID == "" && m.Delivered.IsZero() && m.Read.IsZero() && len(m.Refuted) == 0 && !m.Overtaken &&
 		m.Doubts == 0 && m.Graph == nil && m.Reason == ""
 }
 

@@ -220,7 +220,7 @@ func (s *stepping) undelivered(e Event) bool {
 	case s.State == StateSending:
 		// Its answer is on its way, and brings the same wamid. Until then nothing may
 		// put the message into the queue.
-		s.Graph = kept(e.Graph)
+		s.Graph, s.Overtaken = kept(e.Graph), true
 	default:
 		s.retryUndelivered(e.Graph)
 	}
@@ -300,7 +300,7 @@ func (s *stepping) decided(d graphretry.Decision) {
 // why returns why a message was not sent: the Policy's reason beside a Graph error, which
 // stands in the record by itself, and else what went wrong.
 func why(d graphretry.Decision) string {
-	if d.Graph != nil && d.Outcome != graphretry.OutcomeHeld || d.Cause == "" {
+	if d.Graph != nil || d.Cause == "" {
 		return d.Reason.String()
 	}
 	return Shorten(d.Cause)
@@ -313,7 +313,7 @@ func (s *stepping) again(d graphretry.Decision, reason string) {
 		s.toFailed(d.Graph, joined(ReasonExpired, reason))
 		return
 	}
-	s.State, s.Token, s.Due = StateQueued, "", next
+	s.State, s.Token, s.Due, s.Overtaken = StateQueued, "", next, false
 	s.MessageID, s.Delivered, s.Read = "", Moment{}, Moment{}
 	if d.Graph != nil {
 		s.Graph = kept(d.Graph)
@@ -325,7 +325,7 @@ func (s *stepping) toSent(wamid string) {
 	if s.State != StateSent {
 		s.Outcome = OutcomeSent
 	}
-	s.State, s.Token = StateSent, ""
+	s.State, s.Token, s.Overtaken = StateSent, "", false
 	s.Graph, s.Reason = nil, ""
 	if wamid != "" {
 		s.MessageID = wamid
@@ -333,7 +333,7 @@ func (s *stepping) toSent(wamid string) {
 }
 
 func (s *stepping) toFailed(e *graphretry.Error, reason string) {
-	s.State, s.Token = StateFailed, ""
+	s.State, s.Token, s.Overtaken = StateFailed, "", false
 	if e != nil {
 		s.Graph = kept(e)
 	}
@@ -344,6 +344,10 @@ func (s *stepping) toFailed(e *graphretry.Error, reason string) {
 // toUnknown keeps the token, so that the attempt, should its answer come late, can still
 // say what happened.
 func (s *stepping) toUnknown(reason string) {
+	if s.Overtaken {
+		s.retryUndelivered(s.Graph)
+		return
+	}
 	s.State, s.Reason = StateUnknown, reason
 	s.Outcome = OutcomeUnknown
 }

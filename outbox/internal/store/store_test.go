@@ -1,0 +1,298 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite"
+
+	"github.com/graphretry/graphretry/outbox/internal/lane"
+	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
+
+// onEach runs a test on each database.
+func onEach(t *testing.T, test func(t *testing.T, s *Store)) {
+	t.Run("sqlite", func(t *testing.T) {
+		db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "outbox.db"))
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, db.Close()) })
+		s, err := Open(t.Context(), db, SQLite, "graphretry", true)
+		require.NoError(t, err)
+		test(t, s)
+	})
+	for _, mode := range []string{"cache_statement", "exec", "simple_protocol"} {
+		t.Run("postgres "+mode, func(t *testing.T) {
+			db, err := sql.Open("pgx", pgtest.URL(t)+" default_query_exec_mode="+mode)
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, db.Close()) })
+			s, err := Open(t.Context(), db, Postgres, "graphretry", true)
+			require.NoError(t, err)
+			test(t, s)
+		})
+	}
+}
+
+const number = "106540352242922"
+
+func news(n int) []New {
+	var all []New
+	for i := range n {
+		all = append(all, New{ID: strconv.Itoa(i), Number: number, Recipient: "1555" + strconv.Itoa(i), Payload: `{"to":"1\\\"\u0000é<&>` + "\u2028" + `"}`})
+	}
+	return all
+}
+
+func ids(claims []Claim) (found []string) {
+	for _, c := range claims {
+		found = append(found, c.ID)
+	}
+	return found
+}
+
+const run = int64(7)
+
+func take(t *testing.T, s *Store, n int, inOrder bool) []Claim {
+	t.Helper()
+	claims, err := s.Take(t.Context(), run, map[string]int{number: n}, inOrder, false)
+	require.NoError(t, err)
+	return claims
+}
+
+func TestMessageGoesFromTheQueueToAClaimToItsEnd(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		require.NoError(t, s.Enqueue(ctx, news(12)))
+		require.NoError(t, s.Enqueue(ctx, news(3)), "again")
+		require.NoError(t, s.Enqueue(ctx, []New{{ID: "urgent", Number: number, Payload: "{}", Urgent: true}}))
+		assert.Empty(t, take(t, s, 1, false), "a Run that nobody knows gets nothing")
+		require.NoError(t, s.Begin(ctx, run))
+
+		look, err := s.Look(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, map[string]bool{number: true}, look.Due)
+		assert.WithinDuration(t, time.Now(), look.Now, 5*time.Second)
+		assert.Zero(t, look.Next)
+
+		claims := take(t, s, 4, false)
+		assert.Equal(t, []string{"urgent", "0", "1", "2"}, ids(claims))
+		assert.Equal(t, news(2)[1].Payload, claims[2].Payload)
+		assert.Equal(t, "15551", claims[2].Recipient)
+
+		c := claims[1]
+		before := c.Stored
+		require.NoError(t, s.Mark(ctx, &c, "token"))
+		assert.ErrorIs(t, s.Mark(ctx, &claims[1], "another"), ErrConflict)
+		m, err := s.Load(ctx, "0")
+		require.NoError(t, err)
+		assert.Equal(t, message.StateSending, m.State)
+		assert.Equal(t, "token", m.Token)
+		end := c.Record
+		end.State, end.MessageID, end.Token = message.StateSent, "wamid", ""
+		_, err = s.Save(ctx, "end", before, end, true)
+		assert.ErrorIs(t, err, ErrConflict, "it was marked")
+		_, err = s.Save(ctx, "end", c.Stored, end, true)
+		require.NoError(t, err)
+		_, err = s.Save(ctx, "end", c.Stored, end, true)
+		assert.ErrorIs(t, err, ErrConflict)
+		m, err = s.Load(ctx, "0")
+		require.NoError(t, err)
+		assert.Equal(t, message.StateSent, m.State)
+		assert.Equal(t, "wamid", m.MessageID)
+
+		// A retry, which waits.
+		c = claims[2]
+		require.NoError(t, s.Mark(ctx, &c, "token1"))
+		again := c.Record
+		again.State, again.Token, again.Due, again.Reason = message.StateQueued, "", time.Now().Add(time.Hour), "why"
+		saved, err := s.Save(ctx, "end", c.Stored, again, true)
+		require.NoError(t, err)
+		m, err = s.Load(ctx, "1")
+		require.NoError(t, err)
+		assert.Equal(t, "why", m.Reason)
+		assert.Equal(t, c.Place, m.Place)
+		look, err = s.Look(ctx)
+		require.NoError(t, err)
+		assert.WithinDuration(t, again.Due, look.Next, time.Second)
+		again.Due = time.Now().Add(-time.Second)
+		_, err = s.Save(ctx, "x", saved, again, true)
+		require.NoError(t, err)
+		require.NoError(t, s.Ripen(ctx))
+
+		require.NoError(t, s.GiveBack(ctx, &claims[3], "", time.Time{}))
+		assert.ErrorIs(t, s.Mark(ctx, &claims[3], "late"), ErrConflict)
+		assert.Equal(t, []string{"1", "2", "3"}, ids(take(t, s, 3, false)))
+
+		counts, err := s.Count(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, Counts{number: {message.StateQueued: 12, message.StateSent: 1}}, counts)
+		list, err := s.List(ctx, Filter{States: []message.State{message.StateSent}})
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		for _, f := range []Filter{{}, {Number: number}, {States: []message.State{"queued", "sent", "failed"}}, {Number: number, States: []message.State{"queued", "sent"}}} {
+			var all []string
+			for {
+				f.Limit = 5
+				page, err := s.List(ctx, f)
+				require.NoError(t, err)
+				for _, m := range page {
+					all = append(all, m.ID)
+				}
+				if len(page) < 5 {
+					break
+				}
+				f.After = page[4].ID
+			}
+			assert.Len(t, all, 13)
+			assert.Equal(t, "urgent", all[12])
+		}
+
+		m, err = s.Load(ctx, "5")
+		require.NoError(t, err)
+		require.NoError(t, s.Delete(ctx, m))
+		require.NoError(t, s.Enqueue(ctx, news(8)))
+		_, err = s.Load(ctx, "5")
+		assert.ErrorIs(t, err, ErrNotFound)
+		m, err = s.Load(ctx, "0")
+		require.NoError(t, err)
+		resent := m.Record
+		resent.State, resent.Place, resent.Due = message.StateQueued, time.Now(), time.Now()
+		_, err = s.Save(ctx, "resend", m, resent, true)
+		require.NoError(t, err)
+		m, err = s.Load(ctx, "0")
+		require.NoError(t, err)
+		assert.Equal(t, message.StateQueued, m.State)
+		assert.Equal(t, "15550", m.Recipient)
+		_, err = s.Retain(ctx, 0, time.Now().Add(time.Hour))
+		require.NoError(t, err)
+		_, err = s.Load(ctx, "0")
+		require.NoError(t, err)
+	})
+}
+
+func TestRunThatIsGoneLeavesOrphans(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		require.NoError(t, s.Begin(ctx, run))
+		require.NoError(t, s.Begin(ctx, 8))
+		require.NoError(t, s.Enqueue(ctx, news(3)))
+		take(t, s, 2, false)
+		beats, err := s.Beat(ctx, 8)
+		require.NoError(t, err)
+		assert.Equal(t, map[int64]int64{run: 0, 8: 1}, beats)
+		orphans, err := s.Orphans(ctx)
+		require.NoError(t, err)
+		assert.Empty(t, orphans)
+		require.NoError(t, s.End(ctx, run, 5))
+		beats, err = s.Beat(ctx, 8)
+		require.NoError(t, err)
+		assert.Len(t, beats, 2, "it was at another beat")
+		require.NoError(t, s.End(ctx, run, 0))
+		orphans, err = s.Orphans(ctx)
+		require.NoError(t, err)
+		assert.Len(t, orphans, 2)
+		assert.Empty(t, take(t, s, 2, false))
+	})
+}
+
+func TestNumbersAreSharedByAll(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		want := map[string]lane.Lease{number: {Length: 100 * time.Millisecond, Grows: 0.1}}
+		got, err := s.Lease(ctx, want)
+		require.NoError(t, err)
+		first := got[number].Until
+		got, err = s.Lease(ctx, want)
+		require.NoError(t, err)
+		assert.Equal(t, first.Add(100*time.Millisecond), got[number].Until)
+		require.NoError(t, s.Slow(ctx, number, 0.5))
+		require.NoError(t, s.Slow(ctx, number, 0.5), "once a second")
+		got, err = s.Lease(ctx, want)
+		require.NoError(t, err)
+		assert.InDelta(t, 0.6, got[number].Share, 0.01)
+		assert.Equal(t, first.Add(300*time.Millisecond), got[number].Until)
+
+		firstToo, err := s.Hold(ctx, number, -time.Second, true, "why")
+		require.NoError(t, err)
+		assert.True(t, firstToo)
+		firstToo, err = s.Hold(ctx, number, time.Second, true, "why")
+		require.NoError(t, err)
+		assert.False(t, firstToo)
+		look, err := s.Look(ctx)
+		require.NoError(t, err)
+		seen := look.Shared[number]
+		assert.True(t, seen.IsHeld())
+		assert.Equal(t, "why", seen.Reason)
+		taken, err := s.Probe(ctx, number, seen, time.Second)
+		require.NoError(t, err)
+		assert.True(t, taken)
+		taken, err = s.Probe(ctx, number, seen, time.Second)
+		require.NoError(t, err)
+		assert.False(t, taken)
+		was, err := s.Unhold(ctx, number)
+		require.NoError(t, err)
+		assert.True(t, was)
+		require.NoError(t, s.SetPaused(ctx, "", true))
+		look, err = s.Look(ctx)
+		require.NoError(t, err)
+		assert.True(t, look.Shared[""].Paused)
+	})
+}
+
+func TestRecipientHasOneMessageOut(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		require.NoError(t, s.Begin(ctx, run))
+		_, err := s.Lease(ctx, map[string]lane.Lease{number: {Length: 1}})
+		require.NoError(t, err)
+		all := news(4)
+		for i := range 3 {
+			all[i].Recipient = "1"
+		}
+		all[1].Urgent = true
+		all[2].NotBefore = time.Now().Add(time.Hour)
+		require.NoError(t, s.Enqueue(ctx, all))
+		claims := take(t, s, 4, true)
+		assert.Equal(t, []string{"0", "3"}, ids(claims))
+		assert.Empty(t, take(t, s, 4, true))
+		require.NoError(t, s.GiveBack(ctx, &claims[0], "", time.Now().Add(time.Hour)))
+		assert.Empty(t, take(t, s, 4, true), "one that waits for its retry stops those behind it")
+		m, err := s.Load(ctx, "0")
+		require.NoError(t, err)
+		require.NoError(t, s.Delete(ctx, m))
+		assert.Equal(t, []string{"1"}, ids(take(t, s, 4, true)))
+	})
+}
+
+func TestWritersShareACommitAndFailAlone(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		errs := make(chan error)
+		for i := range 40 {
+			go func() {
+				if i%4 == 0 {
+					m := Stored{Seq: 99999}
+					_, err := s.Save(context.Background(), "x", m, message.Record{State: message.StateFailed}, true)
+					assert.ErrorIs(t, err, ErrConflict)
+					errs <- nil
+					return
+				}
+				errs <- s.Enqueue(context.Background(), []New{{ID: strconv.Itoa(i), Number: number, Payload: "{}"}})
+			}()
+		}
+		for range 40 {
+			require.NoError(t, <-errs)
+		}
+		n, err := s.Queued(t.Context(), 1000)
+		require.NoError(t, err)
+		assert.Equal(t, 30, n)
+	})
+}

@@ -16,33 +16,32 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry"
-	"github.com/graphretry/graphretry/internal/netfail"
+	"github.com/graphretry/graphretry/outbox/internal/lane"
+	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
 // attempt is one attempt to send a message.
 type attempt struct {
-	outbox   *Outbox
-	record   stored // as it was when the attempt was planned, then as it is
-	sequence uint64 // of the entry in the queue
-	token    string
-	payload  []byte
-	header   http.Header // what travels with the payload
-
-	// lasting is the context for what must be brought to its end although Run is
-	// to stop: an attempt that is under way, and writing down how it ended.
+	outbox *Outbox
+	claim  store.Claim
+	token  string
+	// lasting is the context for what must be brought to its end although Run is to stop:
+	// an attempt that is under way, and writing down how it ended.
 	lasting context.Context
 
-	accessToken string             // for its texts; "" if the next RoundTripper sets one
-	connection  netfail.Connection // whether it got one
+	accessToken string // for its texts; "" if the next RoundTripper sets one
 
-	reached bool // the transport has let it pass to the sender
-	ended   bool // it was made, and end is how it ended
-	end     outcome
-	err     error // why the record may not say how the attempt ended
+	reached bool   // the transport has let it pass to the sender
+	marked  bool   // it was announced
+	err     error  // why it was not
+	body    []byte // of the answer
+	broken  error  // why that is not whole
 }
 
-// sender is the RoundTripper beneath the transport. It is the only thing that
-// sends, and each time it writes first that it will and then how it ended.
+// sender is the RoundTripper beneath the transport. It is the only thing that sends, and
+// each time it writes first that it will. Who is refused by the gate above it, or dies
+// before, has sent nothing, and no mark says otherwise.
 type sender struct {
 	next     http.RoundTripper
 	mu       sync.Mutex
@@ -81,161 +80,297 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	a.reached = true
 	if a.err = a.mark(); a.err != nil {
 		req.Body.Close()
-		return nil, a.err
+		// Not wrapped: a connection to the database that breaks says nothing of the API.
+		return nil, errors.New(a.err.Error())
 	}
-	resp, end := s.send(a, req)
-	a.ended, a.end = true, end
-	a.record, a.err = a.outbox.apply(a.lasting, a.record, event{kind: eventAnswered, token: a.token, end: end})
-	return resp, end.err
+	a.marked = true
+	return s.send(a, req)
 }
 
-// mark writes that the message is being sent. If somebody else has changed the
-// record since it was read, the message is theirs.
+// mostMarking is how long a mark may take. After that a Run may have been taken for dead,
+// and somebody may be about to decide that the message was not sent.
+const mostMarking = 15 * time.Second
+
+// mark writes that the message is being sent.
 func (a *attempt) mark() error {
-	o := a.outbox
-	began := time.Now()
-	ackWait := time.Duration(o.ackWait.Load())
-	ctx, cancel := context.WithTimeout(a.lasting, ackWait)
+	ctx, cancel := context.WithTimeout(a.lasting, mostMarking)
 	defer cancel()
-	unmarked := a.record.Write
-	next := a.record
-	next.record, _ = step(a.record.record, event{kind: eventMarked, token: a.token, sequence: a.sequence}, o.now(), &o.rules)
-	saved, err := o.store.save(ctx, next)
-	if err == nil {
-		a.record = saved
-		if time.Since(began) < ackWait/2 {
-			return nil
-		}
-		// So late that another worker may have the message by now, and somebody
-		// may be about to decide that it was not sent.
-		err = errors.New("outbox: it took too long to announce the attempt")
+	began := time.Now()
+	err := a.outbox.store.Mark(ctx, &a.claim, a.token)
+	if err == nil && time.Since(began) > mostMarking {
+		err = fmt.Errorf("outbox: it took %v to announce the attempt", time.Since(began))
 	}
-	if errors.Is(err, errConflict) {
-		return err
-	}
-	// It may be marked or not. Nothing was sent, so the mark must go.
-	return errors.Join(err, a.unmark(unmarked))
-}
-
-// unmark takes back the mark of an attempt that was not made. unmarked is the
-// write of the record before it.
-func (a *attempt) unmark(unmarked string) error {
-	changed, err := a.outbox.apply(a.lasting, a.record, event{kind: eventUnmarked, token: a.token, write: unmarked})
-	a.record = changed
 	return err
 }
-
-// outcome is how an attempt ended.
-type outcome struct {
-	kind      outcomeKind
-	status    int               // of the answer, 0 for none
-	messageID string            // of outcomeSent
-	graph     *graphretry.Error // of outcomeRefused; nil: an answer without a Graph error
-	reason    string
-	err       error // what the transport above gets to see in place of a response
-}
-
-type outcomeKind int
-
-const (
-	outcomeUnknown outcomeKind = iota // it may have been sent
-	outcomeSent                       // Meta has taken it
-	outcomeRefused                    // Meta has not taken it, and said so
-	outcomeUnsent                     // no connection could be made
-)
 
 // maxAnswer bounds how much of an answer is read. Meta's have less than 2 KiB.
 const maxAnswer = 1 << 20
 
 // send sends the message and reads the whole answer.
-func (s *sender) send(a *attempt, req *http.Request) (*http.Response, outcome) {
+func (s *sender) send(a *attempt, req *http.Request) (*http.Response, error) {
 	// Not the context of the call: that ends when Run is to stop, and who breaks
 	// off an attempt will never know how it ended.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), a.outbox.attemptTimeout)
-	defer cancel()
-	sent := req.Clone(a.connection.Watch(ctx))
-	sent.Header.Del(headerAttempt)
-	resp, body, err := s.carry(a, sent)
-	if resp == nil {
-		text := redact(err, a.accessToken)
-		if netfail.NeverSent(err) || a.connection.Refused() {
-			return nil, outcome{kind: outcomeUnsent, reason: text, err: err}
+	ctx := context.WithoutCancel(req.Context())
+	type answer struct {
+		resp *http.Response
+		body []byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	err := a.outbox.user(ctx, "the next RoundTripper", a.outbox.attemptTimeout, func(ctx context.Context) {
+		sent := req.Clone(ctx)
+		sent.Header.Del(headerAttempt)
+		resp, err := s.next.RoundTrip(sent)
+		if err == nil && (resp == nil || resp.Body == nil) {
+			err = errors.New("outbox: the next RoundTripper returned no response")
 		}
-		return nil, outcome{reason: text, err: err}
+		if err != nil {
+			answers <- answer{nil, nil, err}
+			return
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+		if err == nil && len(body) > maxAnswer {
+			err = fmt.Errorf("outbox: the answer is longer than %d bytes", maxAnswer)
+		}
+		if resp.Request == nil {
+			resp.Request = sent
+		}
+		answers <- answer{resp, body, err}
+	})
+	if err != nil {
+		return nil, err
 	}
-	if len(body) > maxAnswer {
-		err = fmt.Errorf("outbox: the answer is longer than %d bytes", maxAnswer)
+	got := <-answers
+	if got.resp == nil {
+		return nil, got.err
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
-	if resp.Request == nil {
-		resp.Request = sent
-	}
-	end := judge(resp, body, redact(err, a.accessToken))
-	end.status = resp.StatusCode
-	return resp, end
+	a.body, a.broken = got.body, got.err
+	got.resp.Body = io.NopCloser(bytes.NewReader(got.body))
+	return got.resp, nil
 }
 
-// carry keeps a panic of the next RoundTripper, or of the body of its response, from
-// ending the program, whose other workers may be in the middle of an attempt. It
-// returns a response whose body was read, as far as that went, or an error.
-func (s *sender) carry(a *attempt, req *http.Request) (resp *http.Response, body []byte, err error) {
+// end is how an attempt has ended.
+type end struct {
+	number    string
+	began     time.Time
+	probe     bool          // it was made while the API was down
+	isProbe   bool          // it was made while its number was held
+	lane      lane.End      // what it says of its number
+	hold      bool          // the number is to be held at once
+	reason    string        // why
+	throttles bool          // the API asks for fewer messages from the number
+	gate      time.Duration // for how long the gate lets nothing through
+}
+
+// make makes the attempt: it sends the message, or finds out why that cannot be. answered is
+// called once it is known how it has ended, before that is written down.
+func (a *attempt) make(ctx context.Context, answered func(end)) error {
+	o := a.outbox
+	switch now := o.now(); {
+	case !now.Before(o.rules.Expiry(&a.claim.Record)):
+		answered(end{})
+		return a.settle("expired", message.Event{Kind: message.Expired})
+	case a.claim.Payload == "":
+		answered(end{})
+		return a.settle("lost", message.Event{Kind: message.Lost})
+	}
+	req, err := a.request(ctx)
+	if err != nil {
+		text := a.redact(err.Error())
+		// Nothing was sent, and the next message of the number would fare alike.
+		answered(end{hold: true, reason: text})
+		return a.giveBack(0)
+	}
+	defer o.sender.expect(a, req.Header)()
+	resp, err := a.roundTrip(req)
+	switch {
+	case !a.reached:
+		var waited *graphretry.WaitError
+		var wait time.Duration
+		if errors.As(err, &waited) && errors.Is(err, graphretry.ErrOutage) {
+			wait = max(waited.Wait, time.Millisecond)
+		} else if ctx.Err() == nil {
+			o.logger.Error("outbox: a message could not be handed to the transport, and is queued again", slog.String("id", a.claim.ID), slog.String("error", a.redact(err.Error())))
+			wait = time.Second
+		}
+		answered(end{gate: wait})
+		return a.giveBack(wait)
+	case !a.marked && errors.Is(a.err, store.ErrConflict):
+		answered(end{})
+		return nil // it is not ours any more
+	case !a.marked:
+		answered(end{})
+		return errors.Join(a.err, a.giveBack(0))
+	}
+	e := a.decide(resp, err)
+	answered(a.endOf(e.Decision, resp))
+	return a.settle("end", e)
+}
+
+// roundTrip hands the request to the transport, in which functions of the user's run.
+func (a *attempt) roundTrip(req *http.Request) (resp *http.Response, err error) {
 	defer func() {
 		if thrown := recover(); thrown != nil {
-			resp, body, err = nil, nil, fmt.Errorf("outbox: the next RoundTripper panicked: %v", thrown)
-			a.outbox.logger.Error("outbox: the next RoundTripper panicked",
-				slog.String("panic", redact(err, a.accessToken)), slog.String("stack", string(debug.Stack())))
+			resp, err = nil, fmt.Errorf("outbox: a function given to WithTransportOptions panicked: %v", thrown)
+			a.outbox.logger.Error("outbox: a function given to WithTransportOptions panicked",
+				slog.String("panic", a.redact(fmt.Sprint(thrown))), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	resp, err = s.next.RoundTrip(req)
-	if err == nil && (resp == nil || resp.Body == nil) {
-		err = errors.New("outbox: the next RoundTripper returned no response")
+	return a.outbox.transport.RoundTrip(req)
+}
+
+// request returns the call to the API.
+func (a *attempt) request(ctx context.Context) (*http.Request, error) {
+	o, number := a.outbox, a.claim.Number
+	if o.extract != nil && a.claim.Headers != "" {
+		var header http.Header
+		extracted := ctx
+		err := json.Unmarshal([]byte(a.claim.Headers), &header)
+		if err == nil {
+			err = o.user(ctx, "the second function given to WithPropagation", userTimeout, func(context.Context) {
+				extracted = o.extract(ctx, header)
+			})
+		}
+		if err != nil {
+			o.logger.Error("outbox: a message is sent without its trace", slog.String("id", a.claim.ID), slog.Any("error", err))
+		} else {
+			ctx = extracted
+		}
 	}
+	token := o.accessToken
+	if o.tokenSource != nil {
+		var failed error
+		err := o.user(ctx, "the function given to WithTokenSource", userTimeout, func(ctx context.Context) {
+			if token, failed = o.tokenSource(ctx, number); failed == nil {
+				failed = checkToken(token)
+			}
+		})
+		if err == nil {
+			err = failed
+		}
+		if err != nil {
+			// Not wrapped: an ErrOutage or a Graph error in it is not this message's.
+			return nil, fmt.Errorf("no access token: %v", err)
+		}
+	}
+	a.accessToken = token
+	body, err := message.Body(a.claim.ID, []byte(a.claim.Payload))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	resp.Body.Close()
-	return resp, body, err
-}
-
-// judge tells what an answer says. broken is why it was not read to its end, if
-// so; a Graph error or a success that is whole nevertheless counts.
-func judge(resp *http.Response, body []byte, broken string) outcome {
-	if resp.StatusCode >= http.StatusBadRequest {
-		if e, ok := graphretry.ErrorFromResponse(resp); ok {
-			return outcome{kind: outcomeRefused, graph: e}
-		}
-		reason := fmt.Sprintf("HTTP %d without a Graph error", resp.StatusCode)
-		if resp.StatusCode < http.StatusInternalServerError && broken == "" {
-			return outcome{kind: outcomeRefused, reason: reason}
-		}
-		return outcome{reason: reason} // a gateway's, and who knows what lies behind it
+	u := *o.baseURL
+	u.Path += "/" + number + "/messages"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
-	var success map[string]json.RawMessage
-	if resp.StatusCode < http.StatusMultipleChoices && json.Unmarshal(body, &success) == nil && success != nil {
-		var messages []struct {
-			ID string `json:"id"`
-		}
-		o := outcome{kind: outcomeSent}
-		if json.Unmarshal(success["messages"], &messages) == nil && len(messages) > 0 {
-			o.messageID = messages[0].ID
-		}
-		return o
-	}
-	if broken != "" {
-		return outcome{reason: fmt.Sprintf("the answer, HTTP %d, broke off: %s", resp.StatusCode, broken)}
-	}
-	return outcome{reason: fmt.Sprintf("the answer, HTTP %d, is none of Meta's", resp.StatusCode)}
-}
-
-// redact puts an error into words without the access token.
-func redact(err error, token string) string {
-	if err == nil {
-		return ""
-	}
-	text := err.Error()
+	req.Header.Set("Content-Type", "application/json")
 	if token != "" {
-		text = strings.ReplaceAll(text, token, "[redacted]")
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	return shorten(text)
+	return req, nil
+}
+
+// decide returns what becomes of the message.
+func (a *attempt) decide(resp *http.Response, err error) message.Event {
+	e := message.Event{Kind: message.Answered, Token: a.token}
+	unknown := func(cause string) message.Event {
+		e.Decision = graphretry.Decision{Outcome: graphretry.OutcomeUnknown, Cause: a.redact(cause), History: a.claim.History}
+		return e
+	}
+	if err == nil {
+		isGraph := false
+		if resp.StatusCode >= http.StatusBadRequest {
+			_, isGraph = graphretry.ErrorFromResponse(resp)
+		}
+		if resp.StatusCode/100 == 2 {
+			var ok bool
+			if e.MessageID, ok = messageID(a.body); !ok && a.broken == nil {
+				return unknown(fmt.Sprintf("the answer, HTTP %d, is none of Meta's", resp.StatusCode))
+			} else if !ok {
+				return unknown(fmt.Sprintf("the answer, HTTP %d, broke off: %v", resp.StatusCode, a.broken))
+			}
+		} else if a.broken != nil && !isGraph {
+			return unknown(fmt.Sprintf("the answer, HTTP %d, broke off: %v", resp.StatusCode, a.broken))
+		}
+	}
+	e.Decision = a.outbox.rules.Policy.Next(resp, err, a.claim.History)
+	e.Decision.Cause = a.redact(e.Decision.Cause)
+	return e
+}
+
+// messageID returns the wamid in the answer to a success, "" if it names none, and whether
+// it is one of Meta's.
+func messageID(body []byte) (string, bool) {
+	var success map[string]json.RawMessage
+	if json.Unmarshal(body, &success) != nil || success == nil {
+		return "", false
+	}
+	var messages []struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(success["messages"], &messages) == nil && len(messages) > 0 {
+		return messages[0].ID, true
+	}
+	return "", true
+}
+
+// endOf returns what a decision says of the number.
+func (a *attempt) endOf(d graphretry.Decision, resp *http.Response) end {
+	e := end{lane: lane.Up, reason: d.Cause}
+	if e.reason == "" && d.Graph != nil {
+		e.reason = d.Graph.Error()
+	}
+	switch {
+	case d.Outcome == graphretry.OutcomeUnknown:
+		e.lane = lane.Ambiguous
+	case d.Outcome == graphretry.OutcomeHeld && d.Graph == nil && resp == nil:
+		e.lane = lane.Nothing // it got no connection
+	case d.Outcome == graphretry.OutcomeHeld && (d.Graph == nil || d.Graph.AboutSender()):
+		e.lane = lane.Bad
+	}
+	e.throttles = d.Graph != nil && d.Graph.Class() == graphretry.ClassThrottle && d.Graph.Code != graphretry.CodePairRateLimitHit
+	return e
+}
+
+// settle writes down what has become of the message, however long the database takes, until
+// the Run is over.
+func (a *attempt) settle(name string, e message.Event) error {
+	return a.persist(func() error {
+		_, err := a.outbox.apply(a.lasting, name, a.claim.Stored, e)
+		return err
+	})
+}
+
+// giveBack puts a message back into the queue that was not sent.
+func (a *attempt) giveBack(wait time.Duration) error {
+	due := a.claim.Due
+	if wait > 0 {
+		due = a.outbox.now().Add(wait)
+	}
+	return a.persist(func() error { return a.outbox.store.GiveBack(a.lasting, &a.claim, a.token, due) })
+}
+
+func (a *attempt) persist(do func() error) error {
+	for {
+		err := do()
+		if err == nil || errors.Is(err, ErrNotFound) || a.lasting.Err() != nil {
+			return err
+		}
+		a.outbox.logger.Error("outbox: cannot write down what has become of a message, and try again",
+			slog.String("id", a.claim.ID), slog.String("error", a.redact(err.Error())))
+		select {
+		case <-time.After(time.Second):
+		case <-a.lasting.Done():
+		}
+	}
+}
+
+// redact returns a text without the access token.
+func (a *attempt) redact(text string) string {
+	if a.accessToken != "" {
+		text = strings.ReplaceAll(text, a.accessToken, "[redacted]")
+	}
+	return message.Shorten(text)
 }

@@ -3,12 +3,15 @@ package outbox_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +23,8 @@ import (
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/pgtest"
+	"github.com/graphretry/graphretry/outbox/sqlite"
 )
 
 const phoneNumberID = "106540352242922"
@@ -35,7 +40,6 @@ func payload(text string) []byte {
 // fast makes every wait a matter of milliseconds.
 func fast() []outbox.Option {
 	return []outbox.Option{
-		outbox.WithAckWait(2 * time.Second),
 		outbox.WithAttemptTimeout(2 * time.Second),
 		outbox.WithTransportOptions(
 			graphretry.WithInitialInterval(20*time.Millisecond),
@@ -44,12 +48,12 @@ func fast() []outbox.Option {
 	}
 }
 
-// bench is an outbox on a server of its own, and the API that it sends to.
+// bench is an outbox in tables of its own, and the API that it sends to.
 type bench struct {
-	t      *testing.T
-	api    *graphtest.API
-	url    string
-	server *outbox.Server
+	t        *testing.T
+	api      *graphtest.API
+	url      string
+	database func() outbox.Database // opens it once more
 	*outbox.Outbox
 	log *syncBuffer
 }
@@ -60,10 +64,8 @@ func newHarness(t *testing.T, opts ...outbox.Option) *bench {
 	web := httptest.NewServer(b.api)
 	t.Cleanup(web.Close)
 	b.url = web.URL + "/v23.0"
-	var err error
-	b.server, err = outbox.Embedded(t.TempDir())
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, b.server.Close()) })
+	where := newPlace(t)
+	b.database = func() outbox.Database { return where.open(t) }
 	b.Outbox = b.open(nil, opts...)
 	return b
 }
@@ -75,10 +77,53 @@ func (b *bench) open(next http.RoundTripper, opts ...outbox.Option) *outbox.Outb
 		outbox.WithBaseURL(b.url),
 		outbox.WithLogger(slog.New(slog.NewTextHandler(b.log, nil))),
 	), opts...)
-	o, err := outbox.Open(b.t.Context(), b.server.JetStream(), next, opts...)
+	o, err := outbox.Open(b.t.Context(), b.database(), next, opts...)
 	require.NoError(b.t, err)
+	outbox.SetLife(o, 100*time.Millisecond, time.Second)
 	b.t.Cleanup(func() { assert.NoError(b.t, o.Close()) })
 	return o
+}
+
+// place is where a test has its tables: a file of SQLite, or a schema of PostgreSQL.
+type place struct {
+	kind, where string
+}
+
+// kindVariable names the database that the tests run on: sqlite, or postgres.
+const kindVariable = "OUTBOX_TEST_DATABASE"
+
+func newPlace(t testing.TB) place {
+	t.Helper()
+	if os.Getenv(kindVariable) == "postgres" {
+		return place{"postgres", pgtest.URL(t)}
+	}
+	return place{"sqlite", filepath.Join(t.TempDir(), "outbox.db")}
+}
+
+// open opens the database as another process would.
+func (p place) open(t testing.TB) outbox.Database {
+	t.Helper()
+	db, database, err := p.connect()
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	return database
+}
+
+func (p place) connect() (*sql.DB, outbox.Database, error) {
+	if p.kind == "postgres" {
+		db, err := sql.Open("pgx", p.where)
+		if err != nil {
+			return nil, outbox.Database{}, err
+		}
+		db.SetMaxOpenConns(20)
+		db.SetMaxIdleConns(20)
+		return db, outbox.Postgres(db), nil
+	}
+	db, err := sqlite.Open(p.where)
+	if err != nil {
+		return nil, outbox.Database{}, err
+	}
+	return db, outbox.SQLite(db), nil
 }
 
 // run runs an outbox until the returned function is called.
@@ -161,4 +206,20 @@ func refusedByProxy(t *testing.T, req *http.Request, transport *http.Transport) 
 	over.URL.Scheme = "https" // for which a proxy is asked to CONNECT
 	_, err = transport.RoundTrip(over)
 	return err
+}
+
+// queueIsEmpty waits until nothing is queued or being sent.
+func (b *bench) queueIsEmpty() {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		stats, err := b.Stats(b.t.Context())
+		require.NoError(b.t, err)
+		left := stats.States[outbox.StateQueued] + stats.States[outbox.StateSending]
+		if left == 0 {
+			return
+		}
+		require.True(b.t, time.Now().Before(deadline), "%d messages are left in the queue\n%s", left, b.log)
+		time.Sleep(5 * time.Millisecond)
+	}
 }

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -23,6 +21,8 @@ func TestBadMessageIsRefused(t *testing.T) {
 		{"", phoneNumberID, good, "outbox: the id is empty"},
 		{strings.Repeat("x", 257), phoneNumberID, good, "outbox: the id has 257 bytes: want at most 256"},
 		{"\xff", phoneNumberID, good, "not valid UTF-8"},
+		{"a\x00b", phoneNumberID, good, "has a NUL"},
+		{"a", phoneNumberID, "{\"to\":\"\xff\"}", "the payload is not valid UTF-8"},
 		{"a", "", good, `outbox: message "a": the phone number ID ""`},
 		{"a", "+15550001111", good, `the phone number ID "+15550001111": want the digits of the id`},
 		{"a", "1/../2", good, "the phone number ID"},
@@ -107,19 +107,17 @@ func TestSameIDFromManyAtOnceIsOneMessage(t *testing.T) {
 }
 
 func TestBadOptionIsRefused(t *testing.T) {
-	server, err := outbox.Embedded(t.TempDir())
-	require.NoError(t, err)
-	defer server.Close()
+	database := newPlace(t).open(t)
 	for want, opt := range map[string]outbox.Option{
-		`WithName(""): want 1 to 64`:                    outbox.WithName(""),
+		`WithName(""): want 1 to 40 lower-case letters`: outbox.WithName(""),
 		`WithName("a.b")`:                               outbox.WithName("a.b"),
-		`WithReplicas(0): want 1 to 5`:                  outbox.WithReplicas(0),
-		`WithReplicas(6)`:                               outbox.WithReplicas(6),
+		`WithName("A")`:                                 outbox.WithName("A"),
+		`WithName("a\"; DROP TABLE x")`:                 outbox.WithName(`a"; DROP TABLE x`),
+		`WithMaxQueued(0): want 1 or more`:              outbox.WithMaxQueued(0),
 		`WithRetention(1s): want at least 1m`:           outbox.WithRetention(time.Second),
 		`WithMaxAge(0s): want more than 0`:              outbox.WithMaxAge(0),
 		`WithMaxAge(24h0m0s) is above WithRetention`:    outbox.WithRetention(time.Hour),
-		`is above the retention of 720h0m0s`:            outbox.WithMaxAge(31 * 24 * time.Hour),
-		`WithAckWait(1ms): want at least 100ms`:         outbox.WithAckWait(time.Millisecond),
+		`WithMaxAge(744h0m0s) is above WithRetention`:   outbox.WithMaxAge(31 * 24 * time.Hour),
 		`WithAttemptTimeout(-1ns): want more than 0`:    outbox.WithAttemptTimeout(-1),
 		`WithWorkers(0): want 1 to 1000`:                outbox.WithWorkers(0),
 		`WithBaseURL: want a URL such as`:               outbox.WithBaseURL("graph.facebook.com"),
@@ -129,49 +127,19 @@ func TestBadOptionIsRefused(t *testing.T) {
 		`graphretry: WithInitialInterval(0s)`:           outbox.WithTransportOptions(graphretry.WithInitialInterval(0)),
 		`code 100 (Invalid parameter) is never retried`: outbox.WithTransportOptions(graphretry.WithRetryOn(100, 1)),
 	} {
-		_, err := outbox.Open(t.Context(), server.JetStream(), nil, opt)
+		_, err := outbox.Open(t.Context(), database, nil, opt)
 		if assert.ErrorContains(t, err, want) {
 			assert.NotContains(t, err.Error(), "SECRET")
 		}
 	}
-	_, err = outbox.Open(t.Context(), server.JetStream(), nil, outbox.WithWorkers(0), outbox.WithName(""))
+	_, err := outbox.Open(t.Context(), outbox.Database{}, nil, outbox.WithWorkers(0), outbox.WithName(""))
+	assert.ErrorContains(t, err, "the Database is empty")
 	assert.ErrorContains(t, err, "WithWorkers")
 	assert.ErrorContains(t, err, "WithName", "all that is wrong is told at once")
-	_, err = outbox.Open(t.Context(), nil, nil)
-	assert.ErrorContains(t, err, "outbox: Open without a JetStream")
 
-	o, err := outbox.Open(t.Context(), server.JetStream(), http.DefaultTransport, outbox.Option{}, outbox.WithLogger(slog.Default()))
+	o, err := outbox.Open(t.Context(), database, http.DefaultTransport, outbox.Option{}, outbox.WithLogger(slog.Default()))
 	require.NoError(t, err, "the zero Option sets nothing")
 	require.NoError(t, o.Close())
-}
-
-func TestLaterOpenTakesWhatItFinds(t *testing.T) {
-	server, err := outbox.Embedded(t.TempDir())
-	require.NoError(t, err)
-	defer server.Close()
-	js := server.JetStream()
-	open := func(opts ...outbox.Option) {
-		t.Helper()
-		o, err := outbox.Open(t.Context(), js, nil, opts...)
-		require.NoError(t, err)
-		require.NoError(t, o.Close())
-	}
-	has := func(retention, ackWait time.Duration) {
-		t.Helper()
-		stream, err := js.Stream(t.Context(), "graphretry-outbox")
-		require.NoError(t, err)
-		assert.Equal(t, retention, stream.CachedInfo().Config.MaxAge)
-		assert.Equal(t, ackWait.String(), stream.CachedInfo().Config.Metadata["graphretry-ack-wait"])
-	}
-	const day = 24 * time.Hour
-	open()
-	has(30*day, 30*time.Second)
-	open(outbox.WithRetention(60*day), outbox.WithAckWait(time.Minute))
-	has(60*day, time.Minute)
-	open(outbox.WithMaxAge(50 * day))
-	has(60*day, time.Minute)
-	_, err = outbox.Open(t.Context(), js, nil, outbox.WithMaxAge(61*day))
-	assert.ErrorContains(t, err, "above the retention of 1440h0m0s")
 }
 
 func TestOutboxesOfDifferentNamesAreApart(t *testing.T) {
@@ -180,28 +148,4 @@ func TestOutboxesOfDifferentNamesAreApart(t *testing.T) {
 	require.NoError(t, other.Enqueue(t.Context(), "a", phoneNumberID, payload("a")))
 	_, err := b.Status(t.Context(), "a")
 	assert.ErrorIs(t, err, outbox.ErrNotFound)
-}
-
-func TestStreamOfAnotherPurposeIsLeftAlone(t *testing.T) {
-	server, err := outbox.Embedded(t.TempDir())
-	require.NoError(t, err)
-	defer server.Close()
-	_, err = server.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{Name: "taken", Subjects: []string{"x"}})
-	require.NoError(t, err)
-	_, err = outbox.Open(t.Context(), server.JetStream(), nil, outbox.WithName("taken"))
-	assert.ErrorContains(t, err, `stream "taken" is not an outbox`)
-}
-
-func TestClosedServerIsNamedInTheError(t *testing.T) {
-	server, err := outbox.Embedded(t.TempDir())
-	require.NoError(t, err)
-	o, err := outbox.Open(t.Context(), server.JetStream(), nil)
-	require.NoError(t, err)
-	require.NoError(t, server.Close())
-	err = o.Enqueue(t.Context(), "a", phoneNumberID, payload("a"))
-	assert.ErrorIs(t, err, nats.ErrConnectionClosed)
-	assert.ErrorContains(t, err, `outbox: cannot`)
-	_, err = outbox.Open(t.Context(), server.JetStream(), nil)
-	assert.ErrorIs(t, err, nats.ErrConnectionClosed)
-	require.NoError(t, o.Close())
 }

@@ -122,8 +122,7 @@ func TestLaneThatIsHeldLeavesTheOthersAlone(t *testing.T) {
 	assert.Equal(t, map[outbox.State]int{outbox.StateQueued: 50}, b.states(held))
 }
 
-// What waits is a schedule of the server's, and neither with a worker nor among what
-// JetStream has delivered.
+// What waits is with no worker.
 func TestWaitsOfOneNumberKeepNothingOut(t *testing.T) {
 	b := newHarness(t, outbox.WithRate(1e6), outbox.WithWorkers(16),
 		outbox.WithTransportOptions(graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
@@ -135,17 +134,6 @@ func TestWaitsOfOneNumberKeepNothingOut(t *testing.T) {
 	require.NoError(t, b.Enqueue(t.Context(), "one-time code", "222", payload("4711")))
 	b.becomes("one-time code", outbox.StateSent)
 	assert.Equal(t, waiting, b.states(ids)[outbox.StateQueued]+b.states(ids)[outbox.StateSending])
-	require.Eventually(t, func() bool {
-		counts, err := outbox.Subjects(b.Outbox)
-		return err == nil && counts["wait"] == waiting && counts["queue"] == 0
-	}, patience, time.Millisecond)
-}
-
-func TestServerIsClosedOnce(t *testing.T) {
-	server, err := outbox.Embedded(t.TempDir())
-	require.NoError(t, err)
-	assert.NoError(t, server.Close())
-	assert.NoError(t, server.Close())
 }
 
 // A proxy that refuses a CONNECT has let nothing through.

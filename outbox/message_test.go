@@ -13,9 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -116,110 +113,11 @@ func TestEachNumberHasATokenOfItsOwn(t *testing.T) {
 	assert.NotContains(t, b.log.String(), "token-of")
 }
 
-// Somebody may purge the stream.
-func TestMessageThatWasPurgedIsSentWhenItIsEnqueuedAgain(t *testing.T) {
-	for name, again := range map[string]func(*bench) error{
-		"Enqueue": func(b *bench) error { return b.Enqueue(b.t.Context(), "a", phoneNumberID, payload("a")) },
-		"Resend":  func(b *bench) error { return b.Resend(b.t.Context(), "a") },
-	} {
-		b := newHarness(t)
-		b.enqueue("a")
-		require.NoError(t, outbox.ClearEntry(b.Outbox, "a", phoneNumberID))
-		require.NoError(t, again(b), name)
-		run(t, b.Outbox)
-		b.becomes("a", outbox.StateSent)
-		assert.Equal(t, []string{"a"}, b.api.AcceptedKeys(), name)
-	}
-}
-
-func TestConsumerThatWasDeletedIsMadeAgain(t *testing.T) {
-	b := newHarness(t)
-	b.enqueue("before")
-	run(t, b.Outbox)
-	b.becomes("before", outbox.StateSent)
-	for _, name := range []string{phoneNumberID, phoneNumberID + "-urgent"} {
-		require.NoError(t, b.server.JetStream().DeleteConsumer(t.Context(), "graphretry-outbox", name))
-	}
-	b.enqueue("a")
-	b.becomes("a", outbox.StateSent)
-}
-
-// A cluster that loses its leader can forget that a message was given back.
-func TestEntryThatItsConsumerTakesForDoneIsPutThereAnew(t *testing.T) {
-	b := newHarness(t)
-	b.enqueue("a", "b")
-	require.NoError(t, outbox.Rescue(b.Outbox, phoneNumberID)) // which makes the consumer
-	consumer, err := b.server.JetStream().Consumer(t.Context(), "graphretry-outbox", phoneNumberID)
-	require.NoError(t, err)
-	msg, err := consumer.Next()
-	require.NoError(t, err)
-	require.NoError(t, msg.DoubleAck(t.Context()))
-	run(t, b.Outbox)
-	b.becomes("b", outbox.StateSent)
-	b.becomes("a", outbox.StateSent) // Run looks when it begins, and once a minute
-	assert.Equal(t, 2, b.api.Totals().Calls)
-}
-
-func TestRunEndsWhenItsConnectionIsClosedForGood(t *testing.T) {
-	b := newHarness(t)
-	server, err := outbox.Embedded(t.TempDir(), outbox.WithListen("127.0.0.1:0"))
-	require.NoError(t, err)
-	defer server.Close()
-	connection, err := nats.Connect(server.URL())
-	require.NoError(t, err)
-	js, err := jetstream.New(connection)
-	require.NoError(t, err)
-	o, err := outbox.Open(t.Context(), js, nil, append(fast(), outbox.WithBaseURL(b.url))...)
-	require.NoError(t, err)
-	defer o.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- o.Run(t.Context()) }()
-	connection.Close()
-	assert.ErrorIs(t, <-ended, nats.ErrConnectionClosed)
-}
-
 func TestPayloadThatIsTooLongIsNotSaidToBeInTheQueue(t *testing.T) {
 	b := newHarness(t)
 	err := b.Enqueue(t.Context(), "a", phoneNumberID, payload(strings.Repeat("x", 2<<20)))
 	require.ErrorContains(t, err, "want a shorter payload")
 	assert.NotContains(t, err.Error(), "nevertheless")
-}
-
-func TestFullServerIsToldAtOnce(t *testing.T) {
-	full, err := server.NewServer(&server.Options{JetStream: true, JetStreamMaxStore: 1 << 16, StoreDir: t.TempDir(), DontListen: true, NoLog: true, NoSigs: true})
-	require.NoError(t, err)
-	full.Start()
-	defer full.Shutdown()
-	connection, err := nats.Connect("", nats.InProcessServer(full))
-	require.NoError(t, err)
-	defer connection.Close()
-	js, err := jetstream.New(connection)
-	require.NoError(t, err)
-	o, err := outbox.Open(t.Context(), js, nil)
-	require.NoError(t, err)
-	defer o.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
-	for i := 0; err == nil; i++ {
-		require.Less(t, i, 100)
-		err = o.Enqueue(ctx, fmt.Sprint(i), phoneNumberID, payload(strings.Repeat("x", 10_000)))
-	}
-	assert.ErrorContains(t, err, "resource")
-}
-
-func TestOutboxThatIsFullTakesNoMoreAndSendsWhatItHas(t *testing.T) {
-	b := newHarness(t, outbox.WithMaxBytes(1<<20))
-	ids, err := []string{}, error(nil)
-	for i := 0; err == nil; i++ {
-		require.Less(t, i, 100)
-		id := fmt.Sprint(i)
-		if err = b.Enqueue(t.Context(), id, phoneNumberID, payload(strings.Repeat("x", 300_000))); err == nil {
-			ids = append(ids, id)
-		}
-	}
-	assert.ErrorIs(t, err, outbox.ErrFull)
-	run(t, b.Outbox)
-	assert.Equal(t, len(ids), b.settled(ids)[outbox.StateSent])
 }
 
 func TestPanicInTheBodyOfAnAnswerParksTheMessage(t *testing.T) {
@@ -236,14 +134,6 @@ type panicking struct{}
 
 func (panicking) Read([]byte) (int, error) { panic("not today") }
 
-func TestWebhookOfARecordThatCannotBeReadIsTaken(t *testing.T) {
-	b := newHarness(t)
-	b.enqueue("a")
-	require.NoError(t, outbox.WriteRecord(b.Outbox, "a", "no JSON"))
-	assert.NoError(t, b.HandleWebhook(t.Context(), graphtest.StatusWebhook(graphtest.Message{ID: "wamid.1", CallbackData: "a"}, "delivered")))
-	assert.Contains(t, b.log.String(), "cannot be read")
-}
-
 func TestManyWorkersMayWaitForMessages(t *testing.T) {
 	b := newHarness(t, outbox.WithWorkers(600))
 	run(t, b.Outbox)
@@ -253,20 +143,6 @@ func TestManyWorkersMayWaitForMessages(t *testing.T) {
 		b.becomes(id, outbox.StateSent)
 	}
 	assert.Empty(t, b.log.String())
-}
-
-// A machine whose clock is a day ahead learns that from the server when it opens the
-// outbox. Here the server is a day behind.
-func TestWaitsAndAgesAreToldByTheServersClock(t *testing.T) {
-	b := newHarness(t)
-	assert.InDelta(t, 0, b.Skew().Seconds(), 5, "the two clocks are one")
-	b.SetSkew(-23 * time.Hour)
-	b.enqueue("a")
-	run(t, b.Outbox)
-	b.becomes("a", outbox.StateSent)
-	status, err := b.Status(t.Context(), "a")
-	require.NoError(t, err)
-	assert.WithinDuration(t, time.Now().Add(-23*time.Hour), status.Enqueued, time.Minute)
 }
 
 // Trimmed as ParseWebhook does.
@@ -333,4 +209,21 @@ func TestTraceOfACallerTravelsWithItsMessage(t *testing.T) {
 	b.becomes("a", outbox.StateSent)
 	assert.Equal(t, header, <-seen)
 	assert.Equal(t, header, <-seen, "with each attempt")
+}
+
+func TestOutboxThatIsFullTakesNoMoreAndSendsWhatItHas(t *testing.T) {
+	b := newHarness(t, outbox.WithMaxQueued(5))
+	ids, err := []string{}, error(nil)
+	for i := 0; err == nil; i++ {
+		require.Less(t, i, 100)
+		id := fmt.Sprint(i)
+		if err = b.Enqueue(t.Context(), id, phoneNumberID, payload("x")); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	assert.ErrorIs(t, err, outbox.ErrFull)
+	assert.NotContains(t, err.Error(), "nevertheless")
+	assert.Len(t, ids, 5)
+	run(t, b.Outbox)
+	assert.Equal(t, len(ids), b.settled(ids)[outbox.StateSent])
 }

@@ -14,16 +14,15 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
 // The defaults.
 const (
-	defaultName           = "graphretry-outbox"
+	defaultName           = "graphretry"
 	defaultBaseURL        = "https://graph.facebook.com/v23.0"
-	defaultReplicas       = 1
 	defaultRetention      = 30 * 24 * time.Hour
 	defaultMaxAge         = 24 * time.Hour
-	defaultAckWait        = 30 * time.Second
 	defaultAttemptTimeout = time.Minute
 	defaultWorkers        = 8
 	maxWorkers            = 1000
@@ -34,18 +33,15 @@ const (
 // thing, the later one holds. [Open] refuses an option with a value that cannot
 // be, in words that name the option and the value.
 //
-// [WithReplicas], [WithRetention] and [WithAckWait] are kept in JetStream. The
-// first Open sets them; a later Open that gives the option changes them, for all
-// machines, and one that does not takes what it finds.
+// The options are this Outbox's alone: give the same on every machine.
 type Option struct {
 	apply func(*settings) error
 }
 
 type settings struct {
 	name           string
-	replicas       int           // 0: as found
-	retention      time.Duration // 0: as found
-	ackWait        time.Duration // 0: as found
+	withoutMigrate bool
+	retention      time.Duration
 	maxAge         time.Duration
 	attemptTimeout time.Duration
 	workers        int
@@ -56,7 +52,7 @@ type settings struct {
 	tokenSource    func(context.Context, string) (string, error)
 	recipientOrder bool
 	keepPayload    bool
-	maxBytes       int64
+	maxQueued      int // 0: no limit
 	onOutcome      func(context.Context, Outcome)
 	inject         func(context.Context, http.Header)
 	extract        func(context.Context, http.Header) context.Context
@@ -67,6 +63,7 @@ type settings struct {
 func newSettings(opts []Option) (settings, error) {
 	s := settings{
 		name:           defaultName,
+		retention:      defaultRetention,
 		maxAge:         defaultMaxAge,
 		attemptTimeout: defaultAttemptTimeout,
 		workers:        defaultWorkers,
@@ -81,45 +78,43 @@ func newSettings(opts []Option) (settings, error) {
 			errs = append(errs, opt.apply(&s))
 		}
 	}
-	if s.retention != 0 && s.maxAge > s.retention {
+	if s.maxAge > s.retention {
 		errs = append(errs, fmt.Errorf("outbox: WithMaxAge(%v) is above WithRetention(%v): a record must outlive its message", s.maxAge, s.retention))
 	}
 	return s, errors.Join(errs...)
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var namePattern = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
 
-// WithName sets the name of the outbox in JetStream, where one account can hold
-// several. The default is "graphretry-outbox". It is the stream of that
-// name, with the subjects that begin with it. It must
-// have 1 to 64 letters, digits, dashes or underscores.
+// WithName sets the name of the outbox, of which one database can hold several. It is what
+// the names of its tables begin with, as in graphretry_message. The default is "graphretry".
+// It must have 1 to 40 lower-case letters, digits or underscores.
 func WithName(name string) Option {
 	return Option{func(s *settings) error {
 		s.name = name
 		if !namePattern.MatchString(name) {
-			return fmt.Errorf("outbox: WithName(%q): want 1 to 64 letters, digits, dashes or underscores", name)
+			return fmt.Errorf("outbox: WithName(%q): want 1 to 40 lower-case letters, digits or underscores", name)
 		}
 		return nil
 	}}
 }
 
-// WithReplicas sets on how many servers of a cluster each message and each
-// record is kept, 1 to 5. The default is 1; in a cluster of three or more want
-// 3, which outlives the loss of one server.
-func WithReplicas(replicas int) Option {
+// WithoutMigration has [Open] only check that the tables are there and have the version
+// that this program needs, for a user who may not change them. "outbox schema" prints
+// the SQL for migrations of your own. By default Open makes the tables and brings them
+// up to date.
+func WithoutMigration() Option {
 	return Option{func(s *settings) error {
-		s.replicas = replicas
-		if replicas < 1 || replicas > 5 {
-			return fmt.Errorf("outbox: WithReplicas(%d): want 1 to 5", replicas)
-		}
+		s.withoutMigrate = true
 		return nil
 	}}
 }
 
-// WithRetention sets how long a record is kept after it last changed. The
-// default is 30 days. After that its id may be used again, Status knows nothing
-// of it, and an unknown message that nobody has settled is forgotten. It must be
-// at least a minute, and not below the maximum age.
+// WithRetention sets how long a message that is sent, failed or unknown is kept after it
+// last changed. The default is 30 days. After that [Outbox.Run] deletes it with all that is
+// known of it, its id may be used again, and an unknown message that nobody has settled is
+// forgotten. It must be at least a minute, and not below the maximum age. The shortest that
+// any Run has holds for all: [Open] logs a warning if it is shorter than one before.
 func WithRetention(retention time.Duration) Option {
 	return Option{func(s *settings) error {
 		s.retention = retention
@@ -131,8 +126,8 @@ func WithRetention(retention time.Duration) Option {
 }
 
 // WithMaxAge sets how old a message may be when it is sent. The default is 24
-// hours, counted from Enqueue or Resend. One that is older, or whose next
-// attempt would come later, becomes failed. It must be above 0 and not above the
+// hours, counted from Enqueue or Resend by the database's clock. One that is older, or whose
+// next attempt would come later, becomes failed. It must be above 0 and not above the
 // retention. It holds for the workers of this Outbox, and takes the place of
 // [graphretry.WithMaxElapsedTime].
 func WithMaxAge(age time.Duration) Option {
@@ -142,26 +137,9 @@ func WithMaxAge(age time.Duration) Option {
 	}}
 }
 
-// WithAckWait sets after what time without a sign of life from its worker a
-// message is given to another. The default is 30 s. Workers give a sign three
-// times as often, and every second at least, so it bounds neither an attempt nor the
-// wait for an outage to end; it is how long the messages of a worker that was killed lie
-// idle. Other machines hear of a change within a minute; until then one that has fewer
-// than 3 s may take a healthy attempt of theirs for abandoned. It must be at least 100
-// ms.
-func WithAckWait(wait time.Duration) Option {
-	return Option{func(s *settings) error {
-		s.ackWait = wait
-		if wait < 100*time.Millisecond {
-			return fmt.Errorf("outbox: WithAckWait(%v): want at least 100ms", wait)
-		}
-		return nil
-	}}
-}
-
-// WithAttemptTimeout bounds one attempt, from connecting to the last
-// byte of the answer. The default is 1 minute; it must be above 0. An attempt
-// that takes longer leaves the message unknown, or queued if it got no connection. It takes the place of
+// WithAttemptTimeout bounds one attempt, from connecting to the last byte of the answer.
+// The default is 1 minute; it must be above 0. An attempt that takes longer leaves the
+// message unknown, or queued if it got no connection. It takes the place of
 // [graphretry.WithAttemptTimeout].
 func WithAttemptTimeout(timeout time.Duration) Option {
 	return Option{func(s *settings) error {
@@ -171,8 +149,9 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 }
 
 // WithWorkers sets how many messages one [Outbox.Run] sends at the same time, beside
-// one that is urgent.
-// The default is 8; it must be 1 to 1000.
+// one that is urgent. The default is 8; it must be 1 to 1000. While a number whose API hangs
+// has more than its share of them, and another one waits, its attempts that are older
+// than 2 s do not count, so that there can be up to twice as many.
 func WithWorkers(workers int) Option {
 	return Option{func(s *settings) error {
 		s.workers = workers
@@ -200,7 +179,7 @@ func WithRate(perSecond float64) Option {
 func WithRateFor(phoneNumberID string, perSecond float64) Option {
 	return Option{func(s *settings) error {
 		s.rates[phoneNumberID] = perSecond
-		if !phoneNumberIDPattern.MatchString(phoneNumberID) {
+		if !message.IsNumber(phoneNumberID) {
 			return fmt.Errorf("outbox: WithRateFor(%q, %v): want the digits of the phone number's id", phoneNumberID, perSecond)
 		}
 		return positiveRate("WithRateFor("+phoneNumberID+", %v)", perSecond)
@@ -231,7 +210,7 @@ func WithBaseURL(base string) Option {
 }
 
 // WithAccessToken has every call carry the token in its Authorization header, as
-// a bearer token. It is not written to JetStream. There is none by default, for
+// a bearer token. It is not written to the database. There is none by default, for
 // a next [net/http.RoundTripper] that sets the header itself, as one must that
 // has a token for each phone number.
 func WithAccessToken(token string) Option {
@@ -253,8 +232,8 @@ func checkToken(token string) error {
 
 // WithTokenSource has every attempt ask for the access token of its phone number,
 // and carry it as [WithAccessToken] would. The token is not written anywhere. source
-// must be safe for concurrent use; its context ends with Run. If it fails, nothing is
-// sent, and the message is tried again a second later.
+// must be safe for concurrent use, and has 15 s. If it fails or gives no token, nothing is
+// sent, and the number is held: it is asked again after 5, 10, 20 s and so on.
 func WithTokenSource(source func(ctx context.Context, phoneNumberID string) (string, error)) Option {
 	return Option{func(s *settings) error {
 		s.tokenSource = source
@@ -265,11 +244,11 @@ func WithTokenSource(source func(ctx context.Context, phoneNumberID string) (str
 	}}
 }
 
-// WithRecipientOrder has the messages that this Outbox enqueues reach a recipient in the
-// order in which they were enqueued: of each phone number and recipient (the "to" of the
-// payload) one message is in the queue at a time, and the next comes after it was sent,
-// has failed, or is unknown. Give it on every machine that enqueues. An urgent message
-// waits for its turn, too.
+// WithRecipientOrder has each recipient get the messages of a phone number in the order in
+// which they were enqueued: while one is being sent, or waits for its retry, those behind
+// it wait. The recipient is the "to" of the payload, or else its "recipient"; the order is
+// that of [NotBefore] or of enqueueing. A message for tomorrow stops nobody today, and an
+// urgent one waits for its turn, too. Give it on every machine that runs [Outbox.Run].
 func WithRecipientOrder() Option {
 	return Option{func(s *settings) error {
 		s.recipientOrder = true
@@ -286,15 +265,15 @@ func WithKeepPayload() Option {
 	}}
 }
 
-// WithMaxBytes sets how many bytes the outbox may have in JetStream, on each replica.
-// While it has as many, Enqueue fails with [ErrFull]; what is in the queue is sent. It
-// may get a little larger, by what is enqueued within a second. By default there is no
-// limit but those of the server. It must be at least 1 MiB.
-func WithMaxBytes(bytes int64) Option {
+// WithMaxQueued sets how many messages may be queued or being sent. While there are as
+// many, Enqueue fails with [ErrFull]. They are counted once a second at most, so there can
+// be a few more, by what others enqueue in that time. By default there is no limit. It must
+// be above 0.
+func WithMaxQueued(messages int) Option {
 	return Option{func(s *settings) error {
-		s.maxBytes = bytes
-		if bytes < 1<<20 {
-			return fmt.Errorf("outbox: WithMaxBytes(%d): want at least 1048576, 1 MiB", bytes)
+		s.maxQueued = messages
+		if messages < 1 {
+			return fmt.Errorf("outbox: WithMaxQueued(%d): want 1 or more", messages)
 		}
 		return nil
 	}}
@@ -302,9 +281,9 @@ func WithMaxBytes(bytes int64) Option {
 
 // WithOutcome has a function called when a message was sent, was delivered or read as a
 // webhook says, has failed, or is unknown. It is called in the process in which that
-// became known, after it was written down, and must be safe for concurrent use; the
-// message's worker waits for it. If the process dies just then it is not called:
-// [Outbox.Status] always knows. A panic in it is logged.
+// became known, after it was written down, and must be safe for concurrent use; it has
+// 15 s. If the process dies just then it is not called: [Outbox.Status] always knows. A panic
+// in it is logged.
 func WithOutcome(tell func(context.Context, Outcome)) Option {
 	return Option{func(s *settings) error {
 		s.onOutcome = tell
@@ -352,8 +331,8 @@ func WithTransportOptions(opts ...graphretry.Option) Option {
 }
 
 // WithLogger logs what somebody should know: a message that is parked or has
-// failed at [slog.LevelWarn], trouble with JetStream and what cannot be read at
-// [slog.LevelError]. No payload and no token is logged. By default nothing is.
+// failed, a number that is held, and a Run that is taken for dead at [slog.LevelWarn],
+// trouble with the database and what cannot be read at [slog.LevelError]. No payload and no token is logged. By default nothing is.
 func WithLogger(logger *slog.Logger) Option {
 	return Option{func(s *settings) error {
 		if logger == nil {

@@ -3,29 +3,26 @@ package outbox
 import (
 	"context"
 	"fmt"
-	"strconv"
-)
 
-// pauseAll is the number that stands for all.
-const pauseAll = "all"
+	"github.com/graphretry/graphretry/outbox/internal/message"
+)
 
 // Pause has every machine send nothing more from a phone number, or with "" from any,
 // until [Outbox.Resume]. What is under way comes to its end. Messages can be enqueued
-// as before; one that grows too old meanwhile fails after Resume. It is noticed at once.
-// Repeating it is safe. A pause that nobody has ended is forgotten after [WithRetention].
+// as before; one that grows too old meanwhile fails. Other machines notice within half a
+// second. Repeating it is safe.
 func (o *Outbox) Pause(ctx context.Context, phoneNumberID string) error {
 	return o.setPause(ctx, "pause", phoneNumberID, true)
 }
 
 // Resume ends a [Outbox.Pause] of the same phone number, or with "" that of all. A
-// number that was paused by itself stays so. It is noticed at once. Repeating it is
-// safe.
+// number that was paused by itself stays so. Repeating it is safe.
 func (o *Outbox) Resume(ctx context.Context, phoneNumberID string) error {
 	return o.setPause(ctx, "resume", phoneNumberID, false)
 }
 
 func (o *Outbox) setPause(ctx context.Context, verb, number string, paused bool) error {
-	if number != "" && !phoneNumberIDPattern.MatchString(number) {
+	if number != "" && !message.IsNumber(number) {
 		return fmt.Errorf("outbox: cannot %s the phone number ID %q: want the digits of the id, or nothing for all", verb, number)
 	}
 	ctx, done, err := o.begin(ctx, callTimeout)
@@ -33,12 +30,9 @@ func (o *Outbox) setPause(ctx context.Context, verb, number string, paused bool)
 		return err
 	}
 	defer done()
-	if number == "" {
-		number = pauseAll
-	}
-	err = o.store.put(ctx, put{subject: o.store.subject(kindPause, number), data: strconv.AppendBool(nil, paused)})
-	if err != nil {
+	if err := o.store.SetPaused(ctx, number, paused); err != nil {
 		return fmt.Errorf("outbox: cannot %s: %w", verb, err)
 	}
+	o.look()
 	return nil
 }

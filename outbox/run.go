@@ -6,393 +6,410 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/outbox/internal/lane"
+	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// pullWait is how long the queue is asked for a message before it is asked
-// anew, which is what finds a cluster's new leader.
-const pullWait = 5 * time.Second
-
-// upkeepEvery is how often each Run looks after the clock and the consumers.
-const upkeepEvery = time.Minute
+const (
+	// lookEvery is how often a Run looks for what others have enqueued.
+	lookEvery = 250 * time.Millisecond
+	// lingering is how long Run, once it is to stop, goes on trying to write down
+	// how an attempt has ended.
+	lingering = 30 * time.Second
+)
 
 // Run sends messages until ctx ends or the Outbox is closed, with as many
 // workers as [WithWorkers] says. Any number of Runs on any number of machines
-// share the work. Trouble with JetStream does not end Run; it goes on as soon as
-// JetStream does.
+// share the work. Trouble with the database does not end Run; it goes on as soon as
+// the database does.
 //
-// When it is to stop it takes no more messages. One that waits for the API to
-// come back goes back to the queue at once; an attempt that is under way is
+// When it is to stop it takes no more messages; an attempt that is under way is
 // brought to its end, which takes the attempt timeout at most, and 30 s more if
-// JetStream does not answer. Run then returns nil. It returns [ErrClosed] if the
-// Outbox was closed before, and [nats.ErrConnectionClosed] in the chain of its error
-// once the connection behind the JetStream is closed for good.
+// the database does not answer. Run then returns nil. It returns [ErrClosed] if the
+// Outbox was closed before, and the database's error if it cannot begin.
 //
-// Phone numbers share the workers fairly: each has its turn. One worker more than
-// [WithWorkers] says is for urgent messages alone.
-//
-// While the transport holds the API to be down, one message of each Run waits for it to
-// come back, and the others stay in the queue.
+// Phone numbers share the workers fairly: while several have something to send, none has
+// more than its share. One worker more than [WithWorkers] says is for urgent messages alone.
+// While the transport holds the API to be down, all messages stay in the queue, but for the
+// one that probes.
 func (o *Outbox) Run(ctx context.Context) error {
 	ctx, done, err := o.begin(ctx, 0)
 	if err != nil {
 		return err
 	}
 	defer done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	r := &running{
-		Outbox: o, fail: cancel, lanes: make(map[string]bool),
-		slots: make(chan struct{}, o.workers), urgentSlots: make(chan struct{}, 1), prober: make(chan struct{}, 1),
+		Outbox: o, wake: make(chan struct{}, 1), rung: make(map[string]bool),
+		ends: make(chan end, 4*maxWorkers), handling: make(map[int64]bool),
+		lanes: lane.Lanes{Rate: o.perSecondOf},
 	}
-	r.loops.Go(func() { r.watch(ctx) })
-	r.loops.Go(func() { r.upkeep(ctx) })
-	r.loops.Wait()
+	if err := r.start(ctx); err != nil {
+		return fmt.Errorf("outbox: cannot begin to send: %w", err)
+	}
+	o.mu.Lock()
+	o.running[r] = true
+	o.mu.Unlock()
+	var loops sync.WaitGroup
+	// Attempts that are under way live as long as the heartbeat says so.
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	loops.Go(func() { r.beat(beating) })
+	loops.Go(func() { r.upkeep(ctx) })
+	r.loop(ctx)
 	r.workers.Wait()
-	if cause := context.Cause(ctx); errors.Is(cause, nats.ErrConnectionClosed) {
-		return fmt.Errorf("outbox: cannot take messages from the queue: %w", cause)
-	}
+	stop()
+	loops.Wait()
+	o.mu.Lock()
+	delete(o.running, r)
+	o.mu.Unlock()
+	r.leave()
 	return nil
 }
 
-// running is one Run. For each phone number it has a loop, which hands the messages of
-// that lane to workers: here is where lanes, rates, urgency, pauses and outages decide
-// what is sent next.
+// perSecondOf returns the rate of a number, as the options have it.
+func (o *Outbox) perSecondOf(number string) float64 {
+	if perSecond, ok := o.rates[number]; ok {
+		return perSecond
+	}
+	return o.perSecond
+}
+
+// running is one Run. Its loop alone decides what is claimed, and lanes is the loop's.
 type running struct {
 	*Outbox
-	fail    context.CancelCauseFunc // ends the Run
-	loops   sync.WaitGroup
+	id      atomic.Int64 // of this Run in the database; another one if it was taken for dead
+	lanes   lane.Lanes
 	workers sync.WaitGroup
+	writing atomic.Int64 // messages that a goroutine has
+	wake    chan struct{}
+	ends    chan end
 
-	slots       chan struct{} // a worker each
-	urgentSlots chan struct{} // one for urgent messages alone
-	prober      chan struct{} // whose message waits while the API is down
+	lookAt  time.Time // when the loop looks for what is due; monotonic
+	next    time.Time // when the next message is due that is not yet, by the database's clock
+	probing bool      // an attempt finds out whether the API is up again
+	gate    time.Time // until then the gate lets nothing through
 
-	mu    sync.Mutex
-	lanes map[string]bool // those that have a loop
+	mu       sync.Mutex      // guards all below
+	rung     map[string]bool // numbers that have something due, with whether it is urgent
+	isDue    bool            // look at once
+	check    bool            // compare the claims with the database
+	handling map[int64]bool  // the messages that a goroutine has, by seq
 }
 
-// addLane begins the loop of a phone number that has none.
-func (r *running) addLane(ctx context.Context, number string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.lanes[number] {
-		return
-	}
-	r.lanes[number] = true
-	r.loops.Go(func() { r.lane(ctx, number) })
-}
-
-// laneLoop is the loop of one phone number: it hands its messages to workers.
-type laneLoop struct {
-	*running
-	number           string
-	urgents, normals chan *delivery
-	urgent, normal   *delivery // the next of each
-	turn             time.Time // when the next message may go; zero: that was not leased
-}
-
-func (r *running) lane(ctx context.Context, number string) {
-	l := &laneLoop{running: r, number: number, urgents: make(chan *delivery), normals: make(chan *delivery)}
-	if err := errors.Join(r.rescue(ctx, number, true), r.rescue(ctx, number, false)); err != nil && ctx.Err() == nil {
-		r.logger.Error("outbox: cannot look after the queue", slog.Any("error", err))
-	}
-	var pulling sync.WaitGroup
-	pulling.Go(func() { r.pull(ctx, number, true, l.urgents) })
-	pulling.Go(func() { r.pull(ctx, number, false, l.normals) })
-	for ctx.Err() == nil {
-		l.handOut(ctx)
-	}
-	l.giveBack(0)
-	pulling.Wait()
-}
-
-// handOut gives the next message to a worker, once it is the lane's turn and one is free.
-// It returns before that if an urgent one comes in between, which goes first.
-func (l *laneLoop) handOut(ctx context.Context) {
-	if l.urgent == nil && l.normal == nil {
-		select {
-		case l.urgent = <-l.urgents:
-		case l.normal = <-l.normals:
-		case <-ctx.Done():
-			return
+// ring lets the Runs of this process know of numbers that have something due.
+func (o *Outbox) ring(numbers map[string]bool) {
+	o.eachRun(func(r *running) {
+		for number, urgent := range numbers {
+			r.rung[number] = r.rung[number] || urgent
 		}
-	}
-	if _, _, ok := l.isOpen(l.number); !ok {
-		l.giveBack(0) // others may be able to send it
-		return
-	}
-	if l.turn.IsZero() {
-		wait, err := l.rateWait(ctx, l.number, l.first().waiting)
-		if err != nil {
-			if ctx.Err() == nil {
-				l.logger.Error("outbox: cannot lease the rate of a phone number", slog.String("phone_number_id", l.number), slog.Any("error", err))
-			}
-			l.giveBack(staleWait)
-			return
-		}
-		l.turn = time.Now().Add(wait)
-	}
-	slot := l.await(ctx)
-	if slot == nil {
-		return
-	}
-	d := l.first()
-	if d.urgent {
-		l.urgent = nil
-	} else {
-		l.normal = nil
-	}
-	l.turn = time.Time{}
-	l.assign(ctx, d, slot)
+	})
 }
 
-// first returns which of the messages in hand goes first.
-func (l *laneLoop) first() *delivery {
-	if l.urgent != nil {
-		return l.urgent
+// look has the Runs of this process look at the tables.
+func (o *Outbox) look() { o.eachRun(func(r *running) { r.isDue = true }) }
+
+func (o *Outbox) eachRun(do func(*running)) {
+	o.mu.Lock()
+	runs := maps.Clone(o.running)
+	o.mu.Unlock()
+	for r := range runs {
+		r.mu.Lock()
+		do(r)
+		r.mu.Unlock()
+		r.stir()
 	}
-	return l.normal
 }
 
-// await waits for the turn and for a free worker. It returns the slot of the worker, or
-// nil if an urgent message came in between, or ctx has ended.
-func (l *laneLoop) await(ctx context.Context) chan struct{} {
-	urgents, more := l.urgents, chan struct{}(nil)
-	if l.urgent != nil {
-		urgents, more = nil, l.urgentSlots
+// stir has the loop go round once more.
+func (r *running) stir() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
-	timer := time.NewTimer(time.Until(l.turn))
+}
+
+// loop claims what is due and hands it to workers, until ctx ends.
+func (r *running) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case l.urgent = <-urgents:
-		return nil
-	case <-ctx.Done():
-		return nil
-	}
-	select {
-	case l.slots <- struct{}{}:
-		return l.slots
-	case more <- struct{}{}:
-		return more
-	case l.urgent = <-urgents:
-	case <-ctx.Done():
-	}
-	return nil
-}
-
-// giveBack gives back the messages in hand.
-func (l *laneLoop) giveBack(wait time.Duration) {
-	for _, d := range []*delivery{l.urgent, l.normal} {
-		if d != nil {
-			d.giveBack(wait)
-		}
-	}
-	l.urgent, l.normal = nil, nil
-}
-
-// assign has a worker send a message, unless the lane or the API may have no more now.
-func (r *running) assign(ctx context.Context, d *delivery, slot chan struct{}) {
-	probes := false
-	if r.outage.down.Load() {
-		select {
-		case r.prober <- struct{}{}:
-			probes = true
-		default:
-			d.giveBack(0)
-			<-slot
-			return
-		}
-	}
-	if !r.Outbox.lanes.enter(d.number, time.Now()) {
-		d.giveBack(0)
-		r.release(probes)
-		<-slot
-		return
-	}
-	r.workers.Go(func() {
-		r.deliver(ctx, d, func(sent bool) {
-			if sent && probes {
-				// The gate's own word on this can come before its word on the
-				// beginning, since observers run outside its lock. What a probe shows
-				// is beyond doubt.
-				r.outage.end()
-			}
-			r.release(probes)
-			<-slot
-		})
-	})
-}
-
-// release lets another message wait for the API.
-func (r *running) release(probes bool) {
-	if probes {
-		<-r.prober
-		r.Outbox.lanes.wake()
-	}
-}
-
-// isOpen reports whether a message of a lane can be sent now. If not, it returns how
-// long to wait at most, and what is closed when that may have changed.
-func (r *running) isOpen(number string) (time.Duration, <-chan struct{}, bool) {
-	wait, changed, ok := r.Outbox.lanes.isOpen(number, time.Now())
-	if ok && r.outage.down.Load() && len(r.prober) == cap(r.prober) {
-		return pausedWait, changed, false
-	}
-	return wait, changed, ok
-}
-
-// pull takes the messages of a lane out of the queue while they can be sent, and hands
-// them on in their order.
-func (r *running) pull(ctx context.Context, number string, urgent bool, out chan<- *delivery) {
-	var consumer jetstream.Consumer
+	failures := 0
 	for ctx.Err() == nil {
-		if wait, changed, ok := r.isOpen(number); !ok {
-			timer := time.NewTimer(max(wait, time.Millisecond))
-			select {
-			case <-timer.C:
-			case <-changed:
-			case <-ctx.Done():
-			}
-			timer.Stop()
-			continue
-		}
-		fetching, cancel := context.WithTimeout(ctx, pullWait)
-		messages, err := r.fetch(fetching, number, urgent, &consumer)
-		if err == nil {
-			r.handOn(ctx, number, urgent, messages.Messages(), out)
-			err = messages.Error()
-		}
-		cancel()
+		claimed, err := r.round(ctx)
 		switch {
-		case errors.Is(err, nats.ErrConnectionClosed):
-			r.fail(err)
-			return
-		case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, nats.ErrNoResponders):
-			consumer = nil // somebody has deleted it, or its server is gone
-		case err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, jetstream.ErrNoMessages):
-			continue
-		}
-		if ctx.Err() == nil {
+		case err != nil && ctx.Err() == nil:
 			r.logger.Error("outbox: cannot take messages from the queue", slog.Any("error", err))
-			_ = pause(ctx, staleWait)
-		}
-	}
-}
-
-// handOn hands messages on as they come. While they wait for that, JetStream is told that
-// somebody has them.
-func (r *running) handOn(ctx context.Context, number string, urgent bool, messages <-chan jetstream.Msg, out chan<- *delivery) {
-	var waiting []*delivery
-	for messages != nil || len(waiting) > 0 {
-		var first *delivery
-		var to chan<- *delivery
-		if len(waiting) > 0 {
-			first, to = waiting[0], out
+			failures++
+			timer.Reset(min(time.Second, time.Duration(failures)*50*time.Millisecond))
+		case claimed:
+			failures = 0
+			continue
+		default:
+			failures = 0
+			timer.Reset(r.until())
 		}
 		select {
-		case msg, ok := <-messages:
-			if !ok {
-				messages = nil
-				continue
-			}
-			come := []*delivery{r.newDelivery(msg, number, urgent)}
-			for len(messages) > 0 {
-				come = append(come, r.newDelivery(<-messages, number, urgent))
-			}
-			r.readAhead(ctx, come)
-			waiting = append(waiting, come...)
-		case to <- first:
-			waiting = waiting[1:]
+		case <-timer.C:
+		case <-r.wake:
+		case e := <-r.ends:
+			r.ended(ctx, e)
 		case <-ctx.Done():
-			for _, d := range waiting {
-				d.giveBack(0)
-			}
-			return
 		}
 	}
 }
 
-// mostFetched is how many messages of a lane are taken out of the queue at once, and
-// fetchTime how much of its time they may take.
-const (
-	mostFetched = 32
-	fetchTime   = 100 * time.Millisecond
-)
+// until returns for how long there is nothing to do if nobody wakes the loop.
+func (r *running) until() time.Duration {
+	wait := time.Until(r.lookAt)
+	now := r.now()
+	for _, at := range []time.Time{r.lanes.Next(now), r.next} {
+		if !at.IsZero() {
+			wait = min(wait, at.Sub(now))
+		}
+	}
+	// Turns come in bursts, so that not each one is a statement.
+	return max(wait, 5*time.Millisecond)
+}
 
-// fetch takes the next messages from the queue: as many as workers are free for, or soon
-// will be.
-func (r *running) fetch(ctx context.Context, number string, urgent bool, consumer *jetstream.Consumer) (jetstream.MessageBatch, error) {
-	if *consumer == nil {
-		made, err := r.makeConsumer(ctx, queueKind(urgent), number)
+// round does what there is to do, and reports whether it has claimed messages.
+func (r *running) round(ctx context.Context) (claimed bool, err error) {
+	for more := true; more; {
+		select {
+		case e := <-r.ends:
+			r.ended(ctx, e)
+		default:
+			more = false
+		}
+	}
+	r.mu.Lock()
+	for number, urgent := range r.rung {
+		r.lanes.Ring(number, urgent)
+	}
+	clear(r.rung)
+	look, check := r.isDue, r.check
+	r.isDue, r.check = false, false
+	r.mu.Unlock()
+	if check {
+		if err := r.checkClaims(ctx); err != nil {
+			return false, err
+		}
+	}
+	if now := r.now(); !r.next.IsZero() && !r.next.After(now) {
+		if err := r.store.Ripen(ctx); err != nil {
+			return false, err
+		}
+		r.next, look = time.Time{}, true
+	}
+	if look || !time.Now().Before(r.lookAt) {
+		if err := r.lookAround(ctx); err != nil {
+			return false, err
+		}
+	}
+	return r.claim(ctx)
+}
+
+// lookAround finds out which numbers have something due, and what all know of them.
+func (r *running) lookAround(ctx context.Context) error {
+	look, err := r.store.Look(ctx)
+	if err != nil {
+		return err
+	}
+	r.setClock(look.Now)
+	r.lanes.Look(look.Due, look.Shared)
+	r.next = look.Next
+	r.lookAt = time.Now().Add(lookEvery)
+	return nil
+}
+
+// hostDown returns when the next probe may go, if the gate holds the API to be down. It is
+// the one place in which the gate is asked.
+func (o *Outbox) hostDown() (nextProbe time.Duration, down bool) {
+	for _, host := range o.transport.Hosts() {
+		if host.State == graphretry.HostDown {
+			return time.Until(host.NextProbe), true
+		}
+	}
+	return 0, false
+}
+
+// free returns how many workers are free.
+func (r *running) free() int {
+	if r.writing.Load() > int64(2*r.Outbox.workers) {
+		return 0 // the database is behind
+	}
+	return r.Outbox.workers - r.lanes.Flights()
+}
+
+// claim claims as many messages as can go now, and hands them to workers.
+func (r *running) claim(ctx context.Context) (claimed bool, err error) {
+	now := r.now()
+	if now.Before(r.gate) {
+		return false, nil
+	}
+	free := r.free()
+	wait, down := r.hostDown()
+	if down {
+		if wait > 0 {
+			r.gate = now.Add(wait)
+			return false, nil
+		}
+		if r.probing {
+			return false, nil
+		}
+		free = 1
+	}
+	for _, wish := range r.lanes.Probes(now) {
+		wait := r.probeWait(wish.Seen.Probes)
+		taken, err := r.store.Probe(ctx, wish.Number, wish.Seen, wait)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
-		*consumer = made
+		if !taken {
+			r.lookAt = time.Time{} // somebody else has: look when
+			continue
+		}
+		r.lanes.Probe(wish.Number, now.Add(wait), now)
 	}
-	free := min(max(cap(r.slots)-len(r.slots), cap(r.slots)/4), mostFetched)
-	inTime := int(r.perSecondOf(number) * fetchTime.Seconds())
-	return (*consumer).Fetch(max(1, min(free, inTime)), jetstream.FetchContext(ctx))
+	if wanted := r.lanes.Leases(now, max(1, free)); len(wanted) > 0 && free >= 0 {
+		got, err := r.store.Lease(ctx, wanted)
+		if err != nil {
+			return false, err
+		}
+		r.lanes.Lease(wanted, got)
+		now = r.now()
+	}
+	plan, urgentOnly := r.lanes.Plan(now, r.Outbox.workers, free, false), false
+	if len(plan) == 0 && free == 0 && !down {
+		plan, urgentOnly = r.lanes.Plan(now, r.Outbox.workers, 1, true), true
+	}
+	if len(plan) == 0 {
+		return false, nil
+	}
+	claims, err := r.store.Take(ctx, r.id.Load(), plan, r.recipientOrder, urgentOnly)
+	if err != nil {
+		return false, err
+	}
+	now = r.now()
+	for _, c := range claims {
+		plan[c.Number]--
+		r.lanes.Spend(c.Number, 1, now)
+		r.work(ctx, c, now, down)
+	}
+	for number, missing := range plan {
+		if missing > 0 {
+			r.lanes.Empty(number, urgentOnly)
+		}
+	}
+	return len(claims) > 0, nil
 }
 
-// upkeep keeps the clock and the consumers as they should be.
-func (r *running) upkeep(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := r.readStream(ctx)
-		for _, number := range r.numbers() {
-			for _, urgent := range []bool{false, true} {
-				if err == nil {
-					err = r.rescue(ctx, number, urgent)
-				}
+// probeWait returns the time to the next probe of a number, after so many: the schedule's.
+func (o *Outbox) probeWait(probes int) time.Duration {
+	return o.rules.Policy.Next(nil, errHeld, graphretry.History{Held: probes}).Wait
+}
+
+// errHeld is a failure for which the Policy holds a message, whatever the options.
+var errHeld = &net.OpError{Op: "dial", Err: errors.New("held")}
+
+// work has a goroutine send a message.
+func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down bool) {
+	r.mu.Lock()
+	r.handling[c.Seq] = true
+	r.mu.Unlock()
+	r.writing.Add(1)
+	r.probing = r.probing || down
+	probe := r.lanes.Begin(c.Number, now)
+	r.workers.Go(func() {
+		// The end of Run must not break off an attempt, so what serves one lasts on,
+		// for as long as an attempt may take and its end may need to be written.
+		lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		detach := context.AfterFunc(ctx, func() {
+			timer := time.AfterFunc(r.attemptTimeout+lingering, cancel)
+			context.AfterFunc(lasting, func() { timer.Stop() })
+		})
+		defer detach()
+		a := &attempt{outbox: r.Outbox, claim: c, lasting: lasting}
+		err := a.make(ctx, func(e end) {
+			e.number, e.began, e.probe, e.isProbe = c.Number, now, down, probe
+			r.ends <- e
+		})
+		if err != nil && ctx.Err() == nil {
+			r.logger.Error("outbox: cannot work on a message", slog.String("id", c.ID), slog.String("error", a.redact(err.Error())))
+		}
+		r.mu.Lock()
+		delete(r.handling, c.Seq)
+		r.mu.Unlock()
+		r.writing.Add(-1)
+		if r.recipientOrder {
+			r.ring(map[string]bool{c.Number: false})
+		}
+		r.stir()
+	})
+}
+
+// ended takes in how an attempt has ended.
+func (r *running) ended(ctx context.Context, e end) {
+	if e.probe {
+		r.probing = false
+	}
+	if e.gate > 0 {
+		r.gate = r.now().Add(e.gate)
+	}
+	news, host := r.lanes.End(e.number, e.began, e.lane)
+	var err error
+	switch {
+	case e.hold:
+		err = r.hold(ctx, e.number, e.reason)
+	case news == lane.Hold:
+		if err = r.hold(ctx, e.number, e.reason); err == nil && r.lanes.AllAreHeld() {
+			err = r.holdHost(ctx, e.reason)
+		}
+	case news == lane.Unhold:
+		if host {
+			if _, err = r.store.Unhold(ctx, lane.All); err != nil {
+				break
 			}
 		}
-		if err != nil && ctx.Err() == nil {
-			r.logger.Error("outbox: cannot look after the queue", slog.Any("error", err))
+		var was bool
+		if was, err = r.store.Unhold(ctx, e.number); was {
+			r.logger.Warn("outbox: a phone number is no longer held", slog.String("phone_number_id", e.number))
 		}
-		_ = pause(ctx, upkeepEvery)
+	}
+	if e.throttles && err == nil {
+		err = r.store.Slow(ctx, e.number, lane.Slowdown)
+	}
+	if err != nil && ctx.Err() == nil {
+		r.logger.Error("outbox: cannot tell other machines of a phone number", slog.String("phone_number_id", e.number), slog.Any("error", err))
 	}
 }
 
-// rescue puts entries anew into the queue that its consumer takes for done. A worker
-// removes an entry before it says so; but a cluster that loses its leader can forget that
-// a message was given back. One that comes twice does no harm.
-func (o *Outbox) rescue(ctx context.Context, number string, urgent bool) error {
-	consumer, err := o.makeConsumer(ctx, queueKind(urgent), number)
+// hold holds a number for all machines.
+func (r *running) hold(ctx context.Context, number, reason string) error {
+	wait := r.probeWait(0)
+	first, err := r.store.Hold(ctx, number, wait, r.lanes.IsAmbiguous(number), message.Shorten(reason))
 	if err != nil {
 		return err
 	}
-	info, err := consumer.Info(ctx)
-	if err != nil {
-		return err
-	}
-	var stranded []put
-	err = o.store.each(ctx, o.store.subject(queueKind(urgent), number, "*"), 0, page, func(msg *jetstream.RawStreamMsg) bool {
-		if msg.Sequence > info.AckFloor.Stream {
-			return false
-		}
-		stranded = append(stranded, put{subject: msg.Subject, data: msg.Data, expected: msg.Sequence, expectedOn: msg.Subject})
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	for _, p := range stranded {
-		// A conflict: it has just changed.
-		if err := o.store.put(ctx, p); err != nil && !errors.Is(err, errConflict) {
-			return err
-		}
+	r.lanes.Held(number, r.now().Add(wait), reason)
+	if first {
+		r.logger.Warn("outbox: a phone number is held", slog.String("phone_number_id", number), slog.String("reason", reason))
+	} else {
+		r.lookAt = time.Time{} // somebody else holds it
 	}
 	return nil
 }
 
-func (r *running) numbers() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Collect(maps.Keys(r.lanes))
+func (r *running) holdHost(ctx context.Context, reason string) error {
+	wait := r.probeWait(0)
+	if _, err := r.store.Hold(ctx, lane.All, wait, true, message.Shorten(reason)); err != nil {
+		return err
+	}
+	r.lanes.Held(lane.All, r.now().Add(wait), reason)
+	return nil
 }

@@ -13,6 +13,19 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
+// holding opens an outbox whose attempts wait to be released after the API has
+// answered them.
+func (b *bench) holding(opts ...outbox.Option) (o *outbox.Outbox, held, release chan struct{}) {
+	held, release = make(chan struct{}, 10), make(chan struct{})
+	o = b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := b.api.RoundTrip(req)
+		held <- struct{}{}
+		<-release
+		return resp, err
+	}), append([]outbox.Option{outbox.WithAttemptTimeout(time.Minute)}, opts...)...)
+	return o, held, release
+}
+
 // webhook delivers what Meta says of a message.
 func (b *bench) webhook(m graphtest.Message, status string, codes ...graphretry.Code) {
 	b.t.Helper()
@@ -125,7 +138,7 @@ func TestWebhookOvertakesTheAnswer(t *testing.T) {
 		b.enqueue("bad")
 		message := <-held
 		b.webhook(message, "failed", graphretry.CodeSomethingWentWrong)
-		b.becomes("bad", outbox.StateQueued)
+		b.becomes("bad", outbox.StateSending)
 		release <- struct{}{}
 		second := <-held
 		release <- struct{}{}
@@ -244,8 +257,8 @@ func TestAnswerThatComesLateCallsOffAResend(t *testing.T) {
 	b.enqueue("a")
 	run(t, o)
 	<-held
-	// As when JetStream takes the worker for dead: another delivery parks it.
-	require.NoError(t, outbox.Park(b.Outbox, "a"))
+	// As when its Run is taken for dead.
+	require.NoError(t, outbox.Abandon(b.Outbox, "a"))
 	b.becomes("a", outbox.StateUnknown)
 	require.NoError(t, b.Resend(t.Context(), "a"))
 	close(release)

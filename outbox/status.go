@@ -5,10 +5,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
+)
+
+// State is where a message is in its life.
+type State = message.State
+
+const (
+	// StateQueued: the message waits for a worker, or for its next attempt.
+	StateQueued = message.StateQueued
+	// StateSending: a worker has announced that it sends the message, and the
+	// answer is not in yet. A process that dies here leaves this state behind; the
+	// message is then parked as unknown once another Run has noticed, within 40 s.
+	StateSending = message.StateSending
+	// StateSent: Meta has taken the message.
+	StateSent = message.StateSent
+	// StateFailed: the message was not sent, or Meta could not deliver it, and it
+	// will not be tried again.
+	StateFailed = message.StateFailed
+	// StateUnknown: the message may or may not have been sent, and is not sent
+	// again until a webhook or a person settles it.
+	StateUnknown = message.StateUnknown
 )
 
 // Status is what is known of a message.
@@ -37,26 +60,26 @@ type Status struct {
 	// Delivered and Read are when a webhook says that it was, by Meta's clock; the
 	// zero Time if none has.
 	Delivered, Read time.Time
-	// Enqueued is when it was first enqueued, Changed when its record last
-	// changed, both by the clock of the NATS server.
+	// Enqueued is when it was first enqueued, Changed when something last happened to it
+	// that is written down, both by the clock of the database. A claim by a worker is not.
 	Enqueued, Changed time.Time
-	// Revision grows with each change of any message: [Outbox.List] goes by it.
-	Revision uint64
 }
 
-func (r *stored) status() Status {
-	return Status{
-		ID: r.ID, PhoneNumberID: r.number, State: r.State, MessageID: r.MessageID,
-		Graph: r.Graph, Reason: r.Reason, Retries: r.retries(), NotBefore: r.NotBefore.Time,
-		Delivered: r.Delivered.Time, Read: r.Read.Time,
-		Enqueued: r.Enqueued.Time, Changed: r.Changed.Time, Revision: r.revision,
+func statusOf(m *store.Stored) Status {
+	s := Status{
+		ID: m.ID, PhoneNumberID: m.Number, State: m.State, MessageID: m.MessageID,
+		Graph: m.Graph, Reason: m.Reason, Retries: m.Retries(),
+		Delivered: m.Delivered.Time, Read: m.Read.Time,
+		Enqueued: m.Enqueued, Changed: m.Changed,
 	}
+	if m.State == StateQueued && m.Due.After(m.Enqueued.Add(time.Second)) {
+		s.NotBefore = m.Due
+	}
+	return s
 }
 
-// Status tells what is known of the message with that id. On a cluster it may
-// lag a moment behind. The error wraps [ErrNotFound] if no such message was
-// enqueued, or if its record is older than the retention; [ErrClosed] after
-// Close.
+// Status tells what is known of the message with that id. The error wraps [ErrNotFound] if no such message was
+// enqueued, or if it is older than the retention; [ErrClosed] after Close.
 func (o *Outbox) Status(ctx context.Context, id string) (Status, error) {
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {
@@ -67,15 +90,15 @@ func (o *Outbox) Status(ctx context.Context, id string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return current.status(), nil
+	return statusOf(&current), nil
 }
 
 // Unknown lists the messages that are parked as unknown, the longest parked
 // first. It takes a time that grows with their number, not with that of all
 // messages.
 //
-// A message whose worker has died is listed once JetStream has delivered it
-// again, which takes [WithAckWait] and a worker in Run.
+// A message whose process has died is listed once another Run has noticed that, within
+// 40 s.
 func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {
@@ -93,7 +116,7 @@ func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 }
 
 // Resend puts a message that is unknown or failed back into the queue, as if it
-// were new: its age and its retries begin again. It is for a person, or a
+// were new: its age and its retries begin again, and it stands at the end. It is for a person, or a
 // program, that knows that the message was not sent, and that nobody is about to
 // send it: a worker whose machine was frozen in the middle of an attempt still
 // makes it when it awakes. Otherwise the receiver gets it twice. Repeating Resend
@@ -103,7 +126,7 @@ func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 // [ErrNotFound] if there is none, and [ErrClosed] after Close. After any other
 // error Resend may be called again.
 func (o *Outbox) Resend(ctx context.Context, id string) error {
-	return o.decree(ctx, id, "resend", eventResent)
+	return o.decree(ctx, id, "resend", message.Resent)
 }
 
 // Drop gives up a message that is unknown or queued: it becomes failed, with the
@@ -113,11 +136,11 @@ func (o *Outbox) Resend(ctx context.Context, id string) error {
 // The error says so if the message is being sent, was sent or has failed, wraps
 // [ErrNotFound] if there is none, and [ErrClosed] after Close.
 func (o *Outbox) Drop(ctx context.Context, id string) error {
-	return o.decree(ctx, id, "drop", eventDropped)
+	return o.decree(ctx, id, "drop", message.Dropped)
 }
 
 // decree carries out a person's decision.
-func (o *Outbox) decree(ctx context.Context, id, verb string, kind eventKind) error {
+func (o *Outbox) decree(ctx context.Context, id, verb string, kind message.EventKind) error {
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {
 		return err
@@ -127,7 +150,7 @@ func (o *Outbox) decree(ctx context.Context, id, verb string, kind eventKind) er
 	if err != nil {
 		return err
 	}
-	if _, err = o.apply(ctx, current, event{kind: kind}); err != nil {
+	if _, err = o.apply(ctx, verb, current, message.Event{Kind: kind}); err != nil {
 		return fmt.Errorf("outbox: cannot %s message %q: %w", verb, id, err)
 	}
 	return nil
@@ -135,9 +158,9 @@ func (o *Outbox) decree(ctx context.Context, id, verb string, kind eventKind) er
 
 // Delete takes a message out of the outbox with all that is known of it, and its payload.
 // What stays, until the retention is over, is a hash of its id, so that Enqueue takes a
-// message of the same id for the same message and does not send it. The disk keeps the
-// bytes until the server uses them again. A message in the queue is not sent any more.
-// Repeating Delete is safe.
+// message of the same id for the same message and does not send it. A message in the queue
+// is not sent any more. Repeating Delete is safe. The database may keep the bytes until it
+// uses their place again.
 //
 // The error says so if the message is being sent, wraps [ErrNotFound] if there is none,
 // and [ErrClosed] after Close.
@@ -149,62 +172,123 @@ func (o *Outbox) Delete(ctx context.Context, id string) error {
 	defer done()
 	for {
 		current, err := o.find(ctx, id)
-		if errors.Is(err, errDeleted) {
-			return o.clearAll(ctx, current)
+		if errors.Is(err, ErrNotFound) {
+			if deleted, looking := o.store.IsDeleted(ctx, id); deleted || looking != nil {
+				return looking
+			}
 		}
 		if err != nil {
 			return err
 		}
 		if current.State == StateSending {
-			return fmt.Errorf("outbox: cannot delete message %q: it is being sent", id)
+			return fmt.Errorf("outbox: cannot delete message %q: %w", id, errSending)
 		}
-		next := current
-		next.record = record{State: stateDeleted}
-		gone := current
-		gone.State = stateDeleted
-		puts, worthless, _, err := o.takeTurn(ctx, gone)
-		if err == nil {
-			puts = append(puts, put{subject: o.store.subject(kindDeleted, current.number, current.key)})
-			_, err = o.store.save(ctx, next, puts...)
-		}
-		if err == nil {
-			o.tidy(ctx, worthless)
-			err = o.clearAll(ctx, current)
-		}
-		if !errors.Is(err, errConflict) {
+		err = o.store.Delete(ctx, current)
+		if !errors.Is(err, store.ErrConflict) {
 			if err != nil {
 				err = fmt.Errorf("outbox: cannot delete message %q: %w", id, err)
 			}
 			return err
 		}
-		if err := pause(ctx, conflictWait); err != nil {
-			return err
-		}
 	}
 }
 
-// clearAll takes out of the stream all of a message but its record.
-func (o *Outbox) clearAll(ctx context.Context, r stored) error {
-	for _, kind := range []string{kindPayload, kindWait, kindQueue, kindUrgent, kindAfter, kindFailed, kindUnknown} {
-		if err := o.store.clear(ctx, o.store.subject(kind, r.number, r.key)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+var errSending = errors.New("it is being sent")
 
-// find is the record of a message that somebody asked for by its id. Of one that was
-// deleted it returns, beside the error, where it was.
-func (o *Outbox) find(ctx context.Context, id string) (stored, error) {
-	if err := checkID(id); err != nil {
-		return stored{}, err
+// find is a message that somebody asked for by its id.
+func (o *Outbox) find(ctx context.Context, id string) (store.Stored, error) {
+	if err := message.CheckID(id); err != nil {
+		return store.Stored{}, err
 	}
-	current, err := o.store.load(ctx, keyOf(id))
+	current, err := o.store.Load(ctx, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return current, fmt.Errorf("outbox: message %q: %w", id, err)
 	case err != nil:
-		return stored{}, fmt.Errorf("outbox: cannot look up message %q: %w", id, err)
+		return current, fmt.Errorf("outbox: cannot look up message %q: %w", id, err)
 	}
 	return current, nil
+}
+
+// apply has an event happen to a message, whatever else happens to it meanwhile: where
+// somebody is faster, it happens to what they have made of it. It returns the message as it
+// is in the end. name is that of the write, for tests.
+func (o *Outbox) apply(ctx context.Context, name string, current store.Stored, e message.Event) (store.Stored, error) {
+	for {
+		next, effects := message.Step(current.Record, e, o.now(), &o.rules)
+		if !effects.Write {
+			return current, effects.Refused
+		}
+		saved, err := o.store.Save(ctx, name, current, next, !effects.DropPayload)
+		if err == nil {
+			o.settled(saved)
+			o.report(ctx, &saved, effects.Outcome)
+			return saved, nil
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			return current, err
+		}
+		if current, err = o.store.Load(ctx, current.ID); err != nil {
+			return current, err
+		}
+	}
+}
+
+// settled wakes the Runs of this process if a message can go, or another of its recipient.
+func (o *Outbox) settled(m store.Stored) {
+	if m.State == StateQueued && m.Due.After(o.now()) {
+		return
+	}
+	if m.State == StateQueued || o.recipientOrder {
+		o.ring(map[string]bool{m.Number: m.Urgent && m.State == StateQueued})
+	}
+}
+
+// OutcomeKind is what an [Outcome] tells.
+type OutcomeKind = message.OutcomeKind
+
+const (
+	// OutcomeSent: Meta has taken the message.
+	OutcomeSent = message.OutcomeSent
+	// OutcomeDelivered: Meta says by webhook that it was delivered.
+	OutcomeDelivered = message.OutcomeDelivered
+	// OutcomeRead: Meta says by webhook that it was read, and so delivered.
+	OutcomeRead = message.OutcomeRead
+	// OutcomeFailed: it will not be sent, or was not delivered, and is not tried again.
+	OutcomeFailed = message.OutcomeFailed
+	// OutcomeUnknown: it may have been sent, and is not tried again until a webhook or a
+	// person settles it.
+	OutcomeUnknown = message.OutcomeUnknown
+)
+
+// Outcome is what has become of a message.
+type Outcome struct {
+	Kind OutcomeKind
+	// Status is what is known of the message.
+	Status Status
+}
+
+// report tells of an outcome, and logs those that somebody should know of.
+func (o *Outbox) report(ctx context.Context, m *store.Stored, kind OutcomeKind) {
+	if kind == "" {
+		return
+	}
+	attributes := []any{slog.String("id", m.ID), slog.String("phone_number_id", m.Number), slog.String("reason", m.Reason)}
+	if m.Graph != nil {
+		attributes = append(attributes, slog.Any("graph", m.Graph))
+	}
+	switch kind {
+	case OutcomeFailed:
+		o.logger.Warn("outbox: a message has failed", attributes...)
+	case OutcomeUnknown:
+		o.logger.Warn("outbox: a message is parked as unknown", attributes...)
+	}
+	if o.onOutcome == nil {
+		return
+	}
+	outcome := Outcome{kind, statusOf(m)}
+	err := o.user(context.WithoutCancel(ctx), "the function given to WithOutcome", userTimeout, func(ctx context.Context) { o.onOutcome(ctx, outcome) })
+	if err != nil {
+		o.logger.Error("outbox: an outcome was not told", slog.String("id", m.ID), slog.Any("error", err))
+	}
 }

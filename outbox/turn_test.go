@@ -56,9 +56,6 @@ func TestRecipientGetsMessagesInTheirOrder(t *testing.T) {
 		last[recipient] = i
 	}
 	assert.Empty(t, b.api.Duplicates())
-	counts, err := outbox.Subjects(b.Outbox)
-	require.NoError(t, err)
-	assert.Zero(t, counts["after"], "nobody waits for a turn any more")
 }
 
 func TestDroppedOrDeletedMessageGivesItsTurnToTheNext(t *testing.T) {
@@ -82,11 +79,16 @@ func TestResentMessageGoesToTheEndOfItsRecipient(t *testing.T) {
 	require.NoError(t, b.Drop(t.Context(), "1"))
 	require.NoError(t, b.EnqueueAll(t.Context(), messages[1:]))
 	require.NoError(t, b.Resend(t.Context(), "1"))
-	counts, err := outbox.Subjects(b.Outbox)
-	require.NoError(t, err)
-	assert.Equal(t, 1, counts["queue"], "of three messages one is in the queue")
-	assert.Equal(t, 2, counts["after"])
 	run(t, b.Outbox)
 	b.becomes("1", outbox.StateSent)
 	assert.Equal(t, []string{"2", "3", "1"}, b.api.AcceptedKeys())
+}
+
+// threeMessages are messages to one recipient.
+func threeMessages() []outbox.Message {
+	var messages []outbox.Message
+	for _, id := range []string{"1", "2", "3"} {
+		messages = append(messages, outbox.Message{ID: id, PhoneNumberID: phoneNumberID, Payload: payload(id)})
+	}
+	return messages
 }

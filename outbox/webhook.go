@@ -1,16 +1,16 @@
 package outbox
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"time"
 
 	"github.com/graphretry/graphretry"
-	"github.com/graphretry/graphretry/internal/jsonbody"
+	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
 // HandleWebhook takes the body of a webhook from Meta and settles the messages
@@ -22,7 +22,7 @@ import (
 // business account must not use the ids of this Outbox as their callback data.
 //
 // The same webhook may be handled any number of times, on any machine. Verify
-// its signature (X-Hub-Signature-256) before: HandleWebhook believes what it
+// its signature before, with [graphretry.VerifyWebhook]: HandleWebhook believes what it
 // reads.
 //
 // The error is nil if Meta can forget the webhook. Otherwise answer with a
@@ -37,7 +37,7 @@ func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	// What can go wrong is a value of another type than Meta's. It is left out, and
 	// what stands beside it is read.
 	var odd *json.UnmarshalTypeError
-	if err := json.Unmarshal(jsonbody.Trim(body), &report); err != nil && !errors.As(err, &odd) {
+	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), &report); err != nil && !errors.As(err, &odd) {
 		return fmt.Errorf("outbox: the webhook cannot be read: %w", err)
 	}
 	ctx, done, err := o.begin(ctx, callTimeout)
@@ -47,19 +47,19 @@ func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	defer done()
 	var errs []error
 	for _, status := range report.statuses() {
-		e := event{wamid: status.ID, at: status.at(o.now())}
+		e := message.Event{MessageID: status.ID, At: status.at(o.now())}
 		switch status.Status {
 		case "sent":
-			e.kind = eventAccepted
+			e.Kind = message.Accepted
 		case "delivered":
-			e.kind = eventDelivered
+			e.Kind = message.Delivered
 		case "read":
-			e.kind = eventRead
+			e.Kind = message.Read
 		case "failed":
-			e.kind = eventUndelivered
+			e.Kind = message.Undelivered
 			for _, failure := range failures {
-				if e.graph == nil && failure.MessageID == status.ID {
-					e.graph = failure.Graph
+				if e.Graph == nil && failure.MessageID == status.ID {
+					e.Graph = failure.Graph
 				}
 			}
 		default:
@@ -94,7 +94,7 @@ func (w *webhook) statuses() []messageStatus {
 	for _, entry := range w.Entry {
 		for _, change := range entry.Changes {
 			for _, status := range change.Value.Statuses {
-				if status.ID != "" && checkID(status.CallbackData) == nil {
+				if status.ID != "" && message.CheckID(status.CallbackData) == nil {
 					ours = append(ours, status)
 				}
 			}
@@ -113,17 +113,13 @@ func (s *messageStatus) at(now time.Time) time.Time {
 }
 
 // settle has happen to a message what a webhook says of it.
-func (o *Outbox) settle(ctx context.Context, id string, e event) error {
-	current, err := o.store.load(ctx, keyOf(id))
-	switch {
-	case errors.Is(err, ErrNotFound):
+func (o *Outbox) settle(ctx context.Context, id string, e message.Event) error {
+	current, err := o.store.Load(ctx, id)
+	if err == nil {
+		_, err = o.apply(ctx, "webhook", current, e)
+	}
+	if errors.Is(err, ErrNotFound) {
 		return nil
-	case errors.Is(err, errUnreadable):
-		// It will not be readable when Meta sends the webhook again.
-		o.logger.Error("outbox: a webhook is about a record that cannot be read", slog.String("id", id), slog.Any("error", err))
-		return nil
-	case err == nil:
-		_, err = o.apply(ctx, current, e)
 	}
 	if err != nil {
 		return fmt.Errorf("outbox: cannot settle message %q by webhook: %w", id, err)

@@ -296,10 +296,10 @@ func (l *Lanes) AllAreHeld() bool {
 	return held > 1
 }
 
-// Empty takes in that no more of a number is due.
-func (l *Lanes) Empty(number string) {
+// Empty takes in that no more of a number is due, or with urgentOnly no more that is urgent.
+func (l *Lanes) Empty(number string, urgentOnly bool) {
 	this := l.lane(number)
-	this.due, this.urgent = false, false
+	this.due, this.urgent = this.due && urgentOnly, false
 }
 
 // Flights returns how many attempts are under way.

@@ -41,7 +41,7 @@ const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, re
 // Look looks for something to do.
 func (s *Store) Look(ctx context.Context) (look Look, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		look = Look{Due: make(map[string]bool), Shared: make(map[string]lane.Shared)}
+		look = Look{Due: make(map[string]bool)}
 		err := s.query(ctx, on, lookStatement, nil, func(rows *sql.Rows) error {
 			var kind int
 			var number string
@@ -63,17 +63,35 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 		if err != nil {
 			return err
 		}
-		return s.query(ctx, on, numbersStatement, nil, func(rows *sql.Rows) error {
-			var number string
-			var this lane.Shared
-			var probe, leased int64
-			err := rows.Scan(&number, &this.Paused, &probe, &this.Probes, &this.Ambiguous, &this.Reason, &leased, &this.Share)
-			this.NextProbe, this.LeasedUntil = fromMicro(probe), fromMicro(leased)
-			look.Shared[number] = this
-			return err
-		})
+		if len(look.Due) == 0 {
+			return nil // then they do not matter
+		}
+		look.Shared, err = s.numbers(ctx, on)
+		return err
 	})
 	return look, err
+}
+
+// Numbers returns what all machines know of the numbers.
+func (s *Store) Numbers(ctx context.Context) (numbers map[string]lane.Shared, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
+		numbers, err = s.numbers(ctx, on)
+		return err
+	})
+	return numbers, err
+}
+
+func (s *Store) numbers(ctx context.Context, on runner) (map[string]lane.Shared, error) {
+	numbers := make(map[string]lane.Shared)
+	return numbers, s.query(ctx, on, numbersStatement, nil, func(rows *sql.Rows) error {
+		var number string
+		var this lane.Shared
+		var probe, leased int64
+		err := rows.Scan(&number, &this.Paused, &probe, &this.Probes, &this.Ambiguous, &this.Reason, &leased, &this.Share)
+		this.NextProbe, this.LeasedUntil = fromMicro(probe), fromMicro(leased)
+		numbers[number] = this
+		return err
+	})
 }
 
 const ripenStatement = `UPDATE {queue} SET ready = TRUE WHERE seq IN (SELECT seq FROM {queue} WHERE NOT ready AND due <= {now} ORDER BY due LIMIT 1000 {skip}) AND NOT ready`

@@ -1,0 +1,37 @@
+package outbox
+
+import (
+	"database/sql"
+	"errors"
+
+	"github.com/graphretry/graphretry/outbox/internal/store"
+)
+
+// Database is where an outbox keeps its tables: see [Postgres] and [SQLite]. The zero
+// Database is refused.
+type Database struct {
+	db   *sql.DB
+	kind store.Kind
+}
+
+// Postgres returns a Database in PostgreSQL 14 or later. db stays the caller's: it must
+// outlive the Outbox, and whoever opened it closes it. It may be used for other things
+// too. Who has a pool of pgx gives stdlib.OpenDBFromPool(pool). A pool that is bounded
+// ([sql.DB.SetMaxOpenConns]) needs 2 connections at least, so that one is left for the heartbeat of
+// [Outbox.Run]; with 1 it has to wait its turn.
+func Postgres(db *sql.DB) Database { return Database{db, store.Postgres} }
+
+// SQLite returns a Database in a file of SQLite 3.38 or later, with the driver
+// modernc.org/sqlite or github.com/mattn/go-sqlite3. Package
+// [github.com/graphretry/graphretry/outbox/sqlite] opens one. db stays the caller's, as
+// with [Postgres]. Several processes on one machine may share the file. [Open] sets its
+// journal_mode to WAL, and each connection that writes to PRAGMA synchronous = FULL, if it
+// is less.
+func SQLite(db *sql.DB) Database { return Database{db, store.SQLite} }
+
+func (d Database) check() error {
+	if d.db == nil {
+		return errors.New("outbox: the Database is empty: want one from outbox.Postgres or outbox.SQLite, with a *sql.DB")
+	}
+	return nil
+}

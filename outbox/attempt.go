@@ -170,7 +170,7 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 	switch now := o.now(); {
 	case !now.Before(o.rules.Expiry(&a.claim.Record)):
 		answered(end{})
-		return a.settle("expired", message.Event{Kind: message.Expired})
+		return a.settle("expired", o.expired())
 	case a.claim.Payload == "":
 		answered(end{})
 		return a.settle("lost", message.Event{Kind: message.Lost})

@@ -187,13 +187,20 @@ func (r *running) failExpired(ctx context.Context, after int64) (int64, error) {
 	for _, id := range ids {
 		current, err := r.store.Load(ctx, id)
 		if err == nil && current.State == StateQueued && !r.now().Before(r.rules.Expiry(&current.Record)) {
-			_, err = r.apply(ctx, "expired", current, message.Event{Kind: message.Expired})
+			_, err = r.apply(ctx, "expired", current, r.expired())
 		}
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return after, err
 		}
 	}
 	return next, nil
+}
+
+// expired is that a message is too old; with what the outage began with, if it may have
+// waited for the end of one.
+func (o *Outbox) expired() message.Event {
+	host, _ := o.hostDown()
+	return message.Event{Kind: message.Expired, Graph: host.Cause}
 }
 
 // pause waits, and reports whether ctx has not ended.

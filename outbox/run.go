@@ -226,15 +226,15 @@ func (r *running) lookAround(ctx context.Context) error {
 	return nil
 }
 
-// hostDown returns when the next probe may go, if the gate holds the API to be down. It is
-// the one place in which the gate is asked.
-func (o *Outbox) hostDown() (nextProbe time.Duration, down bool) {
+// hostDown returns what the gate says if it holds the API to be down. It is the one place in
+// which the gate is asked.
+func (o *Outbox) hostDown() (status graphretry.HostStatus, down bool) {
 	for _, host := range o.transport.Hosts() {
 		if host.State == graphretry.HostDown {
-			return time.Until(host.NextProbe), true
+			return host, true
 		}
 	}
-	return 0, false
+	return status, false
 }
 
 // free returns how many workers are free.
@@ -252,9 +252,9 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		return false, nil
 	}
 	free := r.free()
-	wait, down := r.hostDown()
+	host, down := r.hostDown()
 	if down {
-		if wait > 0 {
+		if wait := time.Until(host.NextProbe); wait > 0 {
 			r.gate = now.Add(wait)
 			return false, nil
 		}

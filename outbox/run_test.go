@@ -170,9 +170,10 @@ func TestConnectionThatCannotBeMadeIsTriedAgain(t *testing.T) {
 	o := b.open(nil, outbox.WithBaseURL("http://"+address))
 	b.enqueue("a")
 	run(t, o)
-	status := b.until("a", "two retries", func(s outbox.Status) bool { return s.Retries >= 2 })
-	assert.Equal(t, outbox.StateQueued, b.becomes("a", outbox.StateQueued).State)
+	status := b.until("a", "an attempt", func(s outbox.Status) bool { return s.Reason != "" })
+	b.until("a", "another attempt", func(s outbox.Status) bool { return s.Changed.After(status.Changed) })
 	assert.Contains(t, status.Reason, "refused")
+	assert.Zero(t, status.Retries, "it was not sent")
 
 	listener, err = net.Listen("tcp", address)
 	require.NoError(t, err)
@@ -192,7 +193,7 @@ func TestServerWhoseCertificateIsRefusedHasNotGotTheMessage(t *testing.T) {
 	o := b.open(nil, outbox.WithBaseURL(web.URL))
 	b.enqueue("a")
 	run(t, o)
-	status := b.until("a", "a retry", func(s outbox.Status) bool { return s.Retries >= 1 })
+	status := b.until("a", "an attempt", func(s outbox.Status) bool { return s.Reason != "" })
 	assert.Contains(t, status.Reason, "certificate")
 }
 

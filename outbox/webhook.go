@@ -37,7 +37,7 @@ func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	// What can go wrong is a value of another type than Meta's. It is left out, and
 	// what stands beside it is read.
 	var odd *json.UnmarshalTypeError
-	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), &report); err != nil && !errors.As(err, &odd) {
+	if err := json.Unmarshal(trimmed(body), &report); err != nil && !errors.As(err, &odd) {
 		return fmt.Errorf("outbox: the webhook cannot be read: %w", err)
 	}
 	ctx, done, err := o.begin(ctx, callTimeout)
@@ -68,6 +68,11 @@ func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 		errs = append(errs, o.settle(ctx, status.CallbackData, e))
 	}
 	return errors.Join(errs...)
+}
+
+// trimmed leaves out what ParseWebhook passes over: a byte order mark, and NULs at the end.
+func trimmed(body []byte) []byte {
+	return bytes.TrimRight(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "\x00")
 }
 
 // webhook is what a webhook says of messages.

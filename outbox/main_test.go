@@ -56,5 +56,3 @@ func withoutProfiles(args []string) (kept []string) {
 	}
 	return kept
 }
-
-var roles = map[string]func() error{}

@@ -297,6 +297,16 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	now = r.now()
 	for _, c := range claims {
 		plan[c.Number]--
+		r.mu.Lock()
+		busy := r.handling[c.Seq]
+		r.mu.Unlock()
+		if busy {
+			// Somebody has resent it, and an attempt of this Run is about to say how it ended.
+			if err := r.store.GiveBack(ctx, &c, "", now.Add(lookEvery)); err != nil {
+				return true, err
+			}
+			continue
+		}
 		r.lanes.Spend(c.Number, 1, now)
 		r.work(ctx, c, now, down)
 	}

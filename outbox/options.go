@@ -8,13 +8,13 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
 // The defaults.
@@ -84,15 +84,13 @@ func newSettings(opts []Option) (settings, error) {
 	return s, errors.Join(errs...)
 }
 
-var namePattern = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
-
 // WithName sets the name of the outbox, of which one database can hold several. It is what
 // the names of its tables begin with, as in graphretry_message. The default is "graphretry".
 // It must have 1 to 40 lower-case letters, digits or underscores.
 func WithName(name string) Option {
 	return Option{func(s *settings) error {
 		s.name = name
-		if !namePattern.MatchString(name) {
+		if !store.IsName(name) {
 			return fmt.Errorf("outbox: WithName(%q): want 1 to 40 lower-case letters, digits or underscores", name)
 		}
 		return nil

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/graphretry/graphretry/outbox"
 )
 
@@ -96,7 +94,7 @@ func (c *command) decide(ctx context.Context, verb string, args []string, allowe
 }
 
 // doAll carries out a decision for each message, and returns for how many it could. One
-// that is refused is named, and does not keep it from the others; trouble with the server
+// that is refused is named, and does not keep it from the others; trouble with the database
 // does.
 func (c *command) doAll(ctx context.Context, ids []string, do func(context.Context, string) error) (int, error) {
 	refused := 0
@@ -105,7 +103,7 @@ func (c *command) doAll(ctx context.Context, ids []string, do func(context.Conte
 		switch {
 		case err == nil:
 			continue
-		case len(ids) == 1 || ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrConnectionClosed):
+		case len(ids) == 1 || ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
 			return i - refused, err
 		}
 		refused++

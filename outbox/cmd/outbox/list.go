@@ -27,7 +27,7 @@ func filterFlags(flags *flag.FlagSet) func() (outbox.Filter, error) {
 	number := flags.String("number", "", "phone number `ID`")
 	code := flags.Int("code", 0, "`code` or subcode of what Meta said last")
 	older := flags.Duration("older", 0, "enqueued at least so long ago")
-	after := flags.Uint64("after", 0, "`revision` that the last page ended with")
+	after := flags.String("after", "", "`ID` that the last page ended with")
 	limit := flags.Int("limit", 0, "how many at most; 0: all")
 	return func() (outbox.Filter, error) {
 		filter := outbox.Filter{PhoneNumberID: *number, Code: graphretry.Code(*code), OlderThan: *older, After: *after, Limit: *limit}
@@ -49,6 +49,8 @@ func filterFlags(flags *flag.FlagSet) func() (outbox.Filter, error) {
 		switch {
 		case given["number"] && *number == "":
 			return filter, wrongUsage("-number is empty: want a phone number ID")
+		case given["after"] && *after == "":
+			return filter, wrongUsage("-after is empty: want an ID")
 		case given["code"] && *code <= 0:
 			return filter, wrongUsage("-code is %d: want a code above 0", *code)
 		case *older < 0:
@@ -64,35 +66,25 @@ func filterFlags(flags *flag.FlagSet) func() (outbox.Filter, error) {
 const pageSize = 1000
 
 // pages lists the messages that a filter means a page at a time, so that they are not all
-// held at once. Failed and unknown messages alone come in one page, since List would look
-// at all of them for each.
+// held at once.
 func (c *command) pages(ctx context.Context, filter outbox.Filter) iter.Seq2[[]outbox.Status, error] {
 	return func(yield func([]outbox.Status, error) bool) {
 		left := filter.Limit
 		for {
-			if !onlyParked(filter.States) {
-				filter.Limit = pageSize
-				if left > 0 {
-					filter.Limit = min(left, pageSize)
-				}
+			filter.Limit = pageSize
+			if left > 0 {
+				filter.Limit = min(left, pageSize)
 			}
 			found, err := c.List(ctx, filter)
-			if !yield(found, err) || err != nil || filter.Limit == 0 || len(found) < filter.Limit {
+			if !yield(found, err) || err != nil || len(found) < filter.Limit {
 				return
 			}
 			if left -= len(found); left == 0 {
 				return
 			}
-			filter.After = found[len(found)-1].Revision
+			filter.After = found[len(found)-1].ID
 		}
 	}
-}
-
-// onlyParked reports whether no messages are meant but failed and unknown ones.
-func onlyParked(states []outbox.State) bool {
-	return len(states) > 0 && !slices.ContainsFunc(states, func(state outbox.State) bool {
-		return state != outbox.StateFailed && state != outbox.StateUnknown
-	})
 }
 
 func (c *command) stats(ctx context.Context, args []string) error {
@@ -133,9 +125,8 @@ func aligned(rows []string) []string {
 	return lines
 }
 
-// counted are the states that Stats counts; its queued ones have those with them that are
-// being sent.
-var counted = []outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}
+// counted are the states that Stats counts.
+var counted = []outbox.State{outbox.StateQueued, outbox.StateSending, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}
 
 // countRows returns the counts as rows for a table: a heading, the sum, and one of each
 // phone number. rate, if it is not nil, returns the messages a second of each, and with ""

@@ -1,8 +1,8 @@
 // Command outbox shows what is in an outbox, and carries out what a person decides.
 //
-//	outbox [-nats URL] [-creds FILE] [-name NAME] [-json] stats
+//	outbox {-postgres URL | -sqlite FILE} [-name NAME] [-json] stats
 //	outbox ... top     [-every D] [-n N]
-//	outbox ... list    [-state S,S] [-number N] [-code C] [-older D] [-after REVISION] [-limit N]
+//	outbox ... list    [-state S,S] [-number N] [-code C] [-older D] [-after ID] [-limit N]
 //	outbox ... show    ID
 //	outbox ... resend  [-yes] ID..., or the flags of list
 //	outbox ... drop    [-yes] ID..., or the flags of list
@@ -10,30 +10,30 @@
 //	outbox ... pause   [NUMBER]
 //	outbox ... resume  [NUMBER]
 //	outbox ... enqueue [-urgent] [-not-before T] [-expires-at T] ID NUMBER <payload.json
+//	outbox schema [-dialect postgres|sqlite] [-name NAME]
 //
 // The flags before the verb:
 //
-//	-nats URL    the NATS server, or several with commas between them; a user and a
-//	             password or a token may stand in it. The default is $NATS_URL, and
-//	             without that nats://127.0.0.1:4222.
-//	-creds FILE  the credentials of a NATS user, as nsc writes them.
-//	-name NAME   the outbox, as WithName sets it: graphretry-outbox by default.
-//	-json        print an object a line, with the names of the fields that the Go types
-//	             have.
+//	-postgres URL  the database, as in postgres://user@host/name or "host=/run/postgresql";
+//	               PGHOST, PGPASSWORD and the other variables of libpq are heeded. Without it
+//	               and without -sqlite it is $DATABASE_URL.
+//	-sqlite FILE   the file of the database.
+//	-name NAME     the outbox, as WithName sets it: graphretry by default.
+//	-json          print an object a line, with the names of the fields that the Go types
+//	               have.
 //
 // The verbs:
 //
 //   - stats counts the messages of each phone number.
 //   - top prints that again and again, with the messages a second that were sent since
 //     the look before, and beneath it the 20 messages that have last become failed or
-//     unknown; if there are more than 1,000 of these, it looks for them among the last
-//     10,000 changes. On a terminal it draws in place; elsewhere each look is a block of lines,
-//     or with -json an object. -every is the time between two looks (1s). -n ends it
-//     after so many; without it an interrupt does.
-//   - list prints the messages that fit all its flags, the longest unchanged first.
+//     unknown, if there are no more than 1,000 of these. On a terminal it draws in place;
+//     elsewhere each look is a block of lines, or with -json an object. -every is the time
+//     between two looks (1s). -n ends it after so many; without it an interrupt does.
+//   - list prints the messages that fit all its flags, in the order in which they were enqueued.
 //     -state has states with commas between them: queued, sending, sent, failed, unknown.
 //     -number is a phone number ID. -code is a code or a subcode of what Meta said last.
-//     -older is how long ago it was enqueued at least, as in 10m. -after is the Revision
+//     -older is how long ago it was enqueued at least, as in 10m. -after is the ID
 //     that an earlier list ended with. -limit is how many it prints at most.
 //   - show prints all that is known of one message.
 //   - resend puts messages that are unknown or failed back into the queue. Those that
@@ -44,6 +44,8 @@
 //     resume.
 //   - enqueue puts a message into the queue, the payload on its standard input being the
 //     body of Meta's POST /messages. The times are as in 2026-11-27T09:00:00Z.
+//   - schema prints the SQL that makes the tables, for migrations of your own. It needs no
+//     database.
 //
 // Flags stand before the arguments; -- stands before an ID that begins with a dash.
 //
@@ -58,22 +60,24 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
-	"net/url"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/store"
+	"github.com/graphretry/graphretry/outbox/sqlite"
 )
 
 func main() {
@@ -117,8 +121,6 @@ type command struct {
 	streams
 	name   string
 	asJSON bool
-	// lastRevision is that of the latest change before the command began.
-	lastRevision uint64
 }
 
 var verbs = map[string]func(*command, context.Context, []string) error{
@@ -128,70 +130,81 @@ var verbs = map[string]func(*command, context.Context, []string) error{
 }
 
 func run(ctx context.Context, args []string, s streams) error {
+	if len(args) > 0 && args[0] == "schema" {
+		return schema(args[1:], s)
+	}
 	flags := newFlags("outbox", s)
 	// The default is not the flag's own, since -h prints that and a password may be in it.
-	servers := flags.String("nats", "", "`URL` of the NATS server; without it $NATS_URL, and without that "+nats.DefaultURL)
-	creds := flags.String("creds", "", "`file` with the credentials of a NATS user")
-	name := flags.String("name", "graphretry-outbox", "name of the outbox in JetStream")
+	postgres := flags.String("postgres", "", "`URL` of a PostgreSQL database; without it and -sqlite $DATABASE_URL")
+	file := flags.String("sqlite", "", "`file` of a SQLite database")
+	name := flags.String("name", "graphretry", "name of the outbox in the database")
 	asJSON := flags.Bool("json", false, "print an object a line")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
 	verb, ok := verbs[flags.Arg(0)]
 	if !ok {
-		return wrongUsage("want one of %s", strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))
+		return wrongUsage("want one of %s, schema", strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))
 	}
-	connection, err := connect(*servers, *creds)
+	db, database, err := connect(*postgres, *file)
 	if err != nil {
 		return err
 	}
-	defer connection.Close()
-	js, err := jetstream.New(connection)
-	if err != nil {
-		return err
-	}
+	defer db.Close()
 	// Open would make one that is not there.
-	stream, err := js.Stream(ctx, *name)
-	if err != nil {
-		return fmt.Errorf("there is no outbox %q on this server: %w", *name, err)
-	}
-	o, err := outbox.Open(ctx, js, nil, outbox.WithName(*name))
+	o, err := outbox.Open(ctx, database, nil, outbox.WithName(*name), outbox.WithoutMigration())
 	if err != nil {
 		return err
 	}
 	defer o.Close()
-	// A Revision is a sequence of the stream.
-	return verb(&command{o, s, *name, *asJSON, stream.CachedInfo().State.LastSeq}, ctx, flags.Args()[1:])
+	return verb(&command{o, s, *name, *asJSON}, ctx, flags.Args()[1:])
 }
 
-// connect connects to the NATS server. Its errors do not tell the user information of a
-// URL.
-func connect(servers, creds string) (*nats.Conn, error) {
-	source := "-nats"
-	if servers == "" {
-		source, servers = "NATS_URL", os.Getenv("NATS_URL")
-	}
-	if servers == "" {
-		servers = nats.DefaultURL
-	}
-	for server := range strings.SplitSeq(servers, ",") {
-		if server = strings.TrimSpace(server); !strings.Contains(server, "://") {
-			server = "nats://" + server
+// connect opens the database. Its errors do not tell what a URL has.
+func connect(postgres, file string) (*sql.DB, outbox.Database, error) {
+	switch {
+	case postgres != "" && file != "":
+		return nil, outbox.Database{}, wrongUsage("want -postgres or -sqlite, not both")
+	case file != "":
+		if _, err := os.Stat(file); err != nil {
+			return nil, outbox.Database{}, fmt.Errorf("there is no database: %w", err)
 		}
-		// Neither the URL nor what is wrong with it, in which a part of a password may stand.
-		if u, err := url.Parse(server); err != nil || u.Host == "" {
-			return nil, wrongUsage("%s: want a URL such as nats://host:4222, or several with commas between them", source)
-		}
+		db, err := sqlite.Open(file)
+		return db, outbox.SQLite(db), err
 	}
-	options := []nats.Option{nats.Name("outbox command"), nats.MaxReconnects(-1)}
-	if creds != "" {
-		options = append(options, nats.UserCredentials(creds))
+	source := "-postgres"
+	if postgres == "" {
+		source, postgres = "DATABASE_URL", os.Getenv("DATABASE_URL")
 	}
-	connection, err := nats.Connect(servers, options...)
+	if postgres == "" {
+		return nil, outbox.Database{}, wrongUsage("want -postgres URL, -sqlite FILE, or DATABASE_URL")
+	}
+	config, err := pgx.ParseConfig(postgres)
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach the NATS server: %w", err)
+		// Not what is wrong with it, in which a part of a password may stand.
+		return nil, outbox.Database{}, wrongUsage("%s: want a URL such as postgres://user@host/name", source)
 	}
-	return connection, nil
+	db := stdlib.OpenDB(*config)
+	return db, outbox.Postgres(db), nil
+}
+
+// schema prints the SQL that makes the tables.
+func schema(args []string, s streams) error {
+	flags := newFlags("schema", s)
+	dialect := flags.String("dialect", "postgres", "postgres or sqlite")
+	name := flags.String("name", "graphretry", "name of the outbox in the database")
+	if err := parseArguments(flags, args, 0, 0, "flags alone"); err != nil {
+		return err
+	}
+	kind := store.Kind(*dialect)
+	switch {
+	case kind != store.Postgres && kind != store.SQLite:
+		return wrongUsage("there is no dialect %q: want postgres or sqlite", *dialect)
+	case !store.IsName(*name):
+		return wrongUsage("-name is %q: want 1 to 40 lower-case letters, digits or underscores", *name)
+	}
+	_, err := io.WriteString(s.out, store.Schema(kind, *name))
+	return err
 }
 
 // newFlags returns the flags of a verb, or of the program, which print on standard error

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// lookTimeout bounds one look. A server that does not answer is said to, and asked
+	// lookTimeout bounds one look. A database that does not answer is said to, and asked
 	// again.
 	lookTimeout = 30 * time.Second
 	// leastMessages is how many lines a terminal keeps for messages, however many phone
@@ -61,12 +61,11 @@ func (c *command) top(ctx context.Context, args []string) error {
 	if !c.asJSON {
 		defer s.leave()
 	}
-	recent := newRecentMessages(c.Outbox, c.lastRevision)
 	ticker := time.NewTicker(*every)
 	defer ticker.Stop()
 	var last look
 	for i := 1; ; i++ {
-		next, err := c.look(ctx, recent, last)
+		next, err := c.look(ctx, last)
 		switch {
 		case ctx.Err() != nil:
 			return nil // as an interrupt ends it
@@ -90,7 +89,7 @@ func (c *command) top(ctx context.Context, args []string) error {
 }
 
 // look looks once, after the last look.
-func (c *command) look(ctx context.Context, recent *recentMessages, last look) (look, error) {
+func (c *command) look(ctx context.Context, last look) (look, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	stats, err := c.Stats(ctx)
@@ -98,10 +97,9 @@ func (c *command) look(ctx context.Context, recent *recentMessages, last look) (
 		return look{}, err
 	}
 	next := look{At: time.Now().UTC(), Stats: stats}
-	if err := recent.update(ctx, stats); err != nil {
+	if next.Recent, err = recent(ctx, c.Outbox, stats); err != nil {
 		return look{}, err
 	}
-	next.Recent = recent.shown()
 	if seconds := next.At.Sub(last.At).Seconds(); !last.At.IsZero() && seconds > 0 {
 		next.PerSecond = make(map[string]float64)
 		for number, now := range stats.Numbers {

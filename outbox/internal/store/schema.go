@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -199,6 +200,11 @@ CREATE TABLE {meta} (
 `},
 }
 
+var namePattern = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
+
+// IsName reports whether an outbox can have that name.
+func IsName(name string) bool { return namePattern.MatchString(name) }
+
 // Schema returns the SQL that makes the tables of the outbox of that name.
 func Schema(kind Kind, name string) string {
 	s := &Store{dialect: dialects[kind], name: name, prefix: `"` + name + "_"}
@@ -239,6 +245,8 @@ func (s *Store) migrate(ctx context.Context, may bool) error {
 			return err
 		case found > version+1:
 			return fmt.Errorf("outbox: the tables of %q have version %d, and this program knows %d and goes on beside %d: want a newer program", s.name, found, version, version+1)
+		case found == 0 && !may:
+			return fmt.Errorf("outbox: there is no outbox %q in this database: want another name, the tables that \"outbox schema\" prints, or Open without WithoutMigration", s.name)
 		case found < version && !may:
 			return fmt.Errorf("outbox: the tables of %q have version %d, and this program needs %d: want the migrations that \"outbox schema\" prints, or Open without WithoutMigration", s.name, found, version)
 		}

@@ -17,9 +17,12 @@ import (
 type life struct {
 	beat time.Duration // between two heartbeats
 	dead time.Duration // without one
+	// linger is how long Run, once it is to stop, goes on trying to write down how an
+	// attempt has ended.
+	linger time.Duration
 }
 
-var defaultLife = life{beat: 5 * time.Second, dead: 30 * time.Second}
+var defaultLife = life{beat: 5 * time.Second, dead: 30 * time.Second, linger: 30 * time.Second}
 
 // start lets the others know of this Run.
 func (r *running) start(ctx context.Context) error {

@@ -17,13 +17,8 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-const (
-	// lookEvery is how often a Run looks for what others have enqueued.
-	lookEvery = 250 * time.Millisecond
-	// lingering is how long Run, once it is to stop, goes on trying to write down
-	// how an attempt has ended.
-	lingering = 30 * time.Second
-)
+// lookEvery is how often a Run looks for what others have enqueued.
+const lookEvery = 250 * time.Millisecond
 
 // Run sends messages until ctx ends or the Outbox is closed, with as many
 // workers as [WithWorkers] says. Any number of Runs on any number of machines
@@ -51,6 +46,9 @@ func (o *Outbox) Run(ctx context.Context) error {
 		lanes: lane.Lanes{Rate: o.perSecondOf},
 	}
 	if err := r.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // it is to stop before it has begun
+		}
 		return fmt.Errorf("outbox: cannot begin to send: %w", err)
 	}
 	o.mu.Lock()
@@ -340,7 +338,7 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 		lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		defer cancel()
 		detach := context.AfterFunc(ctx, func() {
-			timer := time.AfterFunc(r.attemptTimeout+lingering, cancel)
+			timer := time.AfterFunc(r.attemptTimeout+r.life.linger, cancel)
 			context.AfterFunc(lasting, func() { timer.Stop() })
 		})
 		defer detach()

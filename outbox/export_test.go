@@ -78,3 +78,25 @@ func Share(o *Outbox, number string) (float64, error) {
 	numbers, err := o.store.Numbers(o.closing)
 	return numbers[number].Share, err
 }
+
+// TimeLook returns how long the look for due numbers takes.
+func TimeLook(o *Outbox) (time.Duration, error) {
+	began := time.Now()
+	_, err := o.store.Look(o.closing)
+	return time.Since(began), err
+}
+
+// TimeClaim returns how long it takes to claim messages of a number, which it gives back.
+func TimeClaim(o *Outbox, number string, n int) (time.Duration, error) {
+	const run = 1
+	if err := o.store.Begin(o.closing, run); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	claims, err := o.store.Take(o.closing, run, map[string]int{number: n}, false, false)
+	took := time.Since(began)
+	for i := range claims {
+		err = errors.Join(err, o.store.GiveBack(o.closing, &claims[i], "", claims[i].Due))
+	}
+	return took, errors.Join(err, o.store.End(o.closing, run, -1))
+}

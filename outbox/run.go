@@ -17,8 +17,12 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// lookEvery is how often a Run looks for what others have enqueued.
-const lookEvery = 250 * time.Millisecond
+const (
+	// lookEvery is how often a Run looks for what others have enqueued.
+	lookEvery = 250 * time.Millisecond
+	// claimEvery is how long a Run waits after a claim if few workers are free.
+	claimEvery = 5 * time.Millisecond
+)
 
 // Run sends messages until ctx ends or the Outbox is closed, with as many
 // workers as [WithWorkers] says. Any number of Runs on any number of machines
@@ -88,6 +92,7 @@ type running struct {
 	wake    chan struct{}
 	ends    chan end
 
+	claimed time.Time // when messages were claimed last
 	lookAt  time.Time // when the loop looks for what is due; monotonic
 	next    time.Time // when the next message is due that is not yet, by the database's clock
 	probing bool      // an attempt finds out whether the API is up again
@@ -250,6 +255,9 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		return false, nil
 	}
 	free := r.free()
+	if free > 0 && free < r.Outbox.workers/4 && time.Since(r.claimed) < claimEvery {
+		return false, nil // more will be free in a moment: one statement for all
+	}
 	host, down := r.hostDown()
 	if down {
 		if wait := time.Until(host.NextProbe); wait > 0 {
@@ -274,7 +282,7 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		r.lanes.Probe(wish.Number, now.Add(wait), now)
 	}
 	if wanted := r.lanes.Leases(now, max(1, free)); len(wanted) > 0 && free >= 0 {
-		got, err := r.store.Lease(ctx, wanted)
+		got, err := r.store.Lease(ctx, wanted, lane.Speedup)
 		if err != nil {
 			return false, err
 		}
@@ -288,6 +296,7 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	if len(plan) == 0 {
 		return false, nil
 	}
+	r.claimed = time.Now()
 	claims, err := r.store.Take(ctx, r.id.Load(), plan, r.recipientOrder, urgentOnly)
 	if err != nil {
 		return false, err

@@ -112,7 +112,7 @@ func (m meter) run(t *testing.T) {
 	where := m.place()
 	base := newBaseline(t, where)
 	o := openAt(t, where, slow(speedLatency), outbox.WithWorkers(speedWorkers), outbox.WithRate(1e6))
-	n := measured(12_000)
+	n := measured(6_000)
 	var theirs, ours []float64
 	for round := range 2 {
 		base.enqueue(fmt.Sprint(round), min(n, 300))

@@ -11,7 +11,6 @@ import (
 // Lease is what a process wants of a number's time.
 type Lease struct {
 	Length time.Duration // at the full rate
-	Grows  float64       // by how much its share of the rate grows with that
 	turns  float64
 }
 
@@ -32,10 +31,10 @@ const (
 	leaseShare = 0.95
 	// burst is how much of its time a number may be late and still use.
 	burst = 40 * time.Millisecond
-	// Slowdown is what the share is multiplied by if the API asks for less, and speedUp is
-	// by how much it grows with each turn.
+	// Slowdown is what the share is multiplied by if the API asks for less, and Speedup is
+	// by how much it grows with each second that is leased.
 	Slowdown = 0.8
-	speedUp  = 0.005
+	Speedup  = 0.4
 )
 
 // pace is what this process has leased of a number.
@@ -44,6 +43,8 @@ type pace struct {
 	until    time.Time // from then on others have the number
 	interval time.Duration
 	last     float64 // turns of the last lease
+	spent    float64 // of these
+	alone    bool    // nobody else had leased ahead when that was made
 }
 
 func (p *pace) isLeased() bool { return p.interval > 0 && p.next.Before(p.until) }
@@ -75,6 +76,7 @@ func (p *pace) turns(now time.Time) int {
 
 func (p *pace) spend(n int, now time.Time) {
 	p.next = p.at(now).Add(time.Duration(n) * p.interval)
+	p.spent += float64(n)
 }
 
 // nextTurn returns when the next turn is, now if it must be leased.
@@ -98,13 +100,17 @@ func (l *Lanes) Leases(now time.Time, most int) map[string]Lease {
 			break
 		}
 		rate := leaseShare * l.Rate(number)
-		// One that has used up its lease soon gets twice as much.
+		// As many as workers are free for, and twice as many as before if these were used up.
+		// Where nobody else sends from the number it costs nobody a turn to take more.
 		turns := float64(min(most, 8))
-		if now.Sub(this.pace.until) < leaseTime {
+		switch recent := now.Sub(this.pace.until) < leaseTime; {
+		case recent && this.pace.alone:
+			turns = rate * leaseTime.Seconds()
+		case recent && this.pace.spent >= this.pace.last:
 			turns = max(turns, 2*this.pace.last)
 		}
 		turns = max(1, min(turns, rate*leaseTime.Seconds()), rate*leastLease.Seconds())
-		wanted[number] = Lease{Length: time.Duration(turns / rate * float64(time.Second)), Grows: speedUp * turns, turns: turns}
+		wanted[number] = Lease{Length: time.Duration(turns / rate * float64(time.Second)), turns: turns}
 	}
 	return wanted
 }
@@ -119,6 +125,8 @@ func (l *Lanes) Lease(wanted map[string]Lease, got map[string]Leased) {
 		this := l.lane(number)
 		length := time.Duration(float64(w.Length) / g.Share)
 		this.LeasedUntil, this.Share = g.Until, g.Share
-		this.pace = pace{next: g.Until.Add(-length), until: g.Until, interval: time.Duration(float64(length) / w.turns), last: w.turns}
+		first := g.Until.Add(-length)
+		this.pace = pace{next: first, until: g.Until, interval: max(1, time.Duration(float64(length)/w.turns)), last: w.turns,
+			alone: !first.After(g.Now.Add(time.Millisecond))}
 	}
 }

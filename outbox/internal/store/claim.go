@@ -127,10 +127,10 @@ const claimMany = `WITH due AS MATERIALIZED (
 ), taken AS (
 	INSERT INTO {claim} (seq, number, recipient, urgent, place, due, expires, rev, run, token)
 	SELECT seq, number, recipient, urgent, place, due, expires, rev + 1, CAST(@run AS bigint), '' FROM gone
-)
+), lazy AS MATERIALIZED (SELECT 1 {lazily})
 SELECT m.seq, m.id, m.phone_number_id, m.enqueued_at, m.expires_at, m.urgent, m.recipient, gone.place, gone.due, gone.rev + 1, 2, '',
 	coalesce(r.state, ''), coalesce(r.changed_at, 0), coalesce(r.memory, ''), m.payload, m.headers
-FROM gone JOIN {message} AS m ON m.seq = gone.seq LEFT JOIN {record} AS r ON r.seq = gone.seq, {lazy} AS l`
+FROM gone JOIN {message} AS m ON m.seq = gone.seq LEFT JOIN {record} AS r ON r.seq = gone.seq, lazy`
 
 const (
 	claimOne = `SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = @number %s AND EXISTS (SELECT 1 FROM {run} WHERE run = @run)

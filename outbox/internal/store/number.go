@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -45,31 +47,46 @@ func (s *Store) skipping(text string) string {
 	return strings.ReplaceAll(text, "{skip}", skip)
 }
 
-const leaseStatement = `INSERT INTO {number} AS n (number, leased) SELECT CAST(@number AS text), {now} + CAST(@length AS bigint) WHERE true
-ON CONFLICT (number) DO UPDATE SET leased = CASE WHEN n.leased > {now} THEN n.leased ELSE {now} END + CAST(CAST(@length AS bigint) / n.share AS bigint),
-	share = CASE WHEN n.share + CAST(@grows AS double precision) > 1 THEN 1 ELSE n.share + CAST(@grows AS double precision) END
-RETURNING leased, share, {now}`
+// A new row is slowed at the time of its first lease: that is how the time gets there.
+const leaseStatement = `INSERT INTO {number} AS n (number, leased, slowed)
+SELECT w.number, d.now + w.length, d.now FROM %s, (SELECT {now} AS now {lazily}) AS d WHERE true ORDER BY w.number
+ON CONFLICT (number) DO UPDATE SET
+	leased = CASE WHEN n.leased > excluded.slowed THEN n.leased ELSE excluded.slowed END + CAST((excluded.leased - excluded.slowed) / n.share AS bigint),
+	share = CASE WHEN n.share + (excluded.leased - excluded.slowed) * CAST(@grows AS double precision) > 1 THEN 1 ELSE n.share + (excluded.leased - excluded.slowed) * CAST(@grows AS double precision) END
+RETURNING number, leased, share, {now}`
 
-// Lease takes turns of numbers, each after those that others have taken.
-func (s *Store) Lease(ctx context.Context, wanted map[string]lane.Lease) (map[string]lane.Leased, error) {
+// Lease takes turns of numbers, each after those that others have taken. With each second
+// that is leased the share of the rate grows by that much.
+func (s *Store) Lease(ctx context.Context, wanted map[string]lane.Lease, grows float64) (map[string]lane.Leased, error) {
+	from := "unnest(CAST(@numbers AS text[]), CAST(@lengths AS bigint[])) AS w(number, length)"
+	if !s.dialect.oneStatement {
+		from = "(SELECT value ->> 0 AS number, value ->> 1 AS length FROM json_each(@wanted)) AS w"
+	}
+	var numbers, lengths array
+	var rows [][]any
+	for _, number := range sortedKeys(wanted) {
+		length := wanted[number].Length.Microseconds()
+		numbers.text(number)
+		lengths.plain(itoa(length))
+		rows = append(rows, []any{number, length})
+	}
+	list, err := json.Marshal(rows)
+	if err != nil {
+		return nil, err
+	}
+	given := args{"numbers": numbers.String(), "lengths": lengths.String(), "wanted": string(list), "grows": grows / 1e6}
 	var got map[string]lane.Leased
-	err := s.write(ctx, "lease", func(ctx context.Context, on runner) error {
+	err = s.statement(ctx, "lease", func(ctx context.Context, on runner) error {
 		got = make(map[string]lane.Leased)
-		for _, number := range sortedKeys(wanted) {
-			w := wanted[number]
-			err := s.query(ctx, on, leaseStatement, args{"number": number, "length": w.Length.Microseconds(), "grows": w.Grows}, func(rows *sql.Rows) error {
-				var until, now int64
-				var l lane.Leased
-				err := rows.Scan(&until, &l.Share, &now)
-				l.Until, l.Now = fromMicro(until), fromMicro(now)
-				got[number] = l
-				return err
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.query(ctx, on, fmt.Sprintf(leaseStatement, from), given, func(rows *sql.Rows) error {
+			var number string
+			var until, now int64
+			var l lane.Leased
+			err := rows.Scan(&number, &until, &l.Share, &now)
+			l.Until, l.Now = fromMicro(until), fromMicro(now)
+			got[number] = l
+			return err
+		})
 	})
 	return got, err
 }

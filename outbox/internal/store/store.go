@@ -95,8 +95,10 @@ func (s *Store) compile(text string) statement {
 			return s.dialect.now
 		case name == "durable":
 			return s.dialect.durable
-		case name == "lazy":
-			return s.dialect.lazy
+		case name == "lazily" && s.dialect.lazy == "":
+			return ""
+		case name == "lazily":
+			return "FROM " + s.dialect.lazy + " AS l"
 		case name == "schema":
 			return strings.TrimSuffix(s.prefix, `."`+s.name+"_")
 		default:

@@ -207,19 +207,24 @@ func TestRunThatIsGoneLeavesOrphans(t *testing.T) {
 func TestNumbersAreSharedByAll(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		ctx := t.Context()
-		want := map[string]lane.Lease{number: {Length: 100 * time.Millisecond, Grows: 0.1}}
-		got, err := s.Lease(ctx, want)
+		want := map[string]lane.Lease{number: {Length: 10 * time.Second}}
+		got, err := s.Lease(ctx, want, 0.01)
 		require.NoError(t, err)
 		first := got[number].Until
-		got, err = s.Lease(ctx, want)
+		got, err = s.Lease(ctx, want, 0.01)
 		require.NoError(t, err)
-		assert.Equal(t, first.Add(100*time.Millisecond), got[number].Until)
+		assert.Equal(t, first.Add(10*time.Second), got[number].Until)
+		require.NoError(t, s.Slow(ctx, number, 0.5), "not within a second of the last time")
+		require.NoError(t, s.write(ctx, "x", func(ctx context.Context, on runner) error {
+			_, err := s.exec(ctx, on, "UPDATE {number} SET slowed = 0", nil)
+			return err
+		}))
 		require.NoError(t, s.Slow(ctx, number, 0.5))
 		require.NoError(t, s.Slow(ctx, number, 0.5), "once a second")
-		got, err = s.Lease(ctx, want)
+		got, err = s.Lease(ctx, want, 0.01)
 		require.NoError(t, err)
 		assert.InDelta(t, 0.6, got[number].Share, 0.01)
-		assert.Equal(t, first.Add(300*time.Millisecond), got[number].Until)
+		assert.Equal(t, first.Add(30*time.Second), got[number].Until)
 
 		firstToo, err := s.Hold(ctx, number, -time.Second, true, "why")
 		require.NoError(t, err)
@@ -227,9 +232,9 @@ func TestNumbersAreSharedByAll(t *testing.T) {
 		firstToo, err = s.Hold(ctx, number, time.Second, true, "why")
 		require.NoError(t, err)
 		assert.False(t, firstToo)
-		look, err := s.Look(ctx)
+		numbers, err := s.Numbers(ctx)
 		require.NoError(t, err)
-		seen := look.Shared[number]
+		seen := numbers[number]
 		assert.True(t, seen.IsHeld())
 		assert.Equal(t, "why", seen.Reason)
 		taken, err := s.Probe(ctx, number, seen, time.Second)
@@ -242,9 +247,9 @@ func TestNumbersAreSharedByAll(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, was)
 		require.NoError(t, s.SetPaused(ctx, "", true))
-		look, err = s.Look(ctx)
+		numbers, err = s.Numbers(ctx)
 		require.NoError(t, err)
-		assert.True(t, look.Shared[""].Paused)
+		assert.True(t, numbers[""].Paused)
 	})
 }
 
@@ -252,7 +257,7 @@ func TestRecipientHasOneMessageOut(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		ctx := t.Context()
 		require.NoError(t, s.Begin(ctx, run))
-		_, err := s.Lease(ctx, map[string]lane.Lease{number: {Length: 1}})
+		_, err := s.Lease(ctx, map[string]lane.Lease{number: {Length: time.Millisecond}}, 0)
 		require.NoError(t, err)
 		all := news(4)
 		for i := range 3 {

@@ -302,8 +302,9 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		return false, err
 	}
 	now = r.now()
+	got := make(map[string]int)
 	for _, c := range claims {
-		plan[c.Number]--
+		got[c.Number]++
 		r.mu.Lock()
 		busy := r.handling[c.Seq]
 		r.mu.Unlock()
@@ -317,8 +318,8 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		r.lanes.Spend(c.Number, 1, now)
 		r.work(ctx, c, now, down)
 	}
-	for number, missing := range plan {
-		if missing > 0 {
+	for number, wanted := range plan {
+		if got[number] < min(wanted, store.MostTaken) {
 			r.lanes.Empty(number, urgentOnly)
 		}
 	}

@@ -61,9 +61,8 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	}
 	name, in := args[0], invocation{out: out}
 	flags := flag.NewFlagSet("outbox "+name, flag.ContinueOnError)
-	flags.StringVar(&in.where.dir, "dir", "outbox-data", "the `directory` that the embedded server keeps its files in")
-	flags.StringVar(&in.where.url, "nats", "", "the `URL` of a NATS server or cluster, in place of the embedded one")
-	flags.IntVar(&in.where.replicas, "replicas", 0, "with -nats: how many servers of the cluster keep each message")
+	flags.StringVar(&in.where.dir, "dir", "outbox-data", "the `directory` with the SQLite file")
+	flags.StringVar(&in.where.url, "postgres", "", "the `URL` of a PostgreSQL database, in place of the file")
 	flags.StringVar(&in.prefix, "prefix", "reminder", "what the ids of the messages begin with")
 	var do func(context.Context, *outbox.Outbox) error
 	switch name {
@@ -103,7 +102,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("%s takes flags alone, not %q", name, in.ids[0])
 	}
 
-	js, leave, err := in.where.open(ctx, name == "run")
+	database, leave, err := in.where.open()
 	if err != nil {
 		return err
 	}
@@ -112,7 +111,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	o, err := outbox.Open(ctx, js, next, append(opts, in.where.options()...)...)
+	o, err := outbox.Open(ctx, database, next, opts...)
 	if err != nil {
 		return err
 	}

@@ -94,12 +94,16 @@ func (s *Store) numbers(ctx context.Context, on runner) (map[string]lane.Shared,
 	})
 }
 
-const ripenStatement = `UPDATE {queue} SET ready = TRUE WHERE seq IN (SELECT seq FROM {queue} WHERE NOT ready AND due <= {now} ORDER BY due LIMIT 1000 {skip}) AND NOT ready`
+// ripen is the statement of Ripen.
+func (s *Store) ripen() string {
+	return "UPDATE {queue} SET ready = TRUE WHERE NOT ready AND seq " +
+		s.in("SELECT seq FROM {queue} WHERE NOT ready AND due <= {now} ORDER BY due LIMIT 1000 {skip}")
+}
 
 // Ripen lets messages go whose time has come.
 func (s *Store) Ripen(ctx context.Context) error {
 	return s.statement(ctx, "ripen", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, s.skipping(ripenStatement), nil)
+		_, err := s.exec(ctx, on, s.ripen(), nil)
 		return err
 	})
 }
@@ -117,10 +121,35 @@ const inTurn = `AND (q.recipient = '' OR (
 	AND (SELECT p.seq FROM {queue} AS p WHERE p.number = q.number AND p.recipient = q.recipient AND p.place <= {now}
 		AND (p.place, p.seq) < (q.place, q.seq) LIMIT 1) IS NULL))`
 
+// MostTaken is how many messages of a number are claimed at once at most. It is few: then
+// the planner of a PostgreSQL that has not yet counted what is in the table goes through the
+// index, too, and does not sort what it finds there.
+const MostTaken = 8
+
+// firstDue finds the messages that are to be claimed of a number. Its limit is a literal,
+// which the planner knows.
+func firstDue(inOrder, urgentOnly bool) string {
+	and := ""
+	if urgentOnly {
+		and = " AND q.urgent"
+	}
+	const order = "ORDER BY q.number, q.urgent DESC, q.place, q.seq"
+	if inOrder {
+		// The number is locked, and those that are not in turn must not be. What is in turn
+		// is asked of one row after the other, until there are enough.
+		return fmt.Sprintf("SELECT q.seq FROM (SELECT * FROM {queue} AS q WHERE q.ready AND q.number = w.number%s %s OFFSET 0) AS q WHERE TRUE %s LIMIT %d", and, order, inTurn, MostTaken)
+	}
+	return fmt.Sprintf("SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = w.number%s %s LIMIT %d FOR UPDATE SKIP LOCKED", and, order, MostTaken)
+}
+
+// lockNumbers locks the numbers before a look at who is in turn. What counts the rows before
+// a look cannot know how many are in turn, so it must not sort.
+const lockNumbers = `SELECT number, set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
+FROM {number} WHERE number = ANY(CAST(@numbers AS text[])) ORDER BY number FOR UPDATE`
+
 const claimMany = `WITH due AS MATERIALIZED (
 	SELECT this.seq FROM unnest(CAST(@numbers AS text[]), CAST(@most AS bigint[])) AS w(number, most) CROSS JOIN LATERAL (
-		SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = w.number %s
-		ORDER BY q.number, q.urgent DESC, q.place, q.seq LIMIT w.most FOR UPDATE SKIP LOCKED
+		SELECT first.seq FROM (%s) AS first LIMIT w.most
 	) AS this WHERE EXISTS (SELECT 1 FROM {run} WHERE run = @run)
 ), gone AS (
 	DELETE FROM {queue} WHERE seq = ANY(ARRAY(SELECT seq FROM due)) RETURNING *
@@ -142,17 +171,10 @@ SELECT seq, number, recipient, urgent, place, due, expires, rev + 1, @run, '' FR
 LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq WHERE c.seq IN (SELECT value FROM json_each(@seqs))`
 )
 
-// Take claims messages for a Run, of each number so many at most, the first of those that
-// are due. With inOrder a recipient has one message out at a time. It returns nothing if
+// Take claims messages for a Run, of each number so many at most and no more than MostTaken,
+// the first of those that are due. With inOrder a recipient has one message out at a time. It returns nothing if
 // the Run is taken for dead.
 func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrder, urgentOnly bool) (taken []Claim, err error) {
-	more := ""
-	if inOrder {
-		more += inTurn
-	}
-	if urgentOnly {
-		more += " AND q.urgent"
-	}
 	read := func(rows *sql.Rows) error {
 		c := Claim{Run: run}
 		err := scan(rows, &c.Stored, &c.Payload, &c.Headers)
@@ -160,12 +182,19 @@ func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrde
 		return err
 	}
 	if !s.dialect.oneStatement {
+		more := ""
+		if inOrder {
+			more += inTurn
+		}
+		if urgentOnly {
+			more += " AND q.urgent"
+		}
 		err = s.write(ctx, "claim", func(ctx context.Context, on runner) error {
 			taken = nil
 			var all array
 			for _, number := range sortedKeys(most) {
 				seqs := array{}
-				err := s.query(ctx, on, fmt.Sprintf(claimOne, more), args{"number": number, "run": run, "most": most[number]}, func(rows *sql.Rows) error {
+				err := s.query(ctx, on, fmt.Sprintf(claimOne, more), args{"number": number, "run": run, "most": min(most[number], MostTaken)}, func(rows *sql.Rows) error {
 					var seq int64
 					err := rows.Scan(&seq)
 					seqs.plain(strconv.FormatInt(seq, 10))
@@ -200,7 +229,7 @@ func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrde
 	given := args{"numbers": numbers.String(), "most": counts.String(), "run": run}
 	claim := func(ctx context.Context, on runner) error {
 		taken = nil
-		return s.query(ctx, on, fmt.Sprintf(claimMany, more), given, read)
+		return s.query(ctx, on, fmt.Sprintf(claimMany, firstDue(inOrder, urgentOnly)), given, read)
 	}
 	if !inOrder {
 		err = s.statement(ctx, "claim", claim)
@@ -209,8 +238,7 @@ func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrde
 	err = s.write(ctx, "claim", func(ctx context.Context, on runner) error {
 		// Two who claim at once would not see each other's claims. The look comes in a
 		// statement of its own, after the lock.
-		_, err := s.exec(ctx, on, "SELECT number FROM {number} WHERE number = ANY(CAST(@numbers AS text[])) ORDER BY number FOR UPDATE", given)
-		if err != nil {
+		if _, err := s.exec(ctx, on, lockNumbers, given); err != nil {
 			return err
 		}
 		return claim(ctx, on)

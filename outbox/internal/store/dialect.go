@@ -39,7 +39,8 @@ var dialects = map[Kind]dialect{
 	Postgres: {
 		kind:        Postgres,
 		placeholder: "$",
-		now:         "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)",
+		// Not clock_timestamp, by which no index is searched.
+		now: "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS bigint)",
 		// remote_write and remote_apply are more than on, and stay.
 		durable: "(SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'" +
 			" ELSE current_setting('synchronous_commit') END, true) AS durable)",

@@ -214,6 +214,12 @@ func (s *Store) Queued(ctx context.Context, most int) (n int, err error) {
 // agePage is how many rows are looked at at once for what is too old.
 const agePage = 2000
 
+// expired is the statement that finds messages whose own time is over.
+func (s *Store) expired() string {
+	return "SELECT m.id FROM {message} AS m WHERE m.seq " +
+		s.in("SELECT q.seq FROM {queue} AS q WHERE q.expires > 0 AND q.expires <= {now} LIMIT 1000")
+}
+
 // Expired returns messages in the queue that may be too old: those whose own time is over,
 // and of the others, after a message, those that were enqueued before a time. It returns
 // the message after which to go on.
@@ -226,7 +232,7 @@ func (s *Store) Expired(ctx context.Context, after int64, before time.Time) (ids
 			ids = append(ids, id)
 			return err
 		}
-		err := s.query(ctx, on, `SELECT m.id FROM {queue} AS q JOIN {message} AS m ON m.seq = q.seq WHERE q.expires > 0 AND q.expires <= {now} ORDER BY q.expires LIMIT 1000`, nil, read)
+		err := s.query(ctx, on, s.expired(), nil, read)
 		if err != nil {
 			return err
 		}

@@ -38,13 +38,14 @@ func sorted(claims []Claim) []Claim {
 // json returns an array of numbers as JSON.
 func (a *array) json() string { return "[" + strings.Trim(a.String(), "{}") + "]" }
 
-// skipping has rows that others have locked be skipped, where rows are locked.
-func (s *Store) skipping(text string) string {
-	skip := ""
+// in returns the condition that what stands before it is one of what a query finds, in a
+// form in which the query comes first. {skip} in it has rows be skipped that others have
+// locked, where rows are.
+func (s *Store) in(query string) string {
 	if s.dialect.locks {
-		skip = "FOR UPDATE SKIP LOCKED"
+		return "= ANY(ARRAY(" + strings.ReplaceAll(query, "{skip}", "FOR UPDATE SKIP LOCKED") + "))"
 	}
-	return strings.ReplaceAll(text, "{skip}", skip)
+	return "IN (" + strings.ReplaceAll(query, "{skip}", "") + ")"
 }
 
 // A new row is slowed at the time of its first lease: that is how the time gets there.

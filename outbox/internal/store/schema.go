@@ -31,7 +31,7 @@ CREATE TABLE {message} (
 	expires_at      bigint NOT NULL DEFAULT 0,
 	label           text NOT NULL DEFAULT '',
 	headers         text NOT NULL DEFAULT '',
-	enqueued_at     bigint NOT NULL DEFAULT {now},
+	enqueued_at     bigint NOT NULL DEFAULT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint),
 	adopted         boolean NOT NULL DEFAULT false
 );
 CREATE INDEX "{name}_message_number" ON {message} (phone_number_id, seq);
@@ -218,12 +218,7 @@ func Schema(kind Kind, name string) string {
 // migration returns the SQL from one version to the next.
 func (s *Store) migration(from int) string {
 	text := strings.ReplaceAll(migrations[s.dialect.kind][from], "{name}", s.name)
-	text = marker.ReplaceAllStringFunc(text, func(found string) string {
-		if found == "{now}" {
-			return s.dialect.now
-		}
-		return s.table(strings.Trim(found, "{}"))
-	})
+	text = marker.ReplaceAllStringFunc(text, func(found string) string { return s.table(strings.Trim(found, "{}")) })
 	set := fmt.Sprintf("INSERT INTO %s (key, value) VALUES ('version', '%d') ON CONFLICT (key) DO UPDATE SET value = excluded.value;\n", s.table("meta"), from+1)
 	return strings.TrimPrefix(text, "\n") + set
 }

@@ -1,0 +1,177 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/outbox/internal/lane"
+)
+
+// hotStatements are those of the loop and of an attempt, with how they are called.
+func hotStatements(s *Store) map[string]string {
+	claim := func(inOrder, urgentOnly bool) string {
+		more := ""
+		if inOrder {
+			more += inTurn
+		}
+		if urgentOnly {
+			more += " AND q.urgent"
+		}
+		return fmt.Sprintf(claimOne, more)
+	}
+	if s.dialect.oneStatement {
+		claim = func(inOrder, urgentOnly bool) string { return fmt.Sprintf(claimMany, firstDue(inOrder, urgentOnly)) }
+	}
+	found := map[string]string{
+		"look":            lookStatement,
+		"ripen":           s.ripen(),
+		"claim":           claim(false, false),
+		"claim urgent":    claim(false, true),
+		"claim in order":  claim(true, false),
+		"mark":            s.durably("UPDATE {claim} SET token = @newtoken WHERE seq = @seq AND rev = @rev AND run = @run AND token = ''"),
+		"load":            loadStatement,
+		"expired":         s.expired(),
+		"list by number":  "SELECT " + columns + " FROM " + fromMessage + " WHERE m.phone_number_id = @number AND m.seq > @after ORDER BY m.seq LIMIT @limit",
+		"list queued":     "SELECT " + columns + " FROM " + fromQueue + " WHERE q.seq > @after ORDER BY q.seq LIMIT @limit",
+		"list unknown":    "SELECT " + columns + " FROM " + fromRecord + " WHERE r.state = 'unknown' AND r.state IN ('failed', 'unknown') AND r.seq > @after ORDER BY r.seq LIMIT @limit",
+		"oldest":          "SELECT m.enqueued_at FROM {message} AS m WHERE m.seq = (SELECT q.seq FROM {queue} AS q ORDER BY q.seq LIMIT 1)",
+		"leave the queue": leaveQueue,
+		"leave the claim": leaveClaim,
+		"keep the record": updateRecord,
+	}
+	if !s.dialect.oneStatement {
+		found["move a claim"] = moveClaim
+		found["leave the queues"] = leaveQueues
+		found["read the claims"] = readClaims
+	}
+	return found
+}
+
+// explained returns the plan of a statement, a line each.
+func explained(t *testing.T, s *Store, text string) (plan []string) {
+	t.Helper()
+	st := s.compile(text)
+	if s.dialect.locks {
+		// As it is planned for any arguments, which is what a prepared statement comes to.
+		tx, err := s.db.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback() }()
+		if strings.Contains(text, "OFFSET 0") { // as in the transaction in which it stands
+			_, err := s.exec(t.Context(), tx, lockNumbers, args{"numbers": "{1}"})
+			require.NoError(t, err)
+		}
+		for _, setup := range []string{"SET LOCAL plan_cache_mode = force_generic_plan", "PREPARE hot AS " + st.text} {
+			_, err = tx.Exec(setup)
+			require.NoError(t, err, st.text)
+		}
+		defer func() { _, _ = s.db.Exec("DEALLOCATE ALL") }()
+		call := "hot"
+		if len(st.names) > 0 {
+			call += "(" + strings.TrimSuffix(strings.Repeat("NULL, ", len(st.names)), ", ") + ")"
+		}
+		rows, err := tx.Query("EXPLAIN EXECUTE " + call)
+		require.NoError(t, err)
+		defer rows.Close()
+		for rows.Next() {
+			var line string
+			require.NoError(t, rows.Scan(&line))
+			plan = append(plan, line)
+		}
+		require.NoError(t, rows.Err())
+		_, _ = tx.Exec("DEALLOCATE hot")
+		return plan
+	}
+	values := make([]any, len(st.names))
+	for i, name := range st.names {
+		values[i] = 1
+		if name == "seqs" {
+			values[i] = "[1]"
+		}
+	}
+	require.NoError(t, s.query(t.Context(), s.db, "EXPLAIN QUERY PLAN "+text, argsOf(st, values), func(rows *sql.Rows) error {
+		var id, parent, unused int
+		var line string
+		err := rows.Scan(&id, &parent, &unused, &line)
+		plan = append(plan, line)
+		return err
+	}))
+	return plan
+}
+
+func argsOf(st statement, values []any) args {
+	given := args{}
+	for i, name := range st.names {
+		given[name] = values[i]
+	}
+	return given
+}
+
+var (
+	// What a statement of the loop must not do with a table that grows. The claims, the
+	// numbers and the Runs are few.
+	postgresScan = regexp.MustCompile(`Seq Scan on "?(graphretry_message|graphretry_queue|graphretry_record)`)
+	sqliteScan   = regexp.MustCompile(`^SCAN (m|q|r|p|graphretry_message|graphretry_queue|graphretry_record)( |$)`)
+)
+
+// No statement of the loop goes through the queue or sorts it, however much is in it.
+func TestNoStatementOfTheLoopScansOrSortsTheQueue(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		if strings.Contains(t.Name(), "exec") || strings.Contains(t.Name(), "simple") {
+			t.Skip("it is the same in every protocol")
+		}
+		grow(t, s, 20_000)
+		_, err := s.Lease(t.Context(), map[string]lane.Lease{"1": {Length: time.Millisecond}}, 0)
+		require.NoError(t, err)
+		for _, analyzed := range []bool{false, true} {
+			if analyzed {
+				_, err := s.db.Exec("ANALYZE")
+				require.NoError(t, err)
+			}
+			for name, text := range hotStatements(s) {
+				plan := explained(t, s, text)
+				require.NotEmpty(t, plan, name)
+				all := strings.Join(plan, "\n")
+				for _, line := range plan {
+					if s.dialect.locks {
+						assert.NotRegexp(t, postgresScan, line, "%s, analyzed %v:\n%s", name, analyzed, all)
+						if name != "look" { // it sorts nothing but its few rows
+							assert.NotContains(t, line, "Sort Key: q", "%s:\n%s", name, all)
+						}
+						continue
+					}
+					// The first by its key is no more than that.
+					if sqliteScan.MatchString(line) && !strings.Contains(line, "USING") && name != "oldest" {
+						assert.Fail(t, "it goes through a table", "%s, analyzed %v:\n%s", name, analyzed, all)
+					}
+					assert.NotContains(t, line, "USE TEMP B-TREE FOR ORDER BY", "%s, analyzed %v:\n%s", name, analyzed, all)
+				}
+			}
+		}
+	})
+}
+
+// grow puts messages into the tables, half of them over.
+func grow(t *testing.T, s *Store, n int) {
+	t.Helper()
+	require.NoError(t, s.write(t.Context(), "grow", func(ctx context.Context, on runner) error {
+		for _, text := range []string{
+			fmt.Sprintf("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < %d)", n) +
+				` INSERT INTO {message} (id, phone_number_id, payload, recipient, adopted) SELECT 'm' || CAST(i AS text), CAST(i % 7 AS text), '{}', CAST(i AS text), TRUE FROM s`,
+			`INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev) SELECT seq, phone_number_id, recipient, FALSE, seq, seq, seq % 10 <> 0, 0, 0 FROM {message} WHERE seq % 2 = 0`,
+			`INSERT INTO {record} (seq, number, state, changed_at, code, subcode, rev, memory) SELECT seq, phone_number_id, 'sent', 1, 0, 0, 1, '{}' FROM {message} WHERE seq % 2 = 1`,
+		} {
+			if _, err := s.exec(ctx, on, text, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}

@@ -196,3 +196,27 @@ func TestNumbersShareTheWorkers(t *testing.T) {
 	b.settled(others)
 	assert.Less(t, b.api.Totals().Accepted, 500, "20 of one number went out beside about 20 of the other")
 }
+
+// One whose API hangs had all the workers, and the others waited.
+func TestNumberWhoseAPIHangsKeepsNoOtherWaiting(t *testing.T) {
+	b := newHarness(t, outbox.WithWorkers(4))
+	release := make(chan struct{})
+	defer close(release)
+	hanging := make(chan struct{}, 10)
+	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Path == "/v23.0/111/messages" {
+			hanging <- struct{}{}
+			<-release
+		}
+		return b.api.RoundTrip(req)
+	}), outbox.WithWorkers(4), outbox.WithAttemptTimeout(time.Minute), outbox.WithRate(1e6))
+	b.enqueueMany("111", 10)
+	run(t, o)
+	for range 4 {
+		<-hanging
+	}
+	began := time.Now()
+	others := b.enqueueMany("222", 3)
+	assert.Equal(t, 3, b.settled(others)[outbox.StateSent])
+	t.Logf("the others waited %v; want 3s at most", time.Since(began))
+}

@@ -53,8 +53,9 @@ type Lanes struct {
 	// Rate returns how many messages a second a number may send.
 	Rate func(number string) float64
 
-	lanes map[string]*lane
-	all   Shared
+	lanes  map[string]*lane
+	all    Shared
+	served int
 }
 
 // lane is one number.
@@ -68,6 +69,7 @@ type lane struct {
 	flights   []time.Time
 	probing   bool      // this process has taken the next probe
 	blocked   time.Time // until then the gate lets nothing through
+	served    int       // counts up: who was served last has the most
 	pace      pace
 }
 
@@ -327,7 +329,7 @@ func (l *Lanes) Plan(now time.Time, workers, free int, urgentOnly bool) map[stri
 		got    int
 	}
 	var waiting []candidate
-	for _, number := range sortedNumbers(l.lanes) {
+	for _, number := range l.inTurn() {
 		this := l.lanes[number]
 		if !this.due || urgentOnly && !this.urgent {
 			continue
@@ -351,9 +353,10 @@ func (l *Lanes) Plan(now time.Time, workers, free int, urgentOnly bool) map[stri
 	if most <= 0 && !urgentOnly {
 		// Every worker is busy. Those that hang make room for others than their own.
 		share := max(1, workers/(len(waiting)+1))
-		hanging := l.hanging(now, share)
-		most = hanging - max(0, l.Flights()-workers)
-		waiting = slices.DeleteFunc(waiting, func(c candidate) bool { return len(c.this.flights) >= share })
+		most = min(l.hanging(now, share), workers) - max(0, l.Flights()-workers)
+		for i := range waiting {
+			waiting[i].room = min(waiting[i].room, share-len(waiting[i].this.flights))
+		}
 	}
 	plan := make(map[string]int)
 	for ; most > 0; most-- {
@@ -389,7 +392,12 @@ func (l *Lanes) hanging(now time.Time, share int) int {
 }
 
 // Spend takes in that so many messages of a number were claimed.
-func (l *Lanes) Spend(number string, n int, now time.Time) { l.lane(number).pace.spend(n, now) }
+func (l *Lanes) Spend(number string, n int, now time.Time) {
+	this := l.lane(number)
+	this.pace.spend(n, now)
+	l.served++
+	this.served = l.served
+}
 
 // Next returns when to plan again if nothing happens before, zero for never.
 func (l *Lanes) Next(now time.Time) time.Time {
@@ -407,6 +415,16 @@ func (l *Lanes) Next(now time.Time) time.Time {
 		}
 	}
 	return next
+}
+
+// inTurn returns the numbers in the order in which they are served: first those that have
+// the fewest attempts under way, and of these the one that has waited longest.
+func (l *Lanes) inTurn() []string {
+	numbers := sortedNumbers(l.lanes)
+	slices.SortStableFunc(numbers, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(l.lanes[a].flights), len(l.lanes[b].flights)), cmp.Compare(l.lanes[a].served, l.lanes[b].served))
+	})
+	return numbers
 }
 
 func sortedNumbers(lanes map[string]*lane) []string {

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"math"
 	"time"
 )
 
@@ -30,7 +31,7 @@ const (
 	// and not all the same, so that at the full rate some second would have too many.
 	leaseShare = 0.95
 	// burst is how much of its time a number may be late and still use.
-	burst = 40 * time.Millisecond
+	burst = 30 * time.Millisecond
 	// Slowdown is what the share is multiplied by if the API asks for less, and Speedup is
 	// by how much it grows with each second that is leased.
 	Slowdown = 0.8
@@ -52,7 +53,7 @@ func (p *pace) isLeased() bool { return p.interval > 0 && p.next.Before(p.until)
 // at returns when the next turn is. One that is late does not make the next ones early, but
 // for a burst.
 func (p *pace) at(now time.Time) time.Time {
-	if late := now.Add(-max(burst, p.interval)); p.next.Before(late) {
+	if late := now.Add(-burst); p.next.Before(late) {
 		return late
 	}
 	return p.next
@@ -91,7 +92,7 @@ func (p *pace) nextTurn(now time.Time) time.Time {
 // as much as most workers can use.
 func (l *Lanes) Leases(now time.Time, most int) map[string]Lease {
 	wanted := make(map[string]Lease)
-	for _, number := range sortedNumbers(l.lanes) {
+	for _, number := range l.inTurn() {
 		this := l.lanes[number]
 		if room, _ := l.state(this, now); !this.due || room == 0 || this.pace.interval > 0 && this.pace.at(now).Before(this.pace.until) {
 			continue
@@ -109,7 +110,7 @@ func (l *Lanes) Leases(now time.Time, most int) map[string]Lease {
 		case recent && this.pace.spent >= this.pace.last:
 			turns = max(turns, 2*this.pace.last)
 		}
-		turns = max(1, min(turns, rate*leaseTime.Seconds()), rate*leastLease.Seconds())
+		turns = max(1, math.Floor(max(min(turns, rate*leaseTime.Seconds()), rate*leastLease.Seconds())))
 		wanted[number] = Lease{Length: time.Duration(turns / rate * float64(time.Second)), turns: turns}
 	}
 	return wanted

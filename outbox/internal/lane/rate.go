@@ -127,7 +127,7 @@ func (l *Lanes) Lease(wanted map[string]Lease, got map[string]Leased) {
 		length := time.Duration(float64(w.Length) / g.Share)
 		this.LeasedUntil, this.Share = g.Until, g.Share
 		first := g.Until.Add(-length)
-		this.pace = pace{next: first, until: g.Until, interval: max(1, time.Duration(float64(length)/w.turns)), last: w.turns,
+		this.pace = pace{next: first, until: g.Until, interval: time.Duration(math.Ceil(float64(length) / w.turns)), last: w.turns,
 			alone: !first.After(g.Now.Add(time.Millisecond))}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -191,7 +190,7 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 		if errors.As(err, &waited) && errors.Is(err, graphretry.ErrOutage) {
 			wait = max(waited.Wait, time.Millisecond)
 		} else if ctx.Err() == nil {
-			o.logger.Error("outbox: a message could not be handed to the transport, and is queued again", slog.String("id", a.claim.ID), slog.String("error", a.redact(err.Error())))
+			o.logger.Error("outbox: a message could not be handed to the transport, and is queued again", idOf(a.claim.ID), errorOf(a.redact(err.Error())))
 			wait = time.Second
 		}
 		answered(end{gate: wait})
@@ -214,7 +213,7 @@ func (a *attempt) roundTrip(req *http.Request) (resp *http.Response, err error) 
 		if thrown := recover(); thrown != nil {
 			resp, err = nil, fmt.Errorf("outbox: a function given to WithTransportOptions panicked: %v", thrown)
 			a.outbox.logger.Error("outbox: a function given to WithTransportOptions panicked",
-				slog.String("panic", a.redact(fmt.Sprint(thrown))), slog.String("stack", string(debug.Stack())))
+				panicOf(a.redact(fmt.Sprint(thrown))), stackOf(debug.Stack()))
 		}
 	}()
 	return a.outbox.transport.RoundTrip(req)
@@ -233,7 +232,7 @@ func (a *attempt) request(ctx context.Context) (*http.Request, error) {
 			})
 		}
 		if err != nil {
-			o.logger.Error("outbox: a message is sent without its trace", slog.String("id", a.claim.ID), slog.Any("error", err))
+			o.logger.Error("outbox: a message is sent without its trace", idOf(a.claim.ID), errorOf(err.Error()))
 		} else {
 			ctx = extracted
 		}
@@ -359,7 +358,7 @@ func (a *attempt) persist(do func() error) error {
 			return err
 		}
 		a.outbox.logger.Error("outbox: cannot write down what has become of a message, and try again",
-			slog.String("id", a.claim.ID), slog.String("error", a.redact(err.Error())))
+			idOf(a.claim.ID), errorOf(a.redact(err.Error())))
 		select {
 		case <-time.After(time.Second):
 		case <-a.lasting.Done():

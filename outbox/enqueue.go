@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"time"
 
@@ -241,7 +240,7 @@ func (o *Outbox) injected(ctx context.Context) (string, error) {
 	header := make(http.Header)
 	err := o.user(ctx, "the first function given to WithPropagation", userTimeout, func(ctx context.Context) { o.inject(ctx, header) })
 	if err != nil {
-		o.logger.Error("outbox: a message is enqueued without its trace", slog.Any("error", err))
+		o.logger.Error("outbox: a message is enqueued without its trace", errorOf(err.Error()))
 		return "", nil
 	}
 	if len(header) == 0 {

@@ -39,7 +39,7 @@ func (r *running) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	if err := r.store.End(ctx, r.id.Load(), -1); err != nil {
-		r.logger.Error("outbox: cannot take out a Run that is over: the others will take it for dead", slog.Any("error", err))
+		r.logger.Error("outbox: cannot take out a Run that is over: the others will take it for dead", errorOf(err.Error()))
 	}
 }
 
@@ -59,7 +59,7 @@ func (r *running) beat(ctx context.Context) {
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
-				r.logger.Error("outbox: cannot give a sign of life", slog.Any("error", err))
+				r.logger.Error("outbox: cannot give a sign of life", errorOf(err.Error()))
 			}
 			continue
 		}
@@ -69,7 +69,7 @@ func (r *running) beat(ctx context.Context) {
 		if _, ok := beats[r.id.Load()]; !ok {
 			r.logger.Warn("outbox: this Run was taken for dead, as it gave no sign of life: it begins anew")
 			if err := r.start(ctx); err != nil && ctx.Err() == nil {
-				r.logger.Error("outbox: cannot begin anew", slog.Any("error", err))
+				r.logger.Error("outbox: cannot begin anew", errorOf(err.Error()))
 			}
 		}
 		for id, beat := range beats {
@@ -84,9 +84,9 @@ func (r *running) beat(ctx context.Context) {
 			if w.still += passed; w.still < r.life.dead {
 				continue
 			}
-			r.logger.Warn("outbox: a Run is taken for dead, as it gave no sign of life", slog.Int64("run", id), slog.Duration("for", w.still))
+			r.logger.Warn("outbox: a Run is taken for dead, as it gave no sign of life", slog.Int64("graphretry.outbox.run", id), slog.Float64("graphretry.outbox.silent_s", w.still.Seconds()))
 			if err := r.store.End(ctx, id, beat); err != nil && ctx.Err() == nil {
-				r.logger.Error("outbox: cannot take out a Run that is dead", slog.Any("error", err))
+				r.logger.Error("outbox: cannot take out a Run that is dead", errorOf(err.Error()))
 			}
 		}
 		for id := range others {
@@ -114,7 +114,7 @@ func (r *running) upkeep(ctx context.Context) {
 			retained, err = r.store.Retain(ctx, retained, r.now().Add(-r.retention))
 		}
 		if err != nil && ctx.Err() == nil {
-			r.logger.Error("outbox: cannot look after the tables", slog.Any("error", err))
+			r.logger.Error("outbox: cannot look after the tables", errorOf(err.Error()))
 		}
 		wait := r.life.beat
 		if retained != 0 || aged != 0 {

@@ -88,7 +88,7 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 		return nil, fmt.Errorf("outbox: cannot open %q: %w", s.name, err)
 	}
 	o.store.OnTrouble = func(err error) {
-		o.logger.Error("outbox: the database has trouble, and is asked again", slog.Any("error", err))
+		o.logger.Error("outbox: the database has trouble, and is asked again", errorOf(err.Error()))
 	}
 	now, err := o.store.Now(ctx)
 	if err == nil {
@@ -111,7 +111,7 @@ func (o *Outbox) checkRetention(ctx context.Context) error {
 	before, err := time.ParseDuration(value)
 	if err == nil && o.retention < before {
 		o.logger.Warn("outbox: the retention is shorter than before, and holds for all machines",
-			slog.Duration("retention", o.retention), slog.Duration("before", before))
+			slog.Float64("graphretry.outbox.retention_s", o.retention.Seconds()), slog.Float64("graphretry.outbox.retention_before_s", before.Seconds()))
 	}
 	if err == nil && o.retention == before || o.withoutMigrate {
 		return nil
@@ -200,7 +200,7 @@ func (o *Outbox) user(ctx context.Context, name string, timeout time.Duration, d
 	go func() {
 		defer func() {
 			if thrown := recover(); thrown != nil {
-				o.logger.Error("outbox: "+name+" panicked", slog.String("panic", fmt.Sprint(thrown)), slog.String("stack", string(debug.Stack())))
+				o.logger.Error("outbox: "+name+" panicked", panicOf(fmt.Sprint(thrown)), stackOf(debug.Stack()))
 				done <- fmt.Errorf("outbox: %s panicked: %v", name, thrown)
 			}
 		}()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"sync"
@@ -146,7 +145,7 @@ func (r *running) loop(ctx context.Context) {
 		claimed, err := r.round(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			r.logger.Error("outbox: cannot take messages from the queue", slog.Any("error", err))
+			r.logger.Error("outbox: cannot take messages from the queue", errorOf(err.Error()))
 			failures++
 			timer.Reset(min(time.Second, time.Duration(failures)*50*time.Millisecond))
 		case claimed:
@@ -358,7 +357,7 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 			r.ends <- e
 		})
 		if err != nil && ctx.Err() == nil {
-			r.logger.Error("outbox: cannot work on a message", slog.String("id", c.ID), slog.String("error", a.redact(err.Error())))
+			r.logger.Error("outbox: cannot work on a message", idOf(c.ID), errorOf(a.redact(err.Error())))
 		}
 		r.mu.Lock()
 		delete(r.handling, c.Seq)
@@ -396,14 +395,14 @@ func (r *running) ended(ctx context.Context, e end) {
 		}
 		var was bool
 		if was, err = r.store.Unhold(ctx, e.number); was {
-			r.logger.Warn("outbox: a phone number is no longer held", slog.String("phone_number_id", e.number))
+			r.logger.Warn("outbox: a phone number is no longer held", numberOf(e.number))
 		}
 	}
 	if e.throttles && err == nil {
 		err = r.store.Slow(ctx, e.number, lane.Slowdown)
 	}
 	if err != nil && ctx.Err() == nil {
-		r.logger.Error("outbox: cannot tell other machines of a phone number", slog.String("phone_number_id", e.number), slog.Any("error", err))
+		r.logger.Error("outbox: cannot tell other machines of a phone number", numberOf(e.number), errorOf(err.Error()))
 	}
 }
 
@@ -416,7 +415,7 @@ func (r *running) hold(ctx context.Context, number, reason string) error {
 	}
 	r.lanes.Held(number, r.now().Add(wait), reason)
 	if first {
-		r.logger.Warn("outbox: a phone number is held", slog.String("phone_number_id", number), slog.String("reason", reason))
+		r.logger.Warn("outbox: a phone number is held", numberOf(number), reasonOf(reason))
 	} else {
 		r.lookAt = time.Time{} // somebody else holds it
 	}

@@ -273,7 +273,7 @@ func (o *Outbox) report(ctx context.Context, m *store.Stored, kind OutcomeKind) 
 	if kind == "" {
 		return
 	}
-	attributes := []any{slog.String("id", m.ID), slog.String("phone_number_id", m.Number), slog.String("reason", m.Reason)}
+	attributes := []any{idOf(m.ID), numberOf(m.Number), reasonOf(m.Reason)}
 	if m.Graph != nil {
 		attributes = append(attributes, slog.Any("graph", m.Graph))
 	}
@@ -289,6 +289,6 @@ func (o *Outbox) report(ctx context.Context, m *store.Stored, kind OutcomeKind) 
 	outcome := Outcome{kind, statusOf(m)}
 	err := o.user(context.WithoutCancel(ctx), "the function given to WithOutcome", userTimeout, func(ctx context.Context) { o.onOutcome(ctx, outcome) })
 	if err != nil {
-		o.logger.Error("outbox: an outcome was not told", slog.String("id", m.ID), slog.Any("error", err))
+		o.logger.Error("outbox: an outcome was not told", idOf(m.ID), errorOf(err.Error()))
 	}
 }

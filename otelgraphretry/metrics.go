@@ -92,7 +92,7 @@ func New(provider metric.MeterProvider, opts ...Option) (*Metrics, error) {
 // Observe records an event. Give it to [graphretry.WithObserver] if other code makes
 // the Transport:
 //
-//	box, err := outbox.Open(ctx, jetStream, nil,
+//	box, err := outbox.Open(ctx, outbox.Postgres(db), nil,
 //		outbox.WithTransportOptions(graphretry.WithObserver(metrics.Observe)))
 //
 // Then there are no graphretry.calls, graphretry.host.state, graphretry.path.state and

@@ -1,68 +1,68 @@
-// Package outbox is a durable queue of WhatsApp messages on NATS JetStream, for
-// messages that must outlive the process and the outage.
+// Package outbox is a durable queue of WhatsApp messages in a database, for messages that
+// must outlive the process and the outage.
 //
-//	server, err := outbox.Embedded("/var/lib/reminders")
-//	o, err := outbox.Open(ctx, server.JetStream(), nil, outbox.WithAccessToken(token))
+//	db, err := sqlite.Open("/var/lib/reminders/outbox.db") // or PostgreSQL: see Postgres
+//	o, err := outbox.Open(ctx, outbox.SQLite(db), nil, outbox.WithAccessToken(token))
 //	err = o.Enqueue(ctx, "reminder-4711", phoneNumberID, payload)
 //	err = o.Run(ctx) // here, or on any number of other machines
 //
-// What becomes of a failure is decided by a [graphretry.Policy], as in a
-// [graphretry.Transport]; the waits are spent in the queue.
+// What becomes of a failure is decided by [graphretry.Policy.Next], as for every job queue;
+// the waits are spent in the queue.
 //
 // # The life of a message
 //
-// [Outbox.Enqueue] writes the message's record, its payload and its entry in the queue,
-// all three or none: [StateQueued].
-// A worker in [Outbox.Run] takes the entry, waits for the API if that is down, writes
-// [StateSending] into the record, and sends. The answer decides:
+// [Outbox.Enqueue] writes the message and its place in the queue: [StateQueued]. A Run
+// claims it when a worker is free and the rate allows it, writes [StateSending], and sends.
+// The answer decides:
 //
 //   - Meta has taken it: [StateSent].
 //   - A Graph error, which says that it was not sent: back to StateQueued until
-//     the policy's wait is over, or [StateFailed]. The limits that soon pass
-//     ([graphretry.WithThrottleRetries]) are always waited for.
+//     the policy's wait is over, or [StateFailed].
 //   - No connection was made, so nothing was sent: back to StateQueued.
 //   - An answer that is about the phone number and not the message, such as an
-//     expired token or a proxy's 407: back to StateQueued.
+//     expired token or a proxy's 407, or about a limit: back to StateQueued, until the message
+//     is too old.
 //   - Anything else, such as a connection that broke, a timeout, or a gateway's
 //     502: [StateUnknown]. It is not sent again.
 //
-// A worker that dies, or is cut off from JetStream, leaves StateSending behind.
-// JetStream then delivers the entry to another one, which finds that, and makes
-// the message StateUnknown.
-//
-// # Lanes
-//
-// The messages of one phone number are a lane, with a rate of its own that all machines
-// share: [WithRate]. Lanes take turns with the workers.
-// After 3 ends in a row that say nothing of the message, ambiguous ones among them,
-// a process holds the lane: its messages stay in the queue, and one at a time goes out
-// as a probe, after the intervals of the schedule: 5, 10, 20 s and on, up to 3 minutes.
-// Any other answer releases the lane. So an expired token fails
-// no message, and a gateway that is down leaves in doubt only those that were under
-// way at the time, and one for each probe. Where every lane is held for an ambiguous
-// reason, one probe serves all. Each process finds out for itself.
-//
-// # Waits
-//
-// A message that is not due is not with a worker: its entry is a message schedule of the
-// server, which puts it into the queue at its time, also after a restart. If one
-// comes too early, the record decides, and the entry is scheduled again. Each Run looks
-// once a minute for entries that JetStream takes for done and that still stand there, as
-// after the loss of a cluster's leader, and puts them into the queue anew. What waits
-// needs no memory of the workers, and keeps nothing of another lane out.
-//
 // # Nothing is sent twice
 //
-// The record is only ever changed by compare-and-set, and StateSending is written
-// right before each attempt, beneath the transport and its outage gate. So no
-// second attempt is made while one may have reached Meta, whoever dies when; and a
-// process that dies while waiting for the API to come back leaves nothing in
-// doubt.
+// StateSending is written right before each attempt, beneath the transport and its outage
+// gate, on the condition that the message is still claimed by this Run; and it is on the
+// database's disk before anything is sent. How the attempt ended is written on the
+// condition that it was this attempt's. If the database does not confirm a mark within 15 s,
+// it is taken back, and nothing is sent; an end is written however long that takes.
+//
+// Each [Outbox.Run] counts up a heartbeat in its row every 5 s. A Run whose heartbeat has not
+// moved for 30 s, by the clock of the one who watches, is taken for dead: what it had claimed
+// is free, and what it was sending is unknown. If it was only frozen, it finds its claims
+// gone when it wakes, and sends none of them; an answer that comes late settles an unknown
+// message still.
 //
 // This relies on Meta: a Graph error of a retried code is taken for
 // "not sent". Meta's documentation says so, but does not guarantee it. If a message that
 // arrives twice is worse than one that never does, have such codes not retried:
-// [graphretry.WithoutRetryOn] in [WithTransportOptions].
+// [graphretry.WithoutRetryOn] in [WithTransportOptions]. And it relies on the database: one
+// that forgets what it has confirmed, as a replica does that lags behind and takes over, has
+// those messages sent again.
+//
+// # Phone numbers
+//
+// The messages of one phone number have a rate of their own that all machines share
+// ([WithRate]), and a share of the workers. After 3 ends in a row that say nothing of the
+// message, ambiguous ones among them, the number is held, for all machines: its messages
+// stay in the queue, and one at a time goes out as a probe, after the intervals of the
+// schedule: 5, 10, 20 s and on, up to 3 minutes. Any other answer releases it. So an
+// expired token fails no message, and a gateway that is down leaves in doubt only those that
+// were under way at the time, and one for each probe. Where every number is held for an
+// ambiguous reason, one probe serves all.
+//
+// # Order
+//
+// Within a number messages go in the order of their [NotBefore] or of their enqueueing,
+// [Urgent] ones first, which have one worker of each Run for themselves. Where calls of
+// Enqueue overlap there is no order between them. With [WithRecipientOrder] a recipient gets
+// one message after the other.
 //
 // # Unknown messages
 //
@@ -71,22 +71,14 @@
 // these most were never taken. [Outbox.Resend] and [Outbox.Drop] are a person's
 // decision.
 //
-// # Urgent messages, and order
+// # The database
 //
-// [Urgent] messages have a queue of their own in their lane, which goes first, and one
-// worker of each Run for themselves. So they overtake the others, whatever their number.
-// With [WithRecipientOrder] a recipient gets messages in the order in which they were
-// enqueued.
+// Times are told by the database's clock. Trouble that passes, such as a server that
+// restarts, a deadlock or a disk that is full, is waited out, and logged after the third
+// try; all else is an error in the database's words. A call whose context has no deadline
+// fails after 15 s.
 //
-// # Clocks
-//
-// Waits and ages are told by the clock of the NATS server, which each machine asks for
-// when it opens the outbox and once a minute.
-//
-// # What is kept
-//
-// The payload goes once a webhook says that the message was delivered, the record
+// The payload goes once a webhook says that the message was delivered, the rest
 // [WithRetention] after its last change. [Outbox.Delete] takes out both at once. No
-// token is ever written. What a later version of this package has written, an older one
-// leaves alone.
+// token is ever written. A program goes on beside tables that are one version newer.
 package outbox

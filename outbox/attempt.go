@@ -86,17 +86,13 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.send(a, req)
 }
 
-// mostMarking is how long a mark may take. After that a Run may have been taken for dead,
-// and somebody may be about to decide that the message was not sent.
-const mostMarking = 15 * time.Second
-
 // mark writes that the message is being sent.
 func (a *attempt) mark() error {
-	ctx, cancel := context.WithTimeout(a.lasting, mostMarking)
+	ctx, cancel := context.WithTimeout(a.lasting, a.outbox.life.marking)
 	defer cancel()
 	began := time.Now()
 	err := a.outbox.store.Mark(ctx, &a.claim, a.token)
-	if err == nil && time.Since(began) > mostMarking {
+	if err == nil && time.Since(began) > a.outbox.life.marking {
 		err = fmt.Errorf("outbox: it took %v to announce the attempt", time.Since(began))
 	}
 	return err

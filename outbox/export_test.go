@@ -10,8 +10,9 @@ import (
 )
 
 // SetLife has the Runs of an outbox show that they are alive so often, and take others for
-// dead after so long; as long they go on once they are to stop.
-func SetLife(o *Outbox, beat, dead time.Duration) { o.life = life{beat, dead, dead} }
+// dead after so long; as long they go on once they are to
+// stop, and half as long a mark may take.
+func SetLife(o *Outbox, beat, dead time.Duration) { o.life = life{beat, dead, dead, dead / 2} }
 
 // ErrDead is what a process gets that has died.
 var ErrDead = errors.New("the process is dead")
@@ -100,3 +101,12 @@ func TimeClaim(o *Outbox, number string, n int) (time.Duration, error) {
 	}
 	return took, errors.Join(err, o.store.End(o.closing, run, -1))
 }
+
+// SetClock has an outbox on SQLite believe that its database's clock is so far ahead.
+func SetClock(o *Outbox, ahead time.Duration) {
+	o.store.Clock = func() time.Time { return time.Now().Add(ahead) }
+	o.setClock(o.store.Clock())
+}
+
+// LoseAnswers has a function decide whether the answer to a write that was made is lost.
+func LoseAnswers(o *Outbox, lost func(name string) error) { o.store.Lost = lost }

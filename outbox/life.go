@@ -20,9 +20,12 @@ type life struct {
 	// linger is how long Run, once it is to stop, goes on trying to write down how an
 	// attempt has ended.
 	linger time.Duration
+	// marking is how long a mark may take. After that a Run may have been taken for dead,
+	// and somebody may be about to decide that the message was not sent.
+	marking time.Duration
 }
 
-var defaultLife = life{beat: 5 * time.Second, dead: 30 * time.Second, linger: 30 * time.Second}
+var defaultLife = life{beat: 5 * time.Second, dead: 30 * time.Second, linger: 30 * time.Second, marking: 15 * time.Second}
 
 // start lets the others know of this Run.
 func (r *running) start(ctx context.Context) error {

@@ -250,12 +250,12 @@ func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrde
 // message is no longer this Run's. It tries once: after any other error it may be marked or
 // not, and must be given back.
 func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
-	mark := func(ctx context.Context, on runner) error {
-		if s.Failpoint != nil {
-			if err := s.Failpoint("mark"); err != nil {
-				return err
-			}
+	if s.Failpoint != nil {
+		if err := s.Failpoint("mark"); err != nil {
+			return err
 		}
+	}
+	mark := func(ctx context.Context, on runner) error {
 		n, err := s.exec(ctx, on, s.durably(`UPDATE {claim} SET token = @newtoken WHERE seq = @seq AND rev = @rev AND run = @run AND token = ''`),
 			args{"newtoken": token, "seq": c.Seq, "rev": c.rev, "run": c.Run})
 		if err == nil && n == 0 {
@@ -278,7 +278,7 @@ func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
 			err = mark(ctx, s.db)
 		}
 	}
-	if err == nil {
+	if err = s.lost("mark", err); err == nil {
 		c.token, c.Token, c.State = token, token, "sending"
 	}
 	return err

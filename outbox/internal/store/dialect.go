@@ -164,7 +164,7 @@ func (s *Store) checkSQLite(ctx context.Context) error {
 // Now returns the time by the database's clock.
 func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
 	if s.dialect.now == "" {
-		return time.Now(), nil
+		return s.clock(), nil
 	}
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		return s.query(ctx, on, "SELECT {now}", nil, func(rows *sql.Rows) error {

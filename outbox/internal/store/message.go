@@ -145,7 +145,7 @@ func (s *Store) enqueueInTurn(ctx context.Context, messages []New, order []int) 
 		return err
 	}
 	return s.write(ctx, "enqueue", func(ctx context.Context, on runner) error {
-		now := time.Now().UnixMicro()
+		now := s.clock().UnixMicro()
 		var fresh [][]any
 		err := s.query(ctx, on, insertMessages, args{"messages": string(given), "now": now}, func(rows *sql.Rows) error {
 			var seq int64

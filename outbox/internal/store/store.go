@@ -49,6 +49,10 @@ type Store struct {
 	// Failpoint, if it is set, is called before each write with its name. A test has a
 	// process die there.
 	Failpoint func(name string) error
+	// Lost, if it is set, is called after each write, whose answer it can lose.
+	Lost func(name string) error
+	// Clock, if it is set, is that of a database whose clock is this machine's.
+	Clock func() time.Time
 	// OnTrouble, if it is set, is called at the third failure in a row that is waited out.
 	OnTrouble func(error)
 }
@@ -112,12 +116,20 @@ func (s *Store) compile(text string) statement {
 // table returns the name of a table as it stands in a statement.
 func (s *Store) table(name string) string { return s.prefix + name + `"` }
 
-func (st statement) values(given args) []any {
+// clock returns this machine's time.
+func (s *Store) clock() time.Time {
+	if s.Clock != nil {
+		return s.Clock()
+	}
+	return time.Now()
+}
+
+func (st statement) values(given args, clock func() time.Time) []any {
 	values := make([]any, len(st.names))
 	for i, name := range st.names {
 		value, ok := given[name]
 		if !ok && name == "now" {
-			value, ok = time.Now().UnixMicro(), true
+			value, ok = clock().UnixMicro(), true
 		}
 		if !ok {
 			panic("outbox: a statement has no argument " + name)
@@ -130,7 +142,7 @@ func (st statement) values(given args) []any {
 // exec runs a statement, and returns how many rows it has changed.
 func (s *Store) exec(ctx context.Context, on runner, text string, given args) (int64, error) {
 	st := s.compile(text)
-	result, err := on.ExecContext(ctx, st.text, st.values(given)...)
+	result, err := on.ExecContext(ctx, st.text, st.values(given, s.clock)...)
 	if err != nil {
 		return 0, err
 	}
@@ -141,7 +153,7 @@ func (s *Store) exec(ctx context.Context, on runner, text string, given args) (i
 // before it returns: some databases have but one connection.
 func (s *Store) query(ctx context.Context, on runner, text string, given args, scan func(*sql.Rows) error) error {
 	st := s.compile(text)
-	rows, err := on.QueryContext(ctx, st.text, st.values(given)...)
+	rows, err := on.QueryContext(ctx, st.text, st.values(given, s.clock)...)
 	if err != nil {
 		return err
 	}
@@ -174,8 +186,16 @@ func (s *Store) read(ctx context.Context, do func(ctx context.Context, on runner
 // name is that of the write, for tests.
 func (s *Store) write(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
 	return s.persist(ctx, func(ctx context.Context) error {
-		return s.once(ctx, name, do)
+		return s.lost(name, s.once(ctx, name, do))
 	})
+}
+
+// lost returns the error of a write, or that its answer was lost.
+func (s *Store) lost(name string, err error) error {
+	if err == nil && s.Lost != nil {
+		return s.Lost(name)
+	}
+	return err
 }
 
 // once is write for one try.
@@ -207,7 +227,7 @@ func (s *Store) statement(ctx context.Context, name string, do func(ctx context.
 				return err
 			}
 		}
-		return do(ctx, on)
+		return s.lost(name, do(ctx, on))
 	})
 }
 

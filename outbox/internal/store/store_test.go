@@ -20,16 +20,21 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
 
+// sqliteDrivers are the drivers for SQLite, as a plain sql.Open has them.
+var sqliteDrivers = []string{"sqlite"}
+
 // onEach runs a test on each database.
 func onEach(t *testing.T, test func(t *testing.T, s *Store)) {
-	t.Run("sqlite", func(t *testing.T) {
-		db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "outbox.db"))
-		require.NoError(t, err)
-		t.Cleanup(func() { assert.NoError(t, db.Close()) })
-		s, err := Open(t.Context(), db, SQLite, "graphretry", true)
-		require.NoError(t, err)
-		test(t, s)
-	})
+	for _, driver := range sqliteDrivers {
+		t.Run(driver, func(t *testing.T) {
+			db, err := sql.Open(driver, filepath.Join(t.TempDir(), "outbox.db"))
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, db.Close()) })
+			s, err := Open(t.Context(), db, SQLite, "graphretry", true)
+			require.NoError(t, err)
+			test(t, s)
+		})
+	}
 	for _, mode := range []string{"cache_statement", "exec", "simple_protocol"} {
 		t.Run("postgres "+mode, func(t *testing.T) {
 			db, err := sql.Open("pgx", pgtest.URL(t)+" default_query_exec_mode="+mode)

@@ -42,11 +42,12 @@ func newMessageWorker(next http.RoundTripper, opts ...graphretry.Option) (*messa
 	return &messageWorker{client, policy}, nil
 }
 
-// attempt makes one attempt, and leaves in j what becomes of it. save stores j in the queue.
-// An error is the queue's own: nothing was sent.
+// attempt makes one attempt, and leaves in j what becomes of it. save stores j in the queue,
+// and fails if another worker has had the job since. An error is the queue's own. If it is
+// of the last save, the mark stands.
 func (w *messageWorker) attempt(ctx context.Context, j *messageJob, save func() error) error {
-	if j.Last.Outcome == graphretry.OutcomeUnknown {
-		return nil // its own mark: a worker was killed while it was sending
+	if last := j.Last.Outcome; last == graphretry.OutcomeUnknown || last == graphretry.OutcomeSent {
+		return nil // its own mark: a worker was killed while it was sending, or after that
 	}
 	history := j.Last.History
 	mark := func() error {

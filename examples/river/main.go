@@ -78,7 +78,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	case in.listen != "" && os.Getenv("APP_SECRET") == "":
 		return errors.New("set APP_SECRET, with which Meta signs webhooks, or leave out -listen")
 	}
-	if strings.HasPrefix(in.database, "postgres://") || strings.HasPrefix(in.database, "host=") {
+	if isPostgres(in.database) {
 		pool, err := pgxpool.New(ctx, in.database)
 		if err != nil {
 			return err
@@ -92,6 +92,11 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer db.Close()
 	return run(ctx, in, riversqlite.New(db))
+}
+
+// isPostgres reports whether a database is one of PostgreSQL's, by its URL or its keywords.
+func isPostgres(database string) bool {
+	return strings.HasPrefix(database, "postgres://") || strings.HasPrefix(database, "postgresql://") || strings.HasPrefix(database, "host=")
 }
 
 // openSQLite opens a file. Other processes may have it open too.

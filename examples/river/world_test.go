@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/graphretry/graphretry/examples/queue/queuetest"
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { queuetest.Main(m, work) }
 
 // work is a worker process.
 func work(ctx context.Context, process queuetest.Process) error {
-	if !strings.HasPrefix(process.Server, "host=") {
+	if !isPostgres(process.Server) {
 		db, err := openSQLite(process.Server)
 		if err != nil {
 			return err
@@ -80,6 +80,13 @@ func TestWorldOnPostgres(t *testing.T) {
 			queuetest.Run(t, queue, signal)
 		})
 	}
+}
+
+func TestFakeRunOnPostgres(t *testing.T) {
+	t.Setenv("WHATSAPP_TOKEN", "")
+	var out queuetest.Output
+	require.NoError(t, command(t.Context(), []string{"-fake", "-down", "1s", "-database", queuetest.Postgres(t)}, &out))
+	assert.Contains(t, out.String(), "0 wait, 20 sent, 0 failed, 0 parked")
 }
 
 func TestWorldOnSQLite(t *testing.T) {

@@ -100,7 +100,7 @@ var scenarios = []scenario{
 	{name: "100 processes", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: graphretry.CodeAPIService, processes: 100, full: true},
 
 	noisy(50, 0), noisy(80, 0), noisy(95, 0), noisy(80, 30*time.Second),
-	{name: "media fails", rate: 20, send: 6 * time.Minute, down: 3 * time.Minute, media: true, failsPath: true, codes: []graphretry.Code{graphretry.CodeAPIService}, full: true},
+	{name: "media fails", rate: 20, send: 6 * time.Minute, down: 3 * time.Minute, media: true, failsPath: true, codes: []graphretry.Code{graphretry.CodeAPIService}},
 	{name: "100 numbers", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, numbers: 100, noisy: 0.01, full: true},
 	{name: "one number", rate: 20, send: 8 * time.Minute, down: 3 * time.Minute, codes: []graphretry.Code{graphretry.CodeServiceUnavailable}, full: true},
 	{name: "brownout of 100 numbers", rate: 50, send: 12 * time.Minute, capacity: 40, brownout: 5 * time.Minute, numbers: 100, noisy: 0.01, full: true},
@@ -111,7 +111,7 @@ var scenarios = []scenario{
 	{name: "a line after 3 min", rate: 50, send: 12 * time.Minute, down: 3 * time.Minute, line: 60, lineMost: 10 * time.Second, full: true},
 	{name: "2 and 131000 in turn", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, codes: []graphretry.Code{graphretry.CodeAPIService, graphretry.CodeSomethingWentWrong}, retried: &anything, full: true},
 	{name: "no connection", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, noDials: true, retried: &dials, full: true},
-	{name: "20 workers", workers: 20, send: 6 * time.Minute, capacity: 200, collapsed: true, full: true},
+	{name: "20 workers", workers: 20, send: 30 * time.Minute, capacity: 200, collapsed: true, full: true},
 	{name: "10,000 at once", atOnce: 10_000, limit: 80, over: throttled, retried: &throttles, full: true},
 	{name: "a line", rate: 25, send: 20 * time.Minute, line: 20, lineMost: 10 * time.Second, full: true},
 	{name: "Client.Timeout", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, timeout: 10 * time.Second, full: true},
@@ -136,7 +136,7 @@ func noisy(percent int, deadline time.Duration) scenario {
 		name += fmt.Sprintf(", callers wait %v", deadline)
 	}
 	return scenario{
-		name: name, rate: 40, send: 6 * time.Minute, down: 3 * time.Minute, deadline: deadline, full: true,
+		name: name, rate: 40, send: 6 * time.Minute, down: 3 * time.Minute, deadline: deadline, full: percent != 80 || deadline > 0,
 		numbers: 100, noisy: float64(percent) / 100, failsPath: true, codes: []graphretry.Code{graphretry.CodeServiceUnavailable},
 	}
 }

@@ -158,11 +158,12 @@ func TestProcessThatDiesAtAnyWriteLosesNothingAndSendsNothingTwice(t *testing.T)
 			for n, done := 1, false; !done; n++ {
 				t.Run(fmt.Sprint(n), func(t *testing.T) {
 					b := newHarness(t, scenario.opts...)
+					outbox.SetLife(b.Outbox, 50*time.Millisecond, 300*time.Millisecond)
 					if scenario.before != nil {
 						scenario.before(b)
 					}
 					victim := b.open(http.DefaultTransport, scenario.opts...)
-					outbox.SetLife(victim, 100*time.Millisecond, 300*time.Millisecond)
+					outbox.SetLife(victim, 50*time.Millisecond, 300*time.Millisecond)
 					dead := outbox.DieAt(victim, n)
 					scenario.act(b, victim, dead)
 					done = !dead()

@@ -58,8 +58,14 @@ type bench struct {
 	log *syncBuffer
 }
 
+// parallel has the tests that run beside others.
+var parallel sync.Map
+
 func newHarness(t *testing.T, opts ...outbox.Option) *bench {
 	t.Helper()
+	if _, before := parallel.LoadOrStore(t, true); !before && !strings.Contains(t.Name(), "/") {
+		t.Parallel() // most of a test is waiting
+	}
 	b := &bench{t: t, api: graphtest.New(), log: &syncBuffer{}}
 	web := httptest.NewServer(b.api)
 	t.Cleanup(web.Close)
@@ -97,7 +103,10 @@ func newPlace(t testing.TB) place {
 	if os.Getenv(kindVariable) == "postgres" {
 		return place{"postgres", pgtest.URL(t)}
 	}
-	return place{"sqlite", filepath.Join(t.TempDir(), "outbox.db")}
+	dir, err := os.MkdirTemp(pgtest.Memory(), "outbox")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return place{"sqlite", filepath.Join(dir, "outbox.db")}
 }
 
 // open opens the database as another process would.
@@ -115,8 +124,8 @@ func (p place) connect() (*sql.DB, outbox.Database, error) {
 		if err != nil {
 			return nil, outbox.Database{}, err
 		}
-		db.SetMaxOpenConns(20)
-		db.SetMaxIdleConns(20)
+		db.SetMaxOpenConns(12)
+		db.SetMaxIdleConns(12)
 		return db, outbox.Postgres(db), nil
 	}
 	db, err := sqlite.Open(p.where)

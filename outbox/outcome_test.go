@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,6 +28,11 @@ func TestOutcomesAreTold(t *testing.T) {
 	stop := run(t, o.Outbox)
 	o.enqueue("good")
 	o.becomes("good", outbox.StateSent)
+	require.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(told) == 1
+	}, patience, time.Millisecond)
 	message := o.api.Accepted()[0]
 	o.webhook(message, "sent")
 	o.webhook(message, "delivered")

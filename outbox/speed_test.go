@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 )
 
 var speed = flag.Bool("speed", false, "measure with as many messages as the targets are about, and judge them")
@@ -52,6 +54,13 @@ func (m meter) judge(t *testing.T, ok bool, format string, args ...any) {
 // TestSpeed measures the outbox beside a baseline, on the same disk in the same run.
 func TestSpeed(t *testing.T) {
 	m := meter{t: t, place: func() place { return newPlace(t) }}
+	if *speed { // on a disk
+		m.place = func() place { return place{"sqlite", filepath.Join(t.TempDir(), "outbox.db")} }
+		if os.Getenv(kindVariable) == "postgres" {
+			server := pgtest.Start(t, "max_connections=300")
+			m.place = func() place { return place{"postgres", server.Schema(t)} }
+		}
+	}
 	t.Run("enqueue", m.enqueue)
 	t.Run("run", m.run)
 	t.Run("numbers", m.numbers)

@@ -49,8 +49,8 @@ func Run(m *testing.M) int {
 func URL(t testing.TB) string {
 	t.Helper()
 	programs := find(t)
-	// Nothing of the server outlives it: so it needs no disk, but where a test says so.
-	sharedOnce.Do(func() { shared, sharedError = start(programs, "max_connections=300") })
+	// Nothing of it outlives the tests, so it needs no disk.
+	sharedOnce.Do(func() { shared, sharedError = start(Memory(), programs, "max_connections=500") })
 	if sharedError != nil {
 		t.Fatalf("cannot start PostgreSQL: %v", sharedError)
 	}
@@ -60,7 +60,7 @@ func URL(t testing.TB) string {
 // Start starts a server with these settings, each as in "fsync=on". It ends with the test.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s, err := start(find(t), settings...)
+	s, err := start("", find(t), settings...)
 	if err != nil {
 		t.Fatalf("cannot start PostgreSQL: %v", err)
 	}
@@ -118,8 +118,17 @@ func find(t testing.TB) string {
 	return filepath.Dir(places[len(places)-1])
 }
 
-func start(programs string, settings ...string) (*Server, error) {
-	dir, err := os.MkdirTemp("", "outbox-pg")
+// Memory returns a directory for files that need not outlive the tests, "" for the usual one.
+func Memory() string {
+	const shm = "/dev/shm" // of Linux
+	if dir, err := os.MkdirTemp(shm, "outbox"); err == nil && os.Remove(dir) == nil {
+		return shm
+	}
+	return ""
+}
+
+func start(parent, programs string, settings ...string) (*Server, error) {
+	dir, err := os.MkdirTemp(parent, "outbox-pg")
 	if err != nil {
 		return nil, err
 	}

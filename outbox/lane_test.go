@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,4 +220,29 @@ func TestNumberWhoseAPIHangsKeepsNoOtherWaiting(t *testing.T) {
 	others := b.enqueueMany("222", 3)
 	assert.Equal(t, 3, b.settled(others)[outbox.StateSent])
 	t.Logf("the others waited %v; want 3s at most", time.Since(began))
+}
+
+// The gate holds the path of the one number to be down, and the host to be up.
+func TestNumberWhosePathIsDownLeavesTheOthersAlone(t *testing.T) {
+	b := newHarness(t, outbox.WithTransportOptions(graphretry.WithOutageThreshold(3), graphretry.WithInitialInterval(200*time.Millisecond), graphretry.WithMaxInterval(time.Second)))
+	var broken atomic.Int32
+	down := atomic.Bool{}
+	down.Store(true)
+	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Path == "/v23.0/111/messages" && down.Load() {
+			broken.Add(1)
+			return &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{}, Body: newBody(`{"error":{"code":131016,"message":"unavailable"}}`)}, nil
+		}
+		return b.api.RoundTrip(req)
+	}), outbox.WithWorkers(4), outbox.WithRate(1e6), outbox.WithTransportOptions(
+		graphretry.WithOutageThreshold(3), graphretry.WithInitialInterval(200*time.Millisecond), graphretry.WithMaxInterval(time.Second)))
+	sick := b.enqueueMany("111", 60)
+	sound := b.enqueueMany("222", 60)
+	run(t, o)
+	assert.Equal(t, 60, b.settled(sound)[outbox.StateSent])
+	calls := broken.Load()
+	t.Logf("%d calls of 60 messages of the number that is down", calls)
+	assert.Less(t, calls, int32(15))
+	down.Store(false)
+	assert.Equal(t, 60, b.settled(sick)[outbox.StateSent])
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,8 +229,8 @@ func (r *running) lookAround(ctx context.Context) error {
 	return nil
 }
 
-// hostDown returns what the gate says if it holds the API to be down. It is the one place in
-// which the gate is asked.
+// hostDown returns what the gate says if it holds the API to be down. It and pathsDown are the
+// places in which the gate is asked.
 func (o *Outbox) hostDown() (status graphretry.HostStatus, down bool) {
 	for _, host := range o.transport.Hosts() {
 		if host.State == graphretry.HostDown {
@@ -237,6 +238,25 @@ func (o *Outbox) hostDown() (status graphretry.HostStatus, down bool) {
 		}
 	}
 	return status, false
+}
+
+// pathsDown returns until when the gate lets nothing through of a number, for those whose path
+// it holds to be down. When the next probe of a path is due its number goes on, with one.
+func (o *Outbox) pathsDown() map[string]time.Time {
+	var down map[string]time.Time
+	for _, host := range o.transport.Hosts() {
+		for _, path := range host.Paths {
+			number, ok := strings.CutSuffix(strings.TrimPrefix(path.Path, "/"), "/messages")
+			if !ok || path.State != graphretry.HostDown {
+				continue
+			}
+			if down == nil {
+				down = make(map[string]time.Time)
+			}
+			down[number] = path.NextProbe
+		}
+	}
+	return down
 }
 
 // free returns how many workers are free.
@@ -267,6 +287,18 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 			return false, nil
 		}
 		free = 1
+	}
+	r.lanes.Narrow(nil)
+	if paths := r.pathsDown(); len(paths) > 0 {
+		narrow := make(map[string]bool)
+		for number, nextProbe := range paths {
+			if wait := time.Until(nextProbe); wait > 0 {
+				r.lanes.Block(number, now.Add(wait))
+			} else {
+				narrow[number] = true
+			}
+		}
+		r.lanes.Narrow(narrow)
 	}
 	for _, wish := range r.lanes.Probes(now) {
 		wait := r.probeWait(wish.Seen.Probes)
@@ -376,7 +408,12 @@ func (r *running) ended(ctx context.Context, e end) {
 		r.probing = false
 	}
 	if e.gate > 0 {
-		r.gate = r.now().Add(e.gate)
+		// Of the path alone, or of the host.
+		if _, down := r.hostDown(); down || len(r.pathsDown()) == 0 {
+			r.gate = r.now().Add(e.gate)
+		} else {
+			r.lanes.Block(e.number, r.now().Add(e.gate))
+		}
 	}
 	news, host := r.lanes.End(e.number, e.began, e.lane)
 	var err error

@@ -56,6 +56,7 @@ type Lanes struct {
 	lanes  map[string]*lane
 	all    Shared
 	served int
+	narrow map[string]bool // numbers of which one message may be out
 }
 
 // lane is one number.
@@ -122,6 +123,10 @@ func (l *Lanes) Ring(number string, urgent bool) {
 // Block has a number send nothing until then, since the gate would let nothing through.
 func (l *Lanes) Block(number string, until time.Time) { l.lane(number).blocked = until }
 
+// Narrow has these numbers, and no others, have one message out at a time: the gate lets a
+// probe of them through, and nothing else.
+func (l *Lanes) Narrow(numbers map[string]bool) { l.narrow = numbers }
+
 // hold returns what holds a number: the host, or itself.
 func (l *Lanes) hold(this *lane) (*Shared, bool) {
 	if l.all.IsHeld() {
@@ -132,7 +137,8 @@ func (l *Lanes) hold(this *lane) (*Shared, bool) {
 
 // state returns how many messages of a number may go by what holds it, -1 for any number,
 // and when to ask again, zero for at a change.
-func (l *Lanes) state(this *lane, now time.Time) (most int, again time.Time) {
+func (l *Lanes) state(number string, now time.Time) (most int, again time.Time) {
+	this := l.lanes[number]
 	if this.Paused || l.all.Paused {
 		return 0, time.Time{}
 	}
@@ -146,6 +152,9 @@ func (l *Lanes) state(this *lane, now time.Time) (most int, again time.Time) {
 		default:
 			return 0, held.NextProbe
 		}
+	}
+	if l.narrow[number] {
+		return 1 - min(1, len(this.flights)), time.Time{}
 	}
 	if this.run > 0 {
 		// What is under way may hold the number.
@@ -334,7 +343,7 @@ func (l *Lanes) Plan(now time.Time, workers, free int, urgentOnly bool) map[stri
 		if !this.due || urgentOnly && !this.urgent {
 			continue
 		}
-		room, _ := l.state(this, now)
+		room, _ := l.state(number, now)
 		if room == 0 {
 			continue
 		}
@@ -402,11 +411,11 @@ func (l *Lanes) Spend(number string, n int, now time.Time) {
 // Next returns when to plan again if nothing happens before, zero for never.
 func (l *Lanes) Next(now time.Time) time.Time {
 	var next time.Time
-	for _, this := range l.lanes {
+	for number, this := range l.lanes {
 		if !this.due {
 			continue
 		}
-		room, again := l.state(this, now)
+		room, again := l.state(number, now)
 		if room != 0 {
 			again = this.pace.nextTurn(now)
 		}

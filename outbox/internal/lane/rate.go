@@ -94,7 +94,7 @@ func (l *Lanes) Leases(now time.Time, most int) map[string]Lease {
 	wanted := make(map[string]Lease)
 	for _, number := range l.inTurn() {
 		this := l.lanes[number]
-		if room, _ := l.state(this, now); !this.due || room == 0 || this.pace.interval > 0 && this.pace.at(now).Before(this.pace.until) {
+		if room, _ := l.state(number, now); !this.due || room == 0 || this.pace.interval > 0 && this.pace.at(now).Before(this.pace.until) {
 			continue
 		}
 		if len(wanted) >= max(1, most) {

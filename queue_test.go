@@ -282,6 +282,7 @@ func TestContractHoldsForACallWhoseTimeRunsOutInTheQueue(t *testing.T) {
 						assert.Zero(t, waitError.Attempts)
 						assert.Equal(t, graphretry.CodeAPIService, waitError.Graph.Code)
 					}
+					synctest.Wait() // the probe has failed at this very moment
 					for _, a := range w.seen() {
 						assert.Equal(t, 1, a.answer.closed())
 					}

@@ -73,6 +73,7 @@ type gate struct {
 	early      time.Time   // when a probe may be, if somebody is about to give up
 	inVain     time.Time   // who must be released by then waits in vain: a probe has failed
 	timer      *time.Timer // calls advance; nil: nobody waits for anything
+	timers     uint64      // numbers them: one that was stopped may be on its way
 	timerFires time.Time
 }
 
@@ -84,8 +85,8 @@ type keeper interface {
 	// passes takes in that a waiter was released, and refuses that it was refused.
 	passes(g *gate, w *Waiter, now time.Time)
 	refuses(w *Waiter, why *Outage, now time.Time)
-	// wakes is called by the timer.
-	wakes(g *gate, timer *time.Timer)
+	// wakes is called by the timer of that number.
+	wakes(g *gate, timer uint64)
 }
 
 // outage is one outage, from the answer that brings the host down until it is up; or
@@ -421,7 +422,7 @@ func (g *gate) setTimer(now time.Time) {
 		g.timer.Stop()
 	}
 	g.timerFires = fires
-	var timer *time.Timer
-	timer = time.AfterFunc(fires.Sub(now), func() { g.keeper.wakes(g, timer) })
-	g.timer = timer
+	g.timers++
+	number := g.timers
+	g.timer = time.AfterFunc(fires.Sub(now), func() { g.keeper.wakes(g, number) })
 }

@@ -460,10 +460,10 @@ func (h *Host) refuses(w *Waiter, why *Outage, now time.Time) {
 	w.release(now, h.clock)
 }
 
-func (h *Host) wakes(g *gate, timer *time.Timer) {
+func (h *Host) wakes(g *gate, timer uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if g.timer == timer {
+	if g.timer != nil && g.timers == timer {
 		g.timer = nil
 		h.touch(g)
 		h.settle(time.Now())

@@ -21,12 +21,16 @@ func (g *onePath) Pass() (Permit, bool) { return g.host.Pass(thePath) }
 // cannot wait.
 func (g *onePath) Join(deadline time.Time) (*Waiter, Permit, bool) {
 	w, err := g.host.Join(thePath, deadline, Held{})
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, Permit{}, false
-	case w.isReleased() && w.exit == nil:
-		permit, _ := w.Permit()
-		return nil, permit, true
+	}
+	select {
+	case <-w.released:
+		if w.exit == nil {
+			permit, _ := w.Permit()
+			return nil, permit, true
+		}
+	default:
 	}
 	return w, Permit{}, true
 }

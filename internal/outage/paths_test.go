@@ -260,19 +260,21 @@ func TestWaitersAtTheHostMoveToTheirPathIfItHasFallenSince(t *testing.T) {
 					w.exit = nil
 				}
 			}
-			if h.paths.of(Key(noisy)) != nil && h.paths.of(Key(noisy)).state == Down && h.gate.queue.len() == 0 {
+			if status := h.Status(); len(status.Paths) == 1 && status.Waiting == 0 {
 				break
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
 		assert.LessOrEqual(t, sent, 15, "until the path is down")
+		h.mu.Lock()
 		own := h.paths.of(Key(noisy))
 		require.NotNil(t, own)
 		assert.Equal(t, 100-sent, own.queue.len())
 		assert.Zero(t, own.outage.arrived)
 		assert.Equal(t, 100-sent, own.outage.held)
+		h.mu.Unlock()
 		for _, w := range waiting {
-			if !w.isReleased() {
+			if !isReleased(w) {
 				h.Leave(w)
 			}
 		}
@@ -300,10 +302,15 @@ func TestCallWaitsForItsPathAndThenForItsHost(t *testing.T) {
 		h, own := bothDown(t)
 		began := time.Now()
 		w := waits(t, h, noisy)
-		assert.Same(t, &own.queue, w.queue)
+		where := func() *queue {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return w.queue
+		}
+		assert.Same(t, &own.queue, where())
 		time.Sleep(5 * time.Second)
 		assert.False(t, isReleased(w))
-		assert.Same(t, &h.gate.queue, w.queue)
+		assert.Same(t, &h.gate.queue, where())
 		assert.Equal(t, 1, own.out, "it is a probe of the path that is out")
 		<-w.Released()
 		assert.Equal(t, time.Minute, time.Since(began))

@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -48,4 +49,22 @@ func TestPauseOfAllHoldsEveryNumber(t *testing.T) {
 	require.NoError(t, b.Resume(t.Context(), ""))
 	b.becomes("a", outbox.StateSent)
 	assert.ErrorContains(t, b.Pause(t.Context(), "+1 650"), "want the digits")
+}
+
+// A number that is idle has been paused or held meanwhile.
+func TestPauseOfAnIdleNumberIsHeeded(t *testing.T) {
+	b := newHarness(t)
+	run(t, b.Outbox)
+	b.enqueue("before")
+	b.becomes("before", outbox.StateSent)
+	for i := range 20 {
+		require.NoError(t, b.Pause(t.Context(), phoneNumberID))
+		id := fmt.Sprint(i)
+		b.enqueue(id)
+		time.Sleep(time.Millisecond)
+		assert.Equal(t, outbox.StateQueued, b.becomes(id, outbox.StateQueued).State)
+		assert.Equal(t, 1+i, b.api.Totals().Calls)
+		require.NoError(t, b.Resume(t.Context(), phoneNumberID))
+		b.becomes(id, outbox.StateSent)
+	}
 }

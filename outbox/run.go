@@ -93,6 +93,7 @@ type running struct {
 	ends    chan end
 
 	claimed time.Time // when messages were claimed last
+	blind   bool      // the last look has not asked what holds the numbers, as nothing was due
 	lookAt  time.Time // when the loop looks for what is due; monotonic
 	next    time.Time // when the next message is due that is not yet, by the database's clock
 	probing bool      // an attempt finds out whether the API is up again
@@ -190,11 +191,12 @@ func (r *running) round(ctx context.Context) (claimed bool, err error) {
 		}
 	}
 	r.mu.Lock()
+	look, check := r.isDue, r.check
 	for number, urgent := range r.rung {
 		r.lanes.Ring(number, urgent)
+		look = look || r.blind
 	}
 	clear(r.rung)
-	look, check := r.isDue, r.check
 	r.isDue, r.check = false, false
 	r.mu.Unlock()
 	if check {
@@ -224,6 +226,7 @@ func (r *running) lookAround(ctx context.Context) error {
 	}
 	r.setClock(look.Now)
 	r.lanes.Look(look.Due, look.Shared)
+	r.blind = look.Shared == nil
 	r.next = look.Next
 	r.lookAt = time.Now().Add(lookEvery)
 	return nil

@@ -87,7 +87,7 @@ func (l *Lanes) lane(number string) *lane {
 }
 
 // Look takes in what a look at the tables has found: which numbers have something due, and
-// what all machines know of them.
+// what all machines know of them; nil if that was not asked, as nothing is due.
 func (l *Lanes) Look(due map[string]bool, shared map[string]Shared) {
 	for number, this := range l.lanes {
 		if _, ok := due[number]; !ok {
@@ -102,6 +102,9 @@ func (l *Lanes) Look(due map[string]bool, shared map[string]Shared) {
 	for number, urgent := range due {
 		this := l.lane(number)
 		this.due, this.urgent = true, urgent
+	}
+	if shared == nil {
+		return
 	}
 	l.all = shared[All]
 	for number, this := range l.lanes {

@@ -44,9 +44,9 @@ type Message struct {
 // without biz_opaque_callback_data. It is kept and sent byte for byte, but for that. See
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-phone-number/message-api.
 //
-// The options are [NotBefore], [ExpiresAt] and [Urgent].
+// The options are [NotBefore], [ExpiresAt], [Urgent] and [Label].
 //
-// The error names what is wrong with an argument, wraps [ErrFull] if the outbox has
+// The error names what is wrong with an argument and wraps [ErrInvalid], wraps [ErrFull] if the outbox has
 // reached [WithMaxQueued], wraps [ErrClosed] after Close, and otherwise tells what
 // the database said. It tries for as long as ctx lasts, or 15 s if ctx has no deadline.
 func (o *Outbox) Enqueue(ctx context.Context, id, phoneNumberID string, payload []byte, opts ...EnqueueOption) error {
@@ -59,25 +59,8 @@ func (o *Outbox) Enqueue(ctx context.Context, id, phoneNumberID string, payload 
 // queue, and it can be repeated with all. Without a deadline it tries for 15 s with each
 // 500. They stand in the queue in their order.
 func (o *Outbox) EnqueueAll(ctx context.Context, messages []Message) error {
-	fresh := make([]store.New, 0, len(messages))
-	seen := make(map[string]bool, len(messages))
-	var errs []error
-	headers, err := o.injected(ctx)
+	fresh, err := o.fresh(ctx, messages)
 	if err != nil {
-		return err
-	}
-	for _, m := range messages {
-		next, err := o.check(m)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if !seen[m.ID] {
-			seen[m.ID] = true
-			next.Headers = headers
-			fresh = append(fresh, next)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	ctx, done, err := o.begin(ctx, 0)
@@ -101,6 +84,32 @@ func (o *Outbox) EnqueueAll(ctx context.Context, messages []Message) error {
 	return nil
 }
 
+// fresh checks messages, and returns what is to be written of each id.
+func (o *Outbox) fresh(ctx context.Context, messages []Message) ([]store.New, error) {
+	fresh := make([]store.New, 0, len(messages))
+	seen := make(map[string]bool, len(messages))
+	var errs []error
+	for _, m := range messages {
+		next, err := check(m)
+		if err == nil {
+			err = o.checkAge(&next, o.now())
+		}
+		errs = append(errs, err)
+		if !seen[m.ID] {
+			seen[m.ID] = true
+			fresh = append(fresh, next)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, message.AsInvalid(err)
+	}
+	headers, err := o.injected(ctx)
+	for i := range fresh {
+		fresh[i].Headers = headers
+	}
+	return fresh, err
+}
+
 // nextBatch returns the first messages that are put into the queue at once.
 func nextBatch(messages []store.New) []store.New {
 	n, size := 0, 0
@@ -111,8 +120,19 @@ func nextBatch(messages []store.New) []store.New {
 	return messages[:n]
 }
 
-// check checks the arguments of Enqueue.
-func (o *Outbox) check(m Message) (store.New, error) {
+// Check reports what is wrong with a message, as [Outbox.Enqueue] would, without an outbox:
+// its id, its phone number, its payload and its options. What it cannot know is [WithMaxAge].
+// The error wraps [ErrInvalid].
+func Check(m Message) error {
+	_, err := check(m)
+	return message.AsInvalid(err)
+}
+
+// ErrInvalid is in the chain of every error that is about an argument, an option or a
+// [Database]: what cannot be, whatever the database says, so that trying again is in vain.
+var ErrInvalid = message.ErrInvalid
+
+func check(m Message) (store.New, error) {
 	recipient, err := message.Check(m.ID, m.PhoneNumberID, m.Payload)
 	if err != nil {
 		return store.New{}, err
@@ -124,14 +144,26 @@ func (o *Outbox) check(m Message) (store.New, error) {
 			errs = append(errs, opt.apply(&next))
 		}
 	}
-	expiry := o.rules.Expiry(&message.Record{Enqueued: o.now(), ExpiresAt: next.ExpiresAt})
-	if !next.NotBefore.IsZero() && !next.NotBefore.Before(expiry) {
-		errs = append(errs, fmt.Errorf("NotBefore(%v): it could never be sent: want a time before %v, when it expires by ExpiresAt or WithMaxAge", next.NotBefore, expiry))
+	if !next.NotBefore.IsZero() && !next.ExpiresAt.IsZero() && !next.NotBefore.Before(next.ExpiresAt) {
+		errs = append(errs, neverSent(&next, next.ExpiresAt))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return next, fmt.Errorf("outbox: cannot enqueue message %q: %w", m.ID, err)
 	}
 	return next, nil
+}
+
+// checkAge reports whether a message that is enqueued at a time is too old before it may go.
+func (o *Outbox) checkAge(m *store.New, enqueued time.Time) error {
+	expiry := o.rules.Expiry(&message.Record{Enqueued: enqueued, ExpiresAt: m.ExpiresAt})
+	if m.NotBefore.IsZero() || m.NotBefore.Before(expiry) {
+		return nil
+	}
+	return fmt.Errorf("outbox: cannot enqueue message %q: %w", m.ID, neverSent(m, expiry))
+}
+
+func neverSent(m *store.New, expiry time.Time) error {
+	return fmt.Errorf("NotBefore(%v): it could never be sent: want a time before %v, when it expires by ExpiresAt or WithMaxAge", m.NotBefore, expiry)
 }
 
 // EnqueueOption changes how one message is sent. The zero EnqueueOption changes
@@ -177,6 +209,19 @@ func Urgent() EnqueueOption {
 	return EnqueueOption{func(m *store.New) error {
 		m.Urgent = true
 		return nil
+	}}
+}
+
+// Label has the message belong to something, such as a campaign, by which all of it can be
+// listed, counted, dropped or sent again: see [Filter]. It is 1 to 128 bytes of UTF-8 without
+// a NUL, and does not travel to Meta.
+func Label(label string) EnqueueOption {
+	return EnqueueOption{func(m *store.New) error {
+		m.Label = label
+		if label == "" {
+			return errors.New("Label is empty: want a label, or leave it out")
+		}
+		return message.CheckLabel(label)
 	}}
 }
 

@@ -98,7 +98,7 @@ func (r *running) beat(ctx context.Context) {
 			}
 		}
 		r.mu.Lock()
-		r.check = true
+		r.check, r.alive = true, time.Now()
 		r.mu.Unlock()
 		r.stir()
 	}

@@ -68,11 +68,12 @@ type Outbox struct {
 // sent twice then: one with fsync = off, one in memory, or a version that is too old.
 //
 // ctx bounds the opening alone; without a deadline, 15 s do. Invalid options are
-// reported together in one error, with an empty Database.
+// reported together in one error, with an empty Database. That error, and the one about a
+// database that is refused, wrap [ErrInvalid].
 func Open(ctx context.Context, database Database, next http.RoundTripper, opts ...Option) (*Outbox, error) {
 	s, err := newSettings(opts)
 	if err := errors.Join(database.check(), err); err != nil {
-		return nil, err
+		return nil, message.AsInvalid(err)
 	}
 	if next == nil {
 		next = http.DefaultTransport
@@ -80,7 +81,7 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 	o := &Outbox{settings: s, life: defaultLife, running: make(map[*running]bool)}
 	o.closing, o.close = context.WithCancelCause(context.Background())
 	if err := o.makeTransport(next); err != nil {
-		return nil, fmt.Errorf("outbox: WithTransportOptions: %w", err)
+		return nil, message.AsInvalid(fmt.Errorf("outbox: WithTransportOptions: %w", err))
 	}
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()

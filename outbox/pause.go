@@ -23,7 +23,7 @@ func (o *Outbox) Resume(ctx context.Context, phoneNumberID string) error {
 
 func (o *Outbox) setPause(ctx context.Context, verb, number string, paused bool) error {
 	if number != "" && !message.IsNumber(number) {
-		return fmt.Errorf("outbox: cannot %s the phone number ID %q: want the digits of the id, or nothing for all", verb, number)
+		return message.AsInvalid(fmt.Errorf("outbox: cannot %s the phone number ID %q: want the digits of the id, or nothing for all", verb, number))
 	}
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {

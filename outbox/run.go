@@ -47,7 +47,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 	r := &running{
 		Outbox: o, wake: make(chan struct{}, 1), rung: make(map[string]bool),
 		ends: make(chan end, 4*maxWorkers), handling: make(map[int64]bool),
-		lanes: lane.Lanes{Rate: o.perSecondOf},
+		newcomers: make(chan struct{}, 1), lanes: lane.Lanes{Rate: o.perSecondOf},
 	}
 	if err := r.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -55,6 +55,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("outbox: cannot begin to send: %w", err)
 	}
+	r.alive, r.turned = time.Now(), time.Now()
 	o.mu.Lock()
 	o.running[r] = true
 	o.mu.Unlock()
@@ -63,6 +64,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
 	loops.Go(func() { r.beat(beating) })
 	loops.Go(func() { r.upkeep(ctx) })
+	loops.Go(func() { r.adopting(ctx) })
 	r.loop(ctx)
 	r.workers.Wait()
 	stop()
@@ -91,6 +93,8 @@ type running struct {
 	writing atomic.Int64 // messages that a goroutine has
 	wake    chan struct{}
 	ends    chan end
+	// newcomers has somebody look at what was inserted into the tables.
+	newcomers chan struct{}
 
 	claimed time.Time // when messages were claimed last
 	blind   bool      // the last look has not asked what holds the numbers, as nothing was due
@@ -100,6 +104,8 @@ type running struct {
 	gate    time.Time // until then the gate lets nothing through
 
 	mu       sync.Mutex      // guards all below
+	alive    time.Time       // when the heartbeat was written last; monotonic
+	turned   time.Time       // when the loop has gone round last; monotonic
 	rung     map[string]bool // numbers that have something due, with whether it is urgent
 	isDue    bool            // look at once
 	check    bool            // compare the claims with the database
@@ -145,6 +151,11 @@ func (r *running) loop(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		claimed, err := r.round(ctx)
+		if err == nil {
+			r.mu.Lock()
+			r.turned = time.Now()
+			r.mu.Unlock()
+		}
 		switch {
 		case err != nil && ctx.Err() == nil:
 			r.logger.Error("outbox: cannot take messages from the queue", errorOf(err.Error()))
@@ -228,6 +239,12 @@ func (r *running) lookAround(ctx context.Context) error {
 	r.lanes.Look(look.Due, look.Shared)
 	r.blind = look.Shared == nil
 	r.next = look.Next
+	if look.Newcomers {
+		select {
+		case r.newcomers <- struct{}{}:
+		default: // it is looking
+		}
+	}
 	r.lookAt = time.Now().Add(lookEvery)
 	return nil
 }

@@ -244,10 +244,10 @@ func fill(t *testing.T, where place, n int) {
 	for _, statement := range []string{
 		series + ` INSERT INTO graphretry_message (id, phone_number_id, payload, recipient, adopted, enqueued_at)
 			SELECT 'm' || i, CASE WHEN i % 10 = 0 THEN CAST(200000 + i % 1000 AS text) ELSE '` + phoneNumberID + `' END, '` + string(payload("x")) + `', CAST(i AS text), TRUE, ` + fmt.Sprint(time.Now().UnixMicro()) + ` FROM s`,
-		`INSERT INTO graphretry_queue (seq, number, recipient, urgent, place, due, ready, expires, rev)
-			SELECT seq, phone_number_id, recipient, FALSE, enqueued_at, enqueued_at, TRUE, 0, 0 FROM graphretry_message WHERE seq % 2 = 0`,
-		`INSERT INTO graphretry_record (seq, number, state, changed_at, code, subcode, rev, memory)
-			SELECT seq, phone_number_id, CASE WHEN seq % 1001 = 0 THEN 'unknown' WHEN seq % 101 = 0 THEN 'failed' ELSE 'sent' END, enqueued_at, 0, 0, 1, '{"message_id":"wamid.HBgLMTU1NTAwMDExMTEVAgARGBI5QTND"}'
+		`INSERT INTO graphretry_queue (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+			SELECT seq, phone_number_id, recipient, '', FALSE, enqueued_at, enqueued_at, TRUE, 0, 0 FROM graphretry_message WHERE seq % 2 = 0`,
+		`INSERT INTO graphretry_record (seq, number, label, state, changed_at, code, subcode, rev, memory)
+			SELECT seq, phone_number_id, '', CASE WHEN seq % 1001 = 0 THEN 'unknown' WHEN seq % 101 = 0 THEN 'failed' ELSE 'sent' END, enqueued_at, 0, 0, 1, '{"message_id":"wamid.HBgLMTU1NTAwMDExMTEVAgARGBI5QTND"}'
 			FROM graphretry_message WHERE seq % 2 = 1`,
 	} {
 		_, err := db.Exec(statement)

@@ -40,6 +40,8 @@ type Status struct {
 	ID string
 	// PhoneNumberID is the business's phone number that it is sent from.
 	PhoneNumberID string
+	// Label is that of [Label], "" if it has none.
+	Label string
 	// State is where it is in its life.
 	State State
 	// MessageID is the id that Meta gave it, as in "wamid.HBgL...". It is empty
@@ -67,7 +69,7 @@ type Status struct {
 
 func statusOf(m *store.Stored) Status {
 	s := Status{
-		ID: m.ID, PhoneNumberID: m.Number, State: m.State, MessageID: m.MessageID,
+		ID: m.ID, PhoneNumberID: m.Number, Label: m.Label, State: m.State, MessageID: m.MessageID,
 		Graph: m.Graph, Reason: m.Reason, Retries: m.Retries(),
 		Delivered: m.Delivered.Time, Read: m.Read.Time,
 		Enqueued: m.Enqueued, Changed: m.Changed,
@@ -139,6 +141,16 @@ func (o *Outbox) Drop(ctx context.Context, id string) error {
 	return o.decree(ctx, id, "drop", message.Dropped)
 }
 
+// Park has a queued message not be sent, as it may have been: it becomes unknown, with the
+// Reason "parked", and webhooks or a person settle it. It is for a database that has
+// forgotten what was sent last: see [Outbox.ParkAll]. Repeating Park is safe.
+//
+// The error says so if the message is being sent, was sent or has failed, wraps
+// [ErrNotFound] if there is none, and [ErrClosed] after Close.
+func (o *Outbox) Park(ctx context.Context, id string) error {
+	return o.decree(ctx, id, "park", message.Parked)
+}
+
 // decree carries out a person's decision.
 func (o *Outbox) decree(ctx context.Context, id, verb string, kind message.EventKind) error {
 	ctx, done, err := o.begin(ctx, callTimeout)
@@ -170,6 +182,10 @@ func (o *Outbox) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	defer done()
+	return o.delete(ctx, id)
+}
+
+func (o *Outbox) delete(ctx context.Context, id string) error {
 	for {
 		current, err := o.find(ctx, id)
 		if errors.Is(err, ErrNotFound) {
@@ -198,7 +214,7 @@ var errSending = errors.New("it is being sent")
 // find is a message that somebody asked for by its id.
 func (o *Outbox) find(ctx context.Context, id string) (store.Stored, error) {
 	if err := message.CheckID(id); err != nil {
-		return store.Stored{}, err
+		return store.Stored{}, message.AsInvalid(err)
 	}
 	current, err := o.store.Load(ctx, id)
 	switch {
@@ -283,7 +299,12 @@ func (o *Outbox) report(ctx context.Context, m *store.Stored, kind OutcomeKind) 
 	case OutcomeUnknown:
 		o.logger.Warn("outbox: a message is parked as unknown", attributes...)
 	}
-	if o.onOutcome == nil {
+	o.tell(ctx, m, kind)
+}
+
+// tell tells of an outcome whoever wants to know.
+func (o *Outbox) tell(ctx context.Context, m *store.Stored, kind OutcomeKind) {
+	if kind == "" || o.onOutcome == nil {
 		return
 	}
 	outcome := Outcome{kind, statusOf(m)}

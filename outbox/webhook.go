@@ -31,14 +31,14 @@ import (
 func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	failures, err := graphretry.ParseWebhook(body)
 	if err != nil {
-		return fmt.Errorf("outbox: the webhook cannot be read: %w", err)
+		return message.AsInvalid(fmt.Errorf("outbox: the webhook cannot be read: %w", err))
 	}
 	var report webhook
 	// What can go wrong is a value of another type than Meta's. It is left out, and
 	// what stands beside it is read.
 	var odd *json.UnmarshalTypeError
 	if err := json.Unmarshal(trimmed(body), &report); err != nil && !errors.As(err, &odd) {
-		return fmt.Errorf("outbox: the webhook cannot be read: %w", err)
+		return message.AsInvalid(fmt.Errorf("outbox: the webhook cannot be read: %w", err))
 	}
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {

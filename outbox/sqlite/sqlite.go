@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
 // Open opens a file, which is made if it is not there; its directory must be. Each write is
@@ -20,13 +22,14 @@ import (
 // processes of one machine may open the same file.
 //
 // It refuses what is no file, as ":memory:", and a file for which there can be no
-// write-ahead log, as on a network file system.
+// write-ahead log, as on a network file system: the error then has outbox.ErrInvalid in its
+// chain.
 func Open(path string) (*sql.DB, error) {
 	if path == "" || strings.Contains(path, ":memory:") || strings.Contains(path, "mode=memory") {
-		return nil, fmt.Errorf("sqlite: %q is no file: an outbox in memory ends with the process", path)
+		return nil, message.AsInvalid(fmt.Errorf("sqlite: %q is no file: an outbox in memory ends with the process", path))
 	}
 	if strings.ContainsRune(path, 0) {
-		return nil, errors.New("sqlite: the path has a NUL")
+		return nil, message.AsInvalid(errors.New("sqlite: the path has a NUL"))
 	}
 	// A path may have any character: of a URI those that mean something are escaped.
 	file := url.URL{Scheme: "file", Opaque: (&url.URL{Path: strings.TrimPrefix(path, "file:")}).EscapedPath(),
@@ -44,7 +47,7 @@ func Open(path string) (*sql.DB, error) {
 	}
 	if mode != "wal" {
 		db.Close()
-		return nil, fmt.Errorf("sqlite: cannot keep a write-ahead log for %s, its journal_mode stays %s: want a file on a local disk", path, mode)
+		return nil, message.AsInvalid(fmt.Errorf("sqlite: cannot keep a write-ahead log for %s, its journal_mode stays %s: want a file on a local disk", path, mode))
 	}
 	return db, nil
 }

@@ -16,6 +16,8 @@ const (
 	maxID = 256
 	// maxPayload is the length of the longest payload, in bytes.
 	maxPayload = 1 << 20
+	// maxLabel is the length of the longest label, in bytes.
+	maxLabel = 128
 
 	callbackData = "biz_opaque_callback_data"
 )
@@ -36,6 +38,17 @@ func CheckID(id string) error {
 		return fmt.Errorf("outbox: the id %q is not valid UTF-8: Meta could not give it back as it is", id)
 	case strings.ContainsRune(id, 0):
 		return fmt.Errorf("outbox: the id %q has a NUL: no database keeps that in a text", id)
+	}
+	return nil
+}
+
+// CheckLabel reports what is wrong with a label.
+func CheckLabel(label string) error {
+	switch {
+	case len(label) > maxLabel:
+		return fmt.Errorf("the label has %d bytes: want at most %d", len(label), maxLabel)
+	case !utf8.ValidString(label) || strings.ContainsRune(label, 0):
+		return fmt.Errorf("the label %q: want valid UTF-8 without a NUL", label)
 	}
 	return nil
 }

@@ -35,6 +35,8 @@ type Record struct {
 	Urgent bool
 	// Recipient is who receives it, "" if its payload does not say.
 	Recipient string
+	// Label is what it belongs to, such as a campaign; "" for nothing.
+	Label string
 
 	State State
 	// Changed is when the record last changed.

@@ -17,6 +17,7 @@ type Event struct {
 	MessageID string              // the wamid; Answered with a success, and what webhooks say
 	Graph     *graphretry.Error   // Expired, Undelivered; nil: unknown
 	At        time.Time           // when Meta says that it was; Delivered, Read
+	Reason    string              // Invalid: why
 }
 
 // EventKind is what happens to a message.
@@ -30,12 +31,14 @@ const (
 	Abandoned                    // the Run that was sending it is gone
 	Expired                      // it is too old to be sent
 	Lost                         // its payload is not there any more
+	Invalid                      // a row that somebody has inserted is none that can be sent
 	Accepted                     // Meta says by webhook that it was sent
 	Delivered                    // ... that it was delivered
 	Read                         // ... that it was read
 	Undelivered                  // ... that it was not delivered
 	Resent                       // a person puts it back into the queue
 	Dropped                      // a person gives it up
+	Parked                       // a person has it not be sent, as it may have been
 )
 
 // Effects are what comes with a change of a record.
@@ -69,6 +72,7 @@ type Rules struct {
 const (
 	ReasonExpired   = "older than the maximum age"
 	ReasonDropped   = "dropped"
+	ReasonParked    = "parked"
 	ReasonLost      = "its payload is no longer kept"
 	ReasonAbandoned = "the worker that was sending it has not said how it ended"
 	reasonNotWhy    = "Meta says that it failed, and not why"
@@ -128,6 +132,11 @@ func (s *stepping) take(e Event) bool {
 			return false
 		}
 		s.toFailed(nil, ReasonLost)
+	case Invalid:
+		if s.State != StateQueued {
+			return false
+		}
+		s.toFailed(nil, Shorten(e.Reason))
 	case Accepted, Delivered, Read:
 		return s.accepted(e)
 	case Undelivered:
@@ -136,6 +145,8 @@ func (s *stepping) take(e Event) bool {
 		return s.resent()
 	case Dropped:
 		return s.dropped()
+	case Parked:
+		return s.parked()
 	}
 	return true
 }
@@ -266,6 +277,18 @@ func (s *stepping) dropped() bool {
 		return true
 	}
 	s.Refused = refused("it is %s: only an unknown or a queued message can be dropped", s.State)
+	return false
+}
+
+func (s *stepping) parked() bool {
+	switch s.State {
+	case StateUnknown:
+		return false
+	case StateQueued:
+		s.toUnknown(ReasonParked)
+		return true
+	}
+	s.Refused = refused("it is %s: only a queued message can be parked", s.State)
 	return false
 }
 

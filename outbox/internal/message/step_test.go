@@ -183,6 +183,12 @@ func TestStep(t *testing.T) {
 		{"a queued message is dropped", queued, Event{Kind: Dropped}, ends(StateFailed, ReasonDropped), Effects{Outcome: OutcomeFailed}},
 		{"an unknown one", unknown, Event{Kind: Dropped}, ends(StateFailed, ReasonDropped), Effects{Outcome: OutcomeFailed}},
 		{"again", dropped, Event{Kind: Dropped}, nil, Effects{}},
+		{"a queued message is parked", queued, Event{Kind: Parked}, ends(StateUnknown, ReasonParked), Effects{Outcome: OutcomeUnknown}},
+		{"again", unknown, Event{Kind: Parked}, nil, Effects{}},
+		{"a sent one is not", sent, Event{Kind: Parked}, nil, Effects{Refused: assert.AnError}},
+		{"nor one that is being sent", sending, Event{Kind: Parked}, nil, Effects{Refused: assert.AnError}},
+		{"a row that is no message", queued, Event{Kind: Invalid, Reason: "no number"}, ends(StateFailed, "no number"), Effects{Outcome: OutcomeFailed}},
+		{"one that somebody has decided upon", dropped, Event{Kind: Invalid, Reason: "no number"}, nil, Effects{}},
 		{"a failed one is not", failed, Event{Kind: Dropped}, nil, Effects{Refused: assert.AnError}},
 		{"nor one that is being sent", sending, Event{Kind: Dropped}, nil, Effects{Refused: assert.AnError}},
 	} {

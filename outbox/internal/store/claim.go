@@ -19,6 +19,8 @@ type Look struct {
 	Shared map[string]lane.Shared
 	// Next is when the next message is due that is not yet; zero if there is none.
 	Next time.Time
+	// Newcomers reports whether somebody has inserted messages: see Adopt.
+	Newcomers bool
 }
 
 // The numbers are found by hopping from one to the next in the index: there may be
@@ -34,7 +36,9 @@ FROM hop WHERE hop.number IS NOT NULL
 UNION ALL
 SELECT 1, '', FALSE, {now}
 UNION ALL
-SELECT * FROM (SELECT 2, '', FALSE, due FROM {queue} WHERE NOT ready ORDER BY due LIMIT 1) AS next`
+SELECT * FROM (SELECT 2, '', FALSE, due FROM {queue} WHERE NOT ready ORDER BY due LIMIT 1) AS next
+UNION ALL
+SELECT * FROM (SELECT 3, '', FALSE, seq FROM {message} WHERE NOT adopted ORDER BY phone_number_id, seq LIMIT 1) AS newcomer`
 
 const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, reason, leased, share FROM {number}`
 
@@ -57,6 +61,8 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 				look.Now = fromMicro(at)
 			case 2:
 				look.Next = fromMicro(at)
+			case 3:
+				look.Newcomers = true
 			}
 			return nil
 		})
@@ -114,12 +120,13 @@ type Claim struct {
 	Run int64
 }
 
-// A message whose recipient gets one after the other waits for those before it, and for
-// the one that a Run has.
+// A message whose recipient gets one after the other waits for those before it, for the one
+// that a Run has, and for what was inserted before it and may be the recipient's.
 const inTurn = `AND (q.recipient = '' OR (
 	(SELECT c.seq FROM {claim} AS c WHERE c.number = q.number AND c.recipient = q.recipient LIMIT 1) IS NULL
 	AND (SELECT p.seq FROM {queue} AS p WHERE p.number = q.number AND p.recipient = q.recipient AND p.place <= {now}
-		AND (p.place, p.seq) < (q.place, q.seq) LIMIT 1) IS NULL))`
+		AND (p.place, p.seq) < (q.place, q.seq) LIMIT 1) IS NULL
+	AND (SELECT n.seq FROM {message} AS n WHERE NOT n.adopted AND n.phone_number_id = q.number AND n.seq < q.seq LIMIT 1) IS NULL))`
 
 // MostTaken is how many messages of a number are claimed at once at most. It is few: then
 // the planner of a PostgreSQL that has not yet counted what is in the table goes through the
@@ -154,18 +161,18 @@ const claimMany = `WITH due AS MATERIALIZED (
 ), gone AS (
 	DELETE FROM {queue} WHERE seq = ANY(ARRAY(SELECT seq FROM due)) RETURNING *
 ), taken AS (
-	INSERT INTO {claim} (seq, number, recipient, urgent, place, due, expires, rev, run, token)
-	SELECT seq, number, recipient, urgent, place, due, expires, rev + 1, CAST(@run AS bigint), '' FROM gone
+	INSERT INTO {claim} (seq, number, recipient, label, urgent, place, due, expires, rev, run, token)
+	SELECT seq, number, recipient, label, urgent, place, due, expires, rev + 1, CAST(@run AS bigint), '' FROM gone
 ), lazy AS MATERIALIZED (SELECT 1 {lazily})
-SELECT m.seq, m.id, m.phone_number_id, m.enqueued_at, m.expires_at, m.urgent, m.recipient, gone.place, gone.due, gone.rev + 1, 2, '',
+SELECT m.seq, m.id, m.phone_number_id, m.enqueued_at, m.expires_at, m.urgent, m.recipient, m.label, gone.place, gone.due, gone.rev + 1, 2, '',
 	coalesce(r.state, ''), coalesce(r.changed_at, 0), coalesce(r.memory, ''), m.payload, m.headers
 FROM gone JOIN {message} AS m ON m.seq = gone.seq LEFT JOIN {record} AS r ON r.seq = gone.seq, lazy`
 
 const (
 	claimOne = `SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = @number %s AND EXISTS (SELECT 1 FROM {run} WHERE run = @run)
 ORDER BY q.number, q.urgent DESC, q.place, q.seq LIMIT @most`
-	moveClaim = `INSERT INTO {claim} (seq, number, recipient, urgent, place, due, expires, rev, run, token)
-SELECT seq, number, recipient, urgent, place, due, expires, rev + 1, @run, '' FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
+	moveClaim = `INSERT INTO {claim} (seq, number, recipient, label, urgent, place, due, expires, rev, run, token)
+SELECT seq, number, recipient, label, urgent, place, due, expires, rev + 1, @run, '' FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
 	leaveQueues = `DELETE FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
 	readClaims  = `SELECT ` + columns + `, m.payload, m.headers FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
 LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq WHERE c.seq IN (SELECT value FROM json_each(@seqs))`
@@ -297,11 +304,11 @@ func (s *Store) durably(update string) string {
 // if the Run has not got it any more.
 func (s *Store) GiveBack(ctx context.Context, c *Claim, token string, due time.Time) error {
 	text := `DELETE FROM {claim} WHERE seq = @seq AND rev = @rev AND run = @run AND (token = '' OR token = @token) RETURNING seq`
-	then := []string{`INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev)
-SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
+	then := []string{`INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@label AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
 	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1 {cas}`}
 	err := s.change(ctx, "give back", text, then, args{"seq": c.Seq, "rev": c.rev, "run": c.Run, "token": token,
-		"number": c.Number, "recipient": c.Recipient, "urgent": c.Urgent, "place": micro(c.Place), "due": max(micro(due), micro(c.Place)), "expires": micro(c.ExpiresAt)})
+		"number": c.Number, "recipient": c.Recipient, "label": c.Label, "urgent": c.Urgent, "place": micro(c.Place), "due": max(micro(due), micro(c.Place)), "expires": micro(c.ExpiresAt)})
 	if isConflict(err) {
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
 // Kind is which database it is.
@@ -100,15 +102,15 @@ func (s *Store) checkPostgres(ctx context.Context) error {
 	case err != nil:
 		return err
 	case version < 140000:
-		return fmt.Errorf("outbox: PostgreSQL %d.%d: want version 14 or later", version/10000, version%10000)
+		return message.AsInvalid(fmt.Errorf("outbox: PostgreSQL %d.%d: want version 14 or later", version/10000, version%10000))
 	case fsync != "on":
-		return errors.New("outbox: this PostgreSQL has fsync = off, and forgets in a crash what it has confirmed: messages would be sent twice. Want fsync = on")
+		return message.AsInvalid(errors.New("outbox: this PostgreSQL has fsync = off, and forgets in a crash what it has confirmed: messages would be sent twice. Want fsync = on"))
 	case encoding != "UTF8":
-		return fmt.Errorf("outbox: this database is encoded as %s: want UTF8, the encoding of the Graph API", encoding)
+		return message.AsInvalid(fmt.Errorf("outbox: this database is encoded as %s: want UTF8, the encoding of the Graph API", encoding))
 	case !schema.Valid:
-		return errors.New("outbox: the search_path of this connection names no schema that is there: want one, such as public")
+		return message.AsInvalid(errors.New("outbox: the search_path of this connection names no schema that is there: want one, such as public"))
 	case durable == "off" || durable == "local":
-		return fmt.Errorf("outbox: synchronous_commit is %s and cannot be set: a crash would have messages sent twice", durable)
+		return message.AsInvalid(fmt.Errorf("outbox: synchronous_commit is %s and cannot be set: a crash would have messages sent twice", durable))
 	}
 	s.explicit = isolation != "read committed"
 	s.prefix = `"` + strings.ReplaceAll(schema.String, `"`, `""`) + `"."` + s.name + "_"
@@ -128,13 +130,13 @@ func (s *Store) checkSQLite(ctx context.Context) error {
 	}
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil || major < 3 || major == 3 && minor < 38 {
-		return fmt.Errorf("outbox: SQLite %s: want version 3.38 or later", version)
+		return message.AsInvalid(fmt.Errorf("outbox: SQLite %s: want version 3.38 or later", version))
 	}
 	if err := conn.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&file); err != nil {
 		return err
 	}
 	if file == "" {
-		return errors.New("outbox: this SQLite database is in memory, and ends with the process: want a file")
+		return message.AsInvalid(errors.New("outbox: this SQLite database is in memory, and ends with the process: want a file"))
 	}
 	var mode string
 	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
@@ -146,7 +148,7 @@ func (s *Store) checkSQLite(ctx context.Context) error {
 		}
 	}
 	if mode != "wal" {
-		return fmt.Errorf("outbox: SQLite cannot keep a write-ahead log for this file, its journal_mode stays %s: want a file on a local disk", mode)
+		return message.AsInvalid(fmt.Errorf("outbox: SQLite cannot keep a write-ahead log for this file, its journal_mode stays %s: want a file on a local disk", mode))
 	}
 	if synchronous, err := pragma(ctx, conn, "synchronous"); err != nil {
 		return err
@@ -154,8 +156,10 @@ func (s *Store) checkSQLite(ctx context.Context) error {
 		if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
 			return err
 		}
-		if synchronous, err = pragma(ctx, conn, "synchronous"); err != nil || synchronous < fullSync {
-			return fmt.Errorf("outbox: PRAGMA synchronous is %d and cannot be set to FULL: a loss of power would have messages sent twice: %w", synchronous, err)
+		if synchronous, err = pragma(ctx, conn, "synchronous"); err != nil {
+			return err
+		} else if synchronous < fullSync {
+			return message.AsInvalid(fmt.Errorf("outbox: PRAGMA synchronous is %d and cannot be set to FULL: a loss of power would have messages sent twice", synchronous))
 		}
 	}
 	return nil

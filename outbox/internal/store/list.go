@@ -12,12 +12,14 @@ import (
 
 // Filter says which messages are meant, as that of package outbox does.
 type Filter struct {
-	States    []message.State
-	Number    string
-	Code      int
-	OlderThan time.Duration
-	After     string // an id
-	Limit     int
+	States       []message.State
+	Number       string
+	Label        string
+	Code         int
+	OlderThan    time.Duration
+	ChangedAfter time.Time
+	After        string // an id
+	Limit        int
 }
 
 // source is where List reads messages of some states, in the order of seq.
@@ -38,9 +40,9 @@ const (
 // sources returns where the messages of a filter are found.
 func sources(f *Filter) []source {
 	if len(f.States) == 0 || f.Number != "" && !slices.ContainsFunc(f.States, isParked) {
-		// All of a number, or all, in the order in which they were enqueued.
+		// All of a number or a label, or all, in the order in which they were enqueued.
 		where := "m.seq > @after"
-		if f.Number != "" {
+		if f.Number != "" && f.Label == "" {
 			where = "m.phone_number_id = @number AND " + where
 		}
 		return []source{{fromMessage, where}}
@@ -66,46 +68,45 @@ func isParked(state message.State) bool {
 }
 
 // order returns by what a source is ordered: its own column, so that an index serves.
-func (f source) order() string { return f.from[strings.Index(f.from, " AS ")+4:][:1] + ".seq" }
+func (f source) order() string { return f.alias() + ".seq" }
+
+// alias returns the name of the table that it begins with.
+func (f source) alias() string { return f.from[strings.Index(f.from, " AS ")+4:][:1] }
 
 // listPage is how many messages List reads at once.
 const listPage = 1000
 
 // List returns the messages that a filter means, in the order in which they were enqueued.
 func (s *Store) List(ctx context.Context, f Filter) ([]Stored, error) {
-	after := int64(0)
-	if f.After != "" {
-		err := s.read(ctx, func(ctx context.Context, on runner) error {
-			return s.query(ctx, on, "SELECT seq FROM {message} WHERE id = @id", args{"id": f.After}, func(rows *sql.Rows) error { return rows.Scan(&after) })
-		})
-		if err != nil {
-			return nil, err
-		}
-		if after == 0 {
-			return nil, ErrNotFound
-		}
-	}
 	var found []Stored
-	for {
-		limit := listPage
-		if f.Limit > 0 {
-			limit = min(limit, f.Limit-len(found))
-		}
-		page, more, err := s.page(ctx, &f, after, limit)
+	for page, err := range s.Pages(ctx, f) {
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, page...)
-		if !more || f.Limit > 0 && len(found) >= f.Limit {
-			return found, nil
-		}
-		after = page[len(page)-1].Seq
 	}
+	return found, nil
+}
+
+// seqOf returns where the message with an id stands, 0 for none. The error wraps ErrNotFound
+// if it is not there.
+func (s *Store) seqOf(ctx context.Context, id string) (seq int64, err error) {
+	if id == "" {
+		return 0, nil
+	}
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		return s.query(ctx, on, "SELECT seq FROM {message} WHERE id = @id", args{"id": id}, func(rows *sql.Rows) error { return rows.Scan(&seq) })
+	})
+	if err == nil && seq == 0 {
+		err = ErrNotFound
+	}
+	return seq, err
 }
 
 // page returns the first messages after one, and whether there may be more.
 func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (page []Stored, more bool, err error) {
-	given := args{"after": after, "limit": limit, "number": f.Number, "code": f.Code, "age": f.OlderThan.Microseconds()}
+	given := args{"after": after, "limit": limit, "number": f.Number, "label": f.Label, "code": f.Code,
+		"age": f.OlderThan.Microseconds(), "changed": micro(f.ChangedAfter)}
 	also := ""
 	if f.Number != "" {
 		also += " AND m.phone_number_id = @number"
@@ -116,8 +117,15 @@ func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (pa
 	if f.OlderThan > 0 {
 		also += " AND m.enqueued_at <= {now} - @age"
 	}
+	if !f.ChangedAfter.IsZero() {
+		// One that was due may have been sent by now, which an older copy does not know.
+		also += " AND (coalesce(r.changed_at, m.enqueued_at) > @changed OR c.seq IS NOT NULL OR q.due <= {now} OR NOT m.adopted AND m.not_before <= {now})"
+	}
 	for _, from := range sources(f) {
 		where := from.where + also
+		if f.Label != "" {
+			where += " AND " + from.alias() + ".label = @label AND " + from.alias() + ".label <> ''"
+		}
 		if from.from == fromMessage && len(f.States) > 0 && from.where != "NOT m.adopted AND m.seq > @after" {
 			where += " AND (" + stateOf(f.States) + ")"
 		}
@@ -159,47 +167,6 @@ func stateOf(states []message.State) string {
 		}
 	}
 	return strings.Join(any, " OR ")
-}
-
-// Counts is how many messages a number has in each state.
-type Counts map[string]map[message.State]int
-
-const countStatement = `SELECT number, state, count(*) FROM {record} WHERE state <> 'queued' GROUP BY number, state
-UNION ALL SELECT number, 'queued', count(*) FROM {queue} GROUP BY number
-UNION ALL SELECT number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END, count(*) FROM {claim} GROUP BY number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END
-UNION ALL SELECT phone_number_id, 'queued', count(*) FROM {message} WHERE NOT adopted GROUP BY phone_number_id`
-
-// Count counts the messages of each number, all at one moment.
-func (s *Store) Count(ctx context.Context) (counts Counts, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		counts = make(Counts)
-		return s.query(ctx, on, countStatement, nil, func(rows *sql.Rows) error {
-			var number, state string
-			var n int
-			err := rows.Scan(&number, &state, &n)
-			if counts[number] == nil {
-				counts[number] = make(map[message.State]int)
-			}
-			counts[number][message.State(state)] += n
-			return err
-		})
-	})
-	return counts, err
-}
-
-// Oldest returns when the message was enqueued that is longest in the queue, zero if there
-// is none.
-func (s *Store) Oldest(ctx context.Context) (oldest time.Time, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		oldest = time.Time{}
-		return s.query(ctx, on, `SELECT m.enqueued_at FROM {message} AS m WHERE m.seq = (SELECT q.seq FROM {queue} AS q ORDER BY q.seq LIMIT 1)`, nil, func(rows *sql.Rows) error {
-			var at int64
-			err := rows.Scan(&at)
-			oldest = fromMicro(at)
-			return err
-		})
-	})
-	return oldest, err
 }
 
 // Queued counts the messages that are queued or being sent, up to a number.

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 type New struct {
 	ID, Number, Recipient string
 	Payload, Headers      string
+	Label                 string
 	Urgent                bool
 	NotBefore, ExpiresAt  time.Time
 }
@@ -29,15 +31,21 @@ func hashOf(id string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:18])
 }
 
-// Enqueue puts messages into the queue, all or none. Of those whose id is known nothing is
-// changed.
-func (s *Store) Enqueue(ctx context.Context, messages []New) error {
-	// Two who enqueue the same ids in opposite order would wait for each other.
+// byID returns the order in which messages are inserted. Two who insert the same ids in
+// opposite order would wait for each other.
+func byID(messages []New) []int {
 	order := make([]int, len(messages))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(messages[a].ID, messages[b].ID) })
+	return order
+}
+
+// Enqueue puts messages into the queue, all or none. Of those whose id is known nothing is
+// changed.
+func (s *Store) Enqueue(ctx context.Context, messages []New) error {
+	order := byID(messages)
 	if s.dialect.oneStatement {
 		return s.enqueueAtOnce(ctx, messages, order)
 	}
@@ -47,38 +55,38 @@ func (s *Store) Enqueue(ctx context.Context, messages []New) error {
 const enqueueStatement = `WITH given AS MATERIALIZED (
 	SELECT g.*, d.now, row_number() OVER () AS n
 	FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@recipients AS text[]), CAST(@payloads AS text[]), CAST(@headers AS text[]),
-		CAST(@urgent AS boolean[]), CAST(@not_before AS bigint[]), CAST(@expires AS bigint[]), CAST(@hashes AS text[]), CAST(@places AS bigint[]))
-		AS g(id, number, recipient, payload, headers, urgent, not_before, expires, hash, place),
+		CAST(@labels AS text[]), CAST(@urgent AS boolean[]), CAST(@not_before AS bigint[]), CAST(@expires AS bigint[]), CAST(@hashes AS text[]), CAST(@places AS bigint[]))
+		AS g(id, number, recipient, payload, headers, label, urgent, not_before, expires, hash, place),
 		(SELECT {now} AS now, durable FROM {durable} AS c) AS d
 ), fresh AS (
-	INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, urgent, not_before, expires_at, enqueued_at, adopted)
-	SELECT g.id, g.number, g.recipient, g.payload, g.headers, g.urgent, g.not_before, g.expires, g.now, true FROM given AS g
+	INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, label, urgent, not_before, expires_at, enqueued_at, adopted)
+	SELECT g.id, g.number, g.recipient, g.payload, g.headers, g.label, g.urgent, g.not_before, g.expires, g.now, true FROM given AS g
 	WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = g.hash)
 	ORDER BY g.n
 	ON CONFLICT (id) DO NOTHING RETURNING seq, id
 )
-INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev)
-SELECT f.seq, g.number, g.recipient, g.urgent, greatest(g.not_before, g.now + g.place), greatest(g.not_before, g.now + g.place),
+INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT f.seq, g.number, g.recipient, g.label, g.urgent, greatest(g.not_before, g.now + g.place), greatest(g.not_before, g.now + g.place),
 	g.not_before <= g.now, g.expires, 0
 FROM fresh AS f JOIN given AS g ON g.id = f.id`
 
 // enqueueAtOnce is one statement for all.
 func (s *Store) enqueueAtOnce(ctx context.Context, messages []New, order []int) error {
-	columns := make([]array, 10)
+	columns := make([]array, 11)
 	for _, i := range order {
 		m := &messages[i]
-		for j, text := range []string{m.ID, m.Number, m.Recipient, m.Payload, m.Headers} {
+		for j, text := range []string{m.ID, m.Number, m.Recipient, m.Payload, m.Headers, m.Label} {
 			columns[j].text(text)
 		}
-		columns[5].plain(strconv.FormatBool(m.Urgent))
-		columns[6].plain(strconv.FormatInt(micro(m.NotBefore), 10))
-		columns[7].plain(strconv.FormatInt(micro(m.ExpiresAt), 10))
-		columns[8].text(hashOf(m.ID))
+		columns[6].plain(strconv.FormatBool(m.Urgent))
+		columns[7].plain(strconv.FormatInt(micro(m.NotBefore), 10))
+		columns[8].plain(strconv.FormatInt(micro(m.ExpiresAt), 10))
+		columns[9].text(hashOf(m.ID))
 		// They stand in the queue in their order, a microsecond apart.
-		columns[9].plain(strconv.Itoa(i))
+		columns[10].plain(strconv.Itoa(i))
 	}
 	given := args{}
-	for i, name := range []string{"ids", "numbers", "recipients", "payloads", "headers", "urgent", "not_before", "expires", "hashes", "places"} {
+	for i, name := range []string{"ids", "numbers", "recipients", "payloads", "headers", "labels", "urgent", "not_before", "expires", "hashes", "places"} {
 		given[name] = columns[i].String()
 	}
 	return s.statement(ctx, "enqueue", func(ctx context.Context, on runner) error {
@@ -122,13 +130,13 @@ func (a *array) String() string {
 }
 
 const (
-	insertMessages = `INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, urgent, not_before, expires_at, enqueued_at, adopted)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, {now}, TRUE FROM json_each(@messages)
-WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = value ->> 8)
+	insertMessages = `INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, label, urgent, not_before, expires_at, enqueued_at, adopted)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, {now}, TRUE FROM json_each(@messages)
+WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = value ->> 9)
 ON CONFLICT (id) DO NOTHING RETURNING seq, id`
-	insertQueue = `INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, max(value ->> 4, {now} + (value ->> 5)), max(value ->> 4, {now} + (value ->> 5)),
-	value ->> 4 <= {now}, value ->> 6, 0 FROM json_each(@messages)`
+	insertQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, max(value ->> 5, {now} + (value ->> 6)), max(value ->> 5, {now} + (value ->> 6)),
+	value ->> 5 <= {now}, value ->> 7, 0 FROM json_each(@messages)`
 )
 
 // enqueueInTurn is one statement for each table.
@@ -138,7 +146,7 @@ func (s *Store) enqueueInTurn(ctx context.Context, messages []New, order []int) 
 	for _, i := range order {
 		m := &messages[i]
 		index[m.ID] = i
-		rows = append(rows, []any{m.ID, m.Number, m.Recipient, m.Payload, m.Headers, flag(m.Urgent), micro(m.NotBefore), micro(m.ExpiresAt), hashOf(m.ID)})
+		rows = append(rows, []any{m.ID, m.Number, m.Recipient, m.Payload, m.Headers, m.Label, flag(m.Urgent), micro(m.NotBefore), micro(m.ExpiresAt), hashOf(m.ID)})
 	}
 	given, err := json.Marshal(rows)
 	if err != nil {
@@ -152,7 +160,7 @@ func (s *Store) enqueueInTurn(ctx context.Context, messages []New, order []int) 
 			var id string
 			err := rows.Scan(&seq, &id)
 			m := &messages[index[id]]
-			fresh = append(fresh, []any{seq, m.Number, m.Recipient, flag(m.Urgent), micro(m.NotBefore), index[id], micro(m.ExpiresAt)})
+			fresh = append(fresh, []any{seq, m.Number, m.Recipient, m.Label, flag(m.Urgent), micro(m.NotBefore), index[id], micro(m.ExpiresAt)})
 			return err
 		})
 		if err != nil || len(fresh) == 0 {
@@ -188,6 +196,9 @@ type Stored struct {
 	unreadable bool
 }
 
+// IsReadable reports whether its record could be read.
+func (m *Stored) IsReadable() bool { return !m.unreadable }
+
 // place is where a message stands.
 type place int
 
@@ -200,7 +211,7 @@ const (
 
 // columns are those of a message, wherever it stands.
 const columns = `m.seq, m.id, m.phone_number_id, m.enqueued_at, m.expires_at, m.urgent,
-	m.recipient, coalesce(q.place, c.place, 0), coalesce(q.due, c.due, 0), coalesce(q.rev, c.rev, r.rev, 0),
+	m.recipient, m.label, coalesce(q.place, c.place, m.not_before), coalesce(q.due, c.due, m.not_before), coalesce(q.rev, c.rev, r.rev, 0),
 	CASE WHEN c.seq IS NOT NULL THEN 2 WHEN q.seq IS NOT NULL THEN 1 WHEN r.seq IS NOT NULL THEN 0 ELSE 3 END,
 	coalesce(c.token, ''), coalesce(r.state, ''), coalesce(r.changed_at, 0), coalesce(r.memory, '')`
 
@@ -209,7 +220,7 @@ func scan(rows *sql.Rows, m *Stored, more ...any) error {
 	var enqueued, expires, place, due, changed int64
 	var state, memory string
 	err := rows.Scan(append([]any{&m.Seq, &m.ID, &m.Number, &enqueued, &expires, &m.Urgent,
-		&m.Recipient, &place, &due, &m.rev, &m.at, &m.token, &state, &changed, &memory}, more...)...)
+		&m.Recipient, &m.Label, &place, &due, &m.rev, &m.at, &m.token, &state, &changed, &memory}, more...)...)
 	if err != nil {
 		return err
 	}
@@ -267,18 +278,22 @@ const (
 	stayClaim  = `UPDATE {claim} SET rev = rev + 1, token = @newtoken WHERE seq = @seq AND rev = @rev AND token = @token RETURNING seq`
 	newRecord  = `UPDATE {record} SET rev = rev + 1 WHERE seq = @seq AND rev = @rev RETURNING seq`
 
-	joinQueue = `INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev)
-SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
+	joinQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@label AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
 	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1 {cas}`
-	keepRecord = `INSERT INTO {record} (seq, number, state, changed_at, code, subcode, rev, memory)
-SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@state AS text), CAST(@changed AS bigint), CAST(@code AS integer), CAST(@subcode AS integer),
+	keepRecord = `INSERT INTO {record} (seq, number, label, state, changed_at, code, subcode, rev, memory)
+SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@label AS text), CAST(@state AS text), CAST(@changed AS bigint), CAST(@code AS integer), CAST(@subcode AS integer),
 	CAST(@rev AS bigint) + 1, CAST(@memory AS text) {cas}
 ON CONFLICT (seq) DO UPDATE SET state = excluded.state, changed_at = excluded.changed_at, code = excluded.code, subcode = excluded.subcode,
 	rev = excluded.rev, memory = excluded.memory`
 	updateRecord = `UPDATE {record} SET state = @state, changed_at = @changed, code = @code, subcode = @subcode, rev = rev + 1, memory = @memory
 WHERE seq = @seq AND rev = @rev RETURNING seq`
+	takeIn      = `UPDATE {message} SET adopted = TRUE WHERE seq = @seq AND NOT adopted RETURNING seq`
 	dropPayload = `UPDATE {message} SET payload = '' WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`
 )
+
+// errNewcomer is why nothing but its end can happen to a message yet.
+var errNewcomer = errors.New("outbox: it was inserted, and no Run has taken it in yet: want a Run")
 
 // Save writes a message that has changed, and returns it as it is then. With payload false
 // its payload goes. The error wraps ErrConflict if it has changed since it was read. After
@@ -295,7 +310,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		return next, err
 	}
 	given := args{"seq": before.Seq, "rev": before.rev, "token": before.token, "newtoken": after.Token,
-		"number": after.Number, "recipient": after.Recipient, "urgent": after.Urgent,
+		"number": after.Number, "recipient": after.Recipient, "label": after.Label, "urgent": after.Urgent,
 		"place": micro(after.Place), "due": micro(after.Due), "expires": micro(after.ExpiresAt),
 		"state": string(after.State), "changed": micro(after.Changed), "code": 0, "subcode": 0, "memory": string(memory)}
 	if after.Graph != nil {
@@ -313,8 +328,10 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		given["state"] = string(message.StateQueued)
 	}
 	switch {
+	case before.at == newcomer && next.at != over:
+		return before, errNewcomer
 	case before.at == newcomer:
-		return before, fmt.Errorf("%w: nobody has taken it in yet", ErrConflict)
+		cas = takeIn
 	case before.at == inQueue && next.at == inQueue:
 		cas = stayQueue
 	case before.at == inQueue:
@@ -337,7 +354,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		then = append(then, keepRecord)
 		next.hasRecord = true
 	}
-	if !payload {
+	if !payload && before.at != newcomer { // whose row is changed already
 		then = append(then, dropPayload)
 	}
 	return next, s.change(ctx, name, cas, then, given)

@@ -155,7 +155,7 @@ func (s *Store) Beat(ctx context.Context, run int64) (beats map[int64]int64, err
 	ctx = context.WithValue(ctx, heartbeat{}, true)
 	err = s.write(ctx, "heartbeat", func(ctx context.Context, on runner) error {
 		beats = make(map[int64]int64)
-		if _, err := s.exec(ctx, on, "UPDATE {run} SET beat = beat + 1 WHERE run = @run", args{"run": run}); err != nil {
+		if _, err := s.exec(ctx, on, "UPDATE {run} SET beat = beat + 1, beat_at = {now} WHERE run = @run", args{"run": run}); err != nil {
 			return err
 		}
 		return s.query(ctx, on, "SELECT run, beat FROM {run}", nil, func(rows *sql.Rows) error {
@@ -171,7 +171,7 @@ func (s *Store) Beat(ctx context.Context, run int64) (beats map[int64]int64, err
 // Begin lets the others know of a Run.
 func (s *Store) Begin(ctx context.Context, run int64) error {
 	return s.statement(ctx, "begin", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, "INSERT INTO {run} (run, beat, started_at) SELECT CAST(@run AS bigint), 0, {now} WHERE true ON CONFLICT (run) DO NOTHING", args{"run": run})
+		_, err := s.exec(ctx, on, "INSERT INTO {run} (run, beat, started_at, beat_at) SELECT CAST(@run AS bigint), 0, {now}, {now} WHERE true ON CONFLICT (run) DO NOTHING", args{"run": run})
 		return err
 	})
 }

@@ -137,9 +137,10 @@ func TestMessageGoesFromTheQueueToAClaimToItsEnd(t *testing.T) {
 		assert.ErrorIs(t, s.Mark(ctx, &claims[3], "late"), ErrConflict)
 		assert.Equal(t, []string{"1", "2", "3"}, ids(take(t, s, 3, false)))
 
-		counts, err := s.Count(ctx)
+		all, err := s.Snapshot(ctx)
 		require.NoError(t, err)
-		assert.Equal(t, Counts{number: {message.StateQueued: 12, message.StateSent: 1}}, counts)
+		assert.Equal(t, Counts{number: {message.StateQueued: 12, message.StateSent: 1}}, all.Counts)
+		assert.Len(t, all.Runs, 1)
 		list, err := s.List(ctx, Filter{States: []message.State{message.StateSent}})
 		require.NoError(t, err)
 		require.Len(t, list, 1)

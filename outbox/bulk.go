@@ -1,0 +1,166 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
+)
+
+// ResendAll is [Outbox.Resend] for each message that is unknown or failed and that a filter
+// means.
+//
+// It goes through them a page of 1,000 at a time, in the order in which they were enqueued;
+// each page is a transaction of its own, so that the others go on being sent. A message that
+// is being sent is left alone, whatever the filter says; the log tells how many there were.
+// One that has changed meanwhile, so that it would be refused, is passed over. It returns how
+// many it has put back into the queue, also beside an error. Repeating it is safe. Without a
+// deadline it takes 5 minutes at most.
+//
+// The error wraps [ErrInvalid] if the filter is wrong, or has other states than these.
+func (o *Outbox) ResendAll(ctx context.Context, filter Filter) (int, error) {
+	return o.decreeAll(ctx, filter, "resend", message.Resent, StateUnknown, StateFailed)
+}
+
+// DropAll is [Outbox.Drop] for each message that is unknown or queued and that a filter
+// means, as [Outbox.ResendAll] is Resend.
+func (o *Outbox) DropAll(ctx context.Context, filter Filter) (int, error) {
+	return o.decreeAll(ctx, filter, "drop", message.Dropped, StateUnknown, StateQueued)
+}
+
+// ParkAll is [Outbox.Park] for each message that is queued and that a filter means, as
+// [Outbox.ResendAll] is Resend.
+//
+// After a restore, or when a replica that lagged has taken over, the database has forgotten
+// what was sent last, and would send it again. So before the first Run:
+//
+//	n, err := o.ParkAll(ctx, outbox.Filter{ChangedAfter: asOf})
+//
+// where asOf is the time of which the database is. What stays in the queue is what cannot have been
+// sent since: what waits for a time that is yet to come, and has not changed after asOf.
+// Webhooks and persons settle the others, as they do all that is unknown. What the copy has
+// as being sent becomes unknown by itself.
+func (o *Outbox) ParkAll(ctx context.Context, filter Filter) (int, error) {
+	return o.decreeAll(ctx, filter, "park", message.Parked, StateQueued)
+}
+
+// decreeAll carries out a person's decision for all messages that are meant.
+func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind message.EventKind, states ...State) (int, error) {
+	return o.forAll(ctx, filter, verb, states, func(ctx context.Context, page []store.Stored) (done int, left []string, err error) {
+		changes := make([]store.Change, 0, len(page))
+		outcomes := make(map[int64]OutcomeKind, len(page))
+		now := o.now()
+		for i := range page {
+			next, effects := message.Step(page[i].Record, message.Event{Kind: kind}, now, &o.rules)
+			if effects.Write && page[i].IsReadable() {
+				changes = append(changes, store.Change{Before: page[i], After: next})
+				outcomes[page[i].Seq] = effects.Outcome
+			} else if effects.Refused == nil {
+				left = append(left, page[i].ID)
+			}
+		}
+		conflicts, err := o.store.SaveAll(ctx, verb, changes)
+		if err != nil {
+			return 0, nil, err
+		}
+		for _, c := range conflicts {
+			left = append(left, c.Before.ID)
+			delete(outcomes, c.Before.Seq)
+		}
+		for _, c := range changes {
+			kind, ok := outcomes[c.Before.Seq]
+			if !ok {
+				continue
+			}
+			saved := c.Before
+			saved.Record = c.After
+			o.settled(saved)
+			o.tell(ctx, &saved, kind)
+		}
+		return len(outcomes), left, nil
+	}, func(ctx context.Context, id string) error {
+		current, err := o.find(ctx, id)
+		if err == nil {
+			_, err = o.apply(ctx, verb, current, message.Event{Kind: kind})
+		}
+		return err
+	})
+}
+
+// DeleteAll is [Outbox.Delete] for each message that a filter means, as [Outbox.ResendAll] is
+// Resend. The zero Filter deletes all.
+func (o *Outbox) DeleteAll(ctx context.Context, filter Filter) (int, error) {
+	all := []State{StateQueued, StateSending, StateSent, StateFailed, StateUnknown}
+	if len(filter.States) == 0 {
+		all = nil
+	}
+	return o.forAll(ctx, filter, "delete", all, func(ctx context.Context, page []store.Stored) (done int, left []string, err error) {
+		page = slices.DeleteFunc(page, func(m store.Stored) bool { return m.State == StateSending })
+		conflicts, err := o.store.DeleteAll(ctx, page)
+		for _, c := range conflicts {
+			left = append(left, c.Before.ID)
+		}
+		return len(page) - len(conflicts), left, err
+	}, o.delete)
+}
+
+// forAll has something happen to all messages that are meant, a page at a time. It happens to
+// one message by itself that the page has left, as it has changed meanwhile, or as a Run
+// has it.
+func (o *Outbox) forAll(ctx context.Context, filter Filter, verb string, states []State,
+	page func(context.Context, []store.Stored) (done int, left []string, err error), one func(context.Context, string) error) (int, error) {
+	if len(filter.States) == 0 {
+		filter.States = states
+	}
+	meant, err := filter.meant()
+	if err != nil {
+		return 0, fmt.Errorf("outbox: cannot %s the messages: %w", verb, err)
+	}
+	for _, state := range filter.States {
+		if !slices.Contains(states, state) {
+			return 0, message.AsInvalid(fmt.Errorf("outbox: Filter.States has %s: want some of %v", state, states))
+		}
+	}
+	ctx, end, err := o.begin(ctx, listTimeout)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	total := 0
+	for found, err := range o.store.Pages(ctx, meant) {
+		var left []string
+		if err == nil {
+			var n int
+			n, left, err = page(ctx, found)
+			total += n
+		}
+		for _, id := range left {
+			if err != nil {
+				break
+			}
+			switch err = one(ctx, id); {
+			case err == nil:
+				total++
+			case errors.Is(err, message.ErrRefused), errors.Is(err, ErrNotFound), errors.Is(err, errSending):
+				err = nil
+			}
+		}
+		if err != nil {
+			return total, fmt.Errorf("outbox: cannot %s the messages: %w", verb, filter.explain(err))
+		}
+	}
+	meant.States, meant.Limit = []State{StateSending}, 0
+	sending, err := o.store.List(ctx, meant)
+	if err != nil {
+		return total, fmt.Errorf("outbox: cannot tell which messages are being sent: %w", err)
+	}
+	if len(sending) > 0 || total > 0 {
+		o.logger.Warn("outbox: a person has decided for many messages", slog.String("graphretry.outbox.decision", verb),
+			slog.Int("graphretry.outbox.messages", total), slog.Int("graphretry.outbox.left_sending", len(sending)))
+	}
+	return total, nil
+}

@@ -1,0 +1,242 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
+)
+
+// Execer is what a message is inserted in: a transaction of the user's.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// It writes new rows of one table and no other, so that a transaction that stays open is in
+// nobody's way. A Run does the rest: see Adopt. All have the time of the first, a microsecond
+// apart, in their order.
+const insertAtOnce = `WITH clock AS MATERIALIZED (SELECT {now} AS now)
+INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
+SELECT g.id, g.number, g.payload, g.headers, g.label, g.urgent, g.not_before, g.expires, clock.now + g.place
+FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@payloads AS text[]), CAST(@headers AS text[]), CAST(@labels AS text[]),
+	CAST(@urgent AS boolean[]), CAST(@not_before AS bigint[]), CAST(@expires AS bigint[]), CAST(@places AS bigint[]))
+	WITH ORDINALITY AS g(id, number, payload, headers, label, urgent, not_before, expires, place, n) CROSS JOIN clock
+ORDER BY g.n ON CONFLICT (id) DO NOTHING`
+
+// insertOne is the same for one message, in less time.
+const insertOne = `INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
+VALUES (CAST(@id AS text), CAST(@number AS text), CAST(@payload AS text), CAST(@headers AS text), CAST(@label AS text),
+	CAST(@urgent AS boolean), CAST(@not_before AS bigint), CAST(@expires AS bigint), {now}) ON CONFLICT (id) DO NOTHING`
+
+const insertInTurn = `INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, {now} + (value ->> 8)
+FROM json_each(@messages) WHERE true ORDER BY key ON CONFLICT (id) DO NOTHING`
+
+// Insert inserts messages in a transaction of the user's, which Adopt takes in once that has
+// committed. It tries once: what fails in a transaction is for its owner to repeat.
+func (s *Store) Insert(ctx context.Context, tx Execer, messages []New) error {
+	if s.Failpoint != nil {
+		if err := s.Failpoint("insert"); err != nil {
+			return err
+		}
+	}
+	text, given, err := s.insertion(messages)
+	if err != nil {
+		return err
+	}
+	st := s.compile(text)
+	_, err = tx.ExecContext(ctx, st.text, st.values(given)...)
+	return err
+}
+
+func (s *Store) insertion(messages []New) (text string, given args, err error) {
+	if len(messages) == 1 {
+		m := &messages[0]
+		given = args{"id": m.ID, "number": m.Number, "payload": m.Payload, "headers": m.Headers, "label": m.Label,
+			"urgent": m.Urgent, "not_before": micro(m.NotBefore), "expires": micro(m.ExpiresAt)}
+		return insertOne, given, nil
+	}
+	order := byID(messages)
+	if !s.dialect.oneStatement {
+		rows := make([][]any, 0, len(messages))
+		for _, i := range order {
+			m := &messages[i]
+			rows = append(rows, []any{m.ID, m.Number, m.Payload, m.Headers, m.Label, flag(m.Urgent), micro(m.NotBefore), micro(m.ExpiresAt), i})
+		}
+		text, err := json.Marshal(rows)
+		return insertInTurn, args{"messages": string(text)}, err
+	}
+	columns := make([]array, 9)
+	for _, i := range order {
+		m := &messages[i]
+		for j, text := range []string{m.ID, m.Number, m.Payload, m.Headers, m.Label} {
+			columns[j].text(text)
+		}
+		columns[5].plain(strconv.FormatBool(m.Urgent))
+		columns[6].plain(itoa(micro(m.NotBefore)))
+		columns[7].plain(itoa(micro(m.ExpiresAt)))
+		columns[8].plain(strconv.Itoa(i))
+	}
+	given = args{}
+	for i, name := range []string{"ids", "numbers", "payloads", "headers", "labels", "urgent", "not_before", "expires", "places"} {
+		given[name] = columns[i].String()
+	}
+	return insertAtOnce, given, nil
+}
+
+// Newcomer is a message that somebody has inserted, and that nobody has looked at.
+type Newcomer struct {
+	New
+	Seq      int64
+	Enqueued time.Time
+	Err      error // what is wrong with it
+}
+
+// Stored returns it as it was read.
+func (n *Newcomer) Stored() Stored {
+	m := Stored{Seq: n.Seq, at: newcomer}
+	m.ID, m.Number, m.Label, m.Enqueued, m.Changed = n.ID, n.Number, n.Label, n.Enqueued, n.Enqueued
+	m.State = message.StateQueued
+	return m
+}
+
+const (
+	// adoptPage is how many newcomers are looked at at once, and adoptBytes after how many
+	// bytes of payload no more are.
+	adoptPage  = 500
+	adoptBytes = 4 << 20
+
+	// Whoever inserts a row may do so in any program: nothing is taken for granted. A payload
+	// that is too long is not read to its end.
+	newcomersStatement = `SELECT m.seq, CAST(m.id AS text), CAST(m.phone_number_id AS text), substr(CAST(m.payload AS text), 1, 1048577), CAST(m.label AS text),
+	CASE WHEN m.urgent THEN 1 ELSE 0 END, CAST(m.not_before AS bigint), CAST(m.expires_at AS bigint), CAST(m.enqueued_at AS bigint)
+FROM {message} AS m WHERE NOT m.adopted ORDER BY m.phone_number_id, m.seq LIMIT @limit {skip}`
+
+	adoptAtOnce = `WITH given AS MATERIALIZED (
+	SELECT * FROM unnest(CAST(@seqs AS bigint[]), CAST(@numbers AS text[]), CAST(@recipients AS text[]), CAST(@labels AS text[]), CAST(@urgent AS boolean[]),
+		CAST(@places AS bigint[]), CAST(@expires AS bigint[])) AS g(seq, number, recipient, label, urgent, place, expires)
+), adopted AS (
+	UPDATE {message} AS m SET adopted = TRUE, recipient = g.recipient FROM given AS g WHERE m.seq = g.seq
+)
+INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT g.seq, g.number, g.recipient, g.label, g.urgent, g.place, g.place, g.place <= {now}, g.expires, 0 FROM given AS g`
+
+	adoptMessages = `UPDATE {message} SET adopted = TRUE, recipient = g.value ->> 2 FROM json_each(@rows) AS g WHERE seq = CAST(g.value ->> 0 AS integer)`
+	adoptQueue    = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 5, value ->> 5 <= {now}, value ->> 6, 0 FROM json_each(@rows)`
+)
+
+// Adopt puts messages into the queue that somebody has inserted, the first of those that
+// nobody else is looking at, if check finds nothing wrong with them. It returns all that it
+// has looked at. Those with an Err stay as they are, for the caller to fail. Of an id that was
+// deleted the row goes.
+func (s *Store) Adopt(ctx context.Context, check func(*Newcomer) error) (seen []Newcomer, err error) {
+	err = s.write(ctx, "adopt", func(ctx context.Context, on runner) error {
+		seen = nil
+		if err := s.newcomers(ctx, on, &seen); err != nil || len(seen) == 0 {
+			return err
+		}
+		gone, err := s.deleted(ctx, on, seen)
+		if err != nil {
+			return err
+		}
+		var good []*Newcomer
+		var deleted array
+		for i := range seen {
+			n := &seen[i]
+			if gone[hashOf(n.ID)] {
+				deleted.plain(itoa(n.Seq))
+				continue
+			}
+			if n.Err = check(n); n.Err == nil {
+				good = append(good, n)
+			}
+		}
+		if deleted.Len() > 0 {
+			given := args{}
+			if _, err := s.exec(ctx, on, "DELETE FROM {message} WHERE NOT adopted AND "+s.among(&deleted, given), given); err != nil {
+				return err
+			}
+		}
+		if len(good) == 0 {
+			return nil
+		}
+		return s.adopt(ctx, on, good)
+	})
+	return seen, err
+}
+
+// newcomers reads those that nobody else is looking at.
+func (s *Store) newcomers(ctx context.Context, on runner, seen *[]Newcomer) error {
+	size := 0
+	return s.query(ctx, on, s.skipping(newcomersStatement), args{"limit": adoptPage}, func(rows *sql.Rows) error {
+		if size >= adoptBytes {
+			return nil
+		}
+		var n Newcomer
+		var urgent int
+		var notBefore, expires, enqueued int64
+		err := rows.Scan(&n.Seq, &n.ID, &n.Number, &n.Payload, &n.Label, &urgent, &notBefore, &expires, &enqueued)
+		n.Urgent, n.NotBefore, n.ExpiresAt, n.Enqueued = urgent != 0, fromMicro(notBefore), fromMicro(expires), fromMicro(enqueued)
+		size += len(n.Payload)
+		*seen = append(*seen, n)
+		return err
+	})
+}
+
+// deleted returns the hashes of the ids that somebody has deleted.
+func (s *Store) deleted(ctx context.Context, on runner, among []Newcomer) (map[string]bool, error) {
+	gone := make(map[string]bool)
+	given, text := args{}, "SELECT hash FROM {deleted} WHERE hash = ANY(CAST(@hashes AS text[]))"
+	var hashes array
+	for i := range among {
+		hashes.text(hashOf(among[i].ID))
+	}
+	given["hashes"] = hashes.String()
+	if !s.dialect.oneStatement {
+		text, given["hashes"] = "SELECT hash FROM {deleted} WHERE hash IN (SELECT value FROM json_each(@hashes))", hashes.json()
+	}
+	return gone, s.query(ctx, on, text, given, func(rows *sql.Rows) error {
+		var hash string
+		err := rows.Scan(&hash)
+		gone[hash] = true
+		return err
+	})
+}
+
+// adopt puts newcomers into the queue.
+func (s *Store) adopt(ctx context.Context, on runner, good []*Newcomer) error {
+	place := func(n *Newcomer) int64 { return max(micro(n.Enqueued), micro(n.NotBefore)) }
+	if !s.dialect.oneStatement {
+		rows := make([][]any, 0, len(good))
+		for _, n := range good {
+			rows = append(rows, []any{n.Seq, n.Number, n.Recipient, n.Label, flag(n.Urgent), place(n), micro(n.ExpiresAt)})
+		}
+		text, err := json.Marshal(rows)
+		for _, statement := range []string{adoptMessages, adoptQueue} {
+			if err == nil {
+				_, err = s.exec(ctx, on, statement, args{"rows": string(text)})
+			}
+		}
+		return err
+	}
+	columns := make([]array, 7)
+	for _, n := range good {
+		columns[0].plain(itoa(n.Seq))
+		columns[1].text(n.Number)
+		columns[2].text(n.Recipient)
+		columns[3].text(n.Label)
+		columns[4].plain(strconv.FormatBool(n.Urgent))
+		columns[5].plain(itoa(place(n)))
+		columns[6].plain(itoa(micro(n.ExpiresAt)))
+	}
+	given := args{}
+	for i, name := range []string{"seqs", "numbers", "recipients", "labels", "urgent", "places", "expires"} {
+		given[name] = columns[i].String()
+	}
+	_, err := s.exec(ctx, on, adoptAtOnce, given)
+	return err
+}

@@ -1,0 +1,312 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
+)
+
+// Pages returns the messages that a filter means a page at a time, in the order in which they
+// were enqueued. The next page is read while the caller works on one.
+func (s *Store) Pages(ctx context.Context, f Filter) iter.Seq2[[]Stored, error] {
+	type result struct {
+		page []Stored
+		err  error
+	}
+	return func(yield func([]Stored, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		results := make(chan result)
+		defer func() {
+			cancel()
+			for range results { // until the reader has gone
+			}
+		}()
+		go func() {
+			defer close(results)
+			send := func(r result) bool {
+				select {
+				case results <- r:
+					return r.err == nil
+				case <-ctx.Done():
+					return false
+				}
+			}
+			after, err := s.seqOf(ctx, f.After)
+			if err != nil {
+				send(result{err: err})
+				return
+			}
+			left := f.Limit
+			for more := true; more; {
+				limit := listPage
+				if f.Limit > 0 {
+					limit = min(limit, left)
+				}
+				var page []Stored
+				page, more, err = s.page(ctx, &f, after, limit)
+				if !send(result{page, err}) || len(page) == 0 {
+					return
+				}
+				after = page[len(page)-1].Seq
+				if left -= len(page); left == 0 {
+					return
+				}
+			}
+		}()
+		for r := range results {
+			if !yield(r.page, r.err) || r.err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Change is what becomes of a message.
+type Change struct {
+	Before Stored
+	After  message.Record
+}
+
+// column is one of what a statement is given of each message.
+type column struct {
+	name, kind string
+	value      func(*Change) any
+}
+
+var (
+	columnsOfMessage = []column{
+		{"seq", "bigint", func(c *Change) any { return c.Before.Seq }},
+		{"rev", "bigint", func(c *Change) any { return c.Before.rev }},
+	}
+	columnsOfRecord = append(slices.Clone(columnsOfMessage), []column{
+		{"number", "text", func(c *Change) any { return c.After.Number }},
+		{"label", "text", func(c *Change) any { return c.After.Label }},
+		{"state", "text", func(c *Change) any { return string(c.After.State) }},
+		{"changed_at", "bigint", func(c *Change) any { return micro(c.After.Changed) }},
+		{"code", "bigint", func(c *Change) any { code, _ := codesOf(&c.After); return code }},
+		{"subcode", "bigint", func(c *Change) any { _, subcode := codesOf(&c.After); return subcode }},
+		{"memory", "text", func(c *Change) any {
+			memory, _ := json.Marshal(c.After.Memory) // it was read from JSON
+			return string(memory)
+		}},
+	}...)
+	columnsOfQueue = append(slices.Clone(columnsOfMessage), []column{
+		{"number", "text", func(c *Change) any { return c.After.Number }},
+		{"recipient", "text", func(c *Change) any { return c.After.Recipient }},
+		{"label", "text", func(c *Change) any { return c.After.Label }},
+		{"urgent", "boolean", func(c *Change) any { return c.After.Urgent }},
+		{"place", "bigint", func(c *Change) any { return micro(c.After.Place) }},
+		{"due", "bigint", func(c *Change) any { return micro(c.After.Due) }},
+		{"expires", "bigint", func(c *Change) any { return micro(c.After.ExpiresAt) }},
+	}...)
+	columnsOfDeleted = []column{{"hash", "text", func(c *Change) any { return hashOf(c.Before.ID) }}}
+)
+
+func codesOf(r *message.Record) (code, subcode int64) {
+	if r.Graph == nil {
+		return 0, 0
+	}
+	return int64(r.Graph.Code), int64(r.Graph.Subcode)
+}
+
+// part is a statement about many messages. {given} is a table of its columns, by the name of
+// g, and {among} the condition that a row's seq is one of theirs.
+type part struct {
+	columns []column
+	text    string
+}
+
+// found finds those that have not changed since they were read, by where they are. The rows
+// are locked until the end of the transaction, so that what follows need not look again.
+var found = map[place]part{
+	inQueue:  {columnsOfMessage, `SELECT q.seq FROM {given} CROSS JOIN {queue} AS q WHERE q.seq = g.seq AND q.rev = g.rev {lock} q`},
+	over:     {columnsOfMessage, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.rev = g.rev {lock} r`},
+	newcomer: {columnsOfMessage, `SELECT m.seq FROM {given} CROSS JOIN {message} AS m WHERE m.seq = g.seq AND NOT m.adopted {lock} m`},
+}
+
+var (
+	bulkLeave  = part{nil, `DELETE FROM {queue} WHERE {among}`}
+	bulkTakeIn = part{nil, `UPDATE {message} SET adopted = TRUE WHERE {among}`}
+	bulkJoin   = part{columnsOfQueue, `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT g.seq, g.number, g.recipient, g.label, g.urgent, g.place, g.due, g.due <= {now}, g.expires, g.rev + 1 FROM {given}`}
+	bulkRecord = part{columnsOfRecord, `INSERT INTO {record} (seq, number, label, state, changed_at, code, subcode, rev, memory)
+SELECT g.seq, g.number, g.label, g.state, g.changed_at, g.code, g.subcode, g.rev + 1, g.memory FROM {given} WHERE true
+ON CONFLICT (seq) DO UPDATE SET state = excluded.state, changed_at = excluded.changed_at, code = excluded.code, subcode = excluded.subcode,
+	rev = excluded.rev, memory = excluded.memory`}
+	bulkDeleted = []part{
+		bulkLeave,
+		{nil, `DELETE FROM {record} WHERE {among}`},
+		{nil, `DELETE FROM {message} WHERE {among}`},
+		{columnsOfDeleted, `INSERT INTO {deleted} (hash, deleted_at) SELECT g.hash, {now} FROM {given} WHERE true ON CONFLICT (hash) DO NOTHING`},
+	}
+)
+
+// partsOf returns what has a message go from one place to another, nil where SaveAll cannot.
+func partsOf(from place, to message.State) []part {
+	switch {
+	case to == message.StateSending:
+		return nil
+	case from == over && to == message.StateQueued:
+		return []part{bulkRecord, bulkJoin}
+	case to == message.StateQueued:
+		return nil
+	case from == inQueue:
+		return []part{bulkLeave, bulkRecord}
+	case from == newcomer:
+		return []part{bulkTakeIn, bulkRecord}
+	case from == over:
+		return []part{bulkRecord}
+	}
+	return nil
+}
+
+// SaveAll is Save for many messages, in one transaction, of which none loses its payload. It
+// returns the changes that it has not made: of messages that have changed since they were
+// read, and of those that a Run has.
+func (s *Store) SaveAll(ctx context.Context, name string, changes []Change) (left []Change, err error) {
+	type way struct {
+		from place
+		to   message.State
+	}
+	ways := make(map[way][]Change)
+	for _, c := range changes {
+		w := way{c.Before.at, c.After.State}
+		if partsOf(w.from, w.to) == nil {
+			left = append(left, c)
+			continue
+		}
+		ways[w] = append(ways[w], c)
+	}
+	for w, all := range ways {
+		more, err := s.changeAll(ctx, name, all, w.from, partsOf(w.from, w.to))
+		if err != nil {
+			return nil, err
+		}
+		left = append(left, more...)
+	}
+	return left, nil
+}
+
+// DeleteAll is Delete for many messages, as SaveAll is Save.
+func (s *Store) DeleteAll(ctx context.Context, messages []Stored) (left []Change, err error) {
+	from := make(map[place][]Change)
+	for _, m := range messages {
+		from[m.at] = append(from[m.at], Change{Before: m})
+	}
+	left = from[inClaim]
+	for _, at := range []place{inQueue, over, newcomer} {
+		more, err := s.changeAll(ctx, "delete", from[at], at, bulkDeleted)
+		if err != nil {
+			return nil, err
+		}
+		left = append(left, more...)
+	}
+	return left, nil
+}
+
+// changeAll carries out the parts of a change for those of the messages that have not changed
+// since they were read, and returns the others.
+func (s *Store) changeAll(ctx context.Context, name string, changes []Change, from place, parts []part) (left []Change, err error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	err = s.write(ctx, name, func(ctx context.Context, on runner) error {
+		left = nil
+		if s.dialect.durable != "" {
+			if err := s.query(ctx, on, "SELECT durable FROM {durable} AS d", nil, func(*sql.Rows) error { return nil }); err != nil {
+				return err
+			}
+		}
+		text, given := s.written(found[from], changes)
+		same := make(map[int64]bool, len(changes))
+		err := s.query(ctx, on, text, given, func(rows *sql.Rows) error {
+			var seq int64
+			err := rows.Scan(&seq)
+			same[seq] = true
+			return err
+		})
+		if err != nil || len(same) == 0 {
+			left = changes
+			return err
+		}
+		mine := make([]Change, 0, len(changes))
+		for _, c := range changes {
+			if same[c.Before.Seq] {
+				mine = append(mine, c)
+			} else {
+				left = append(left, c)
+			}
+		}
+		for _, p := range parts {
+			text, given := s.written(p, mine)
+			if _, err := s.exec(ctx, on, text, given); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return left, err
+}
+
+// written returns a part as the database wants it, with what it is given.
+func (s *Store) written(p part, changes []Change) (text string, given args) {
+	given = args{}
+	if p.columns == nil {
+		var seqs array
+		for i := range changes {
+			seqs.plain(itoa(changes[i].Before.Seq))
+		}
+		return strings.ReplaceAll(p.text, "{among}", s.among(&seqs, given)), given
+	}
+	var table string
+	if s.dialect.oneStatement {
+		var arrays, names []string
+		for _, c := range p.columns {
+			var values array
+			for i := range changes {
+				switch value := c.value(&changes[i]).(type) {
+				case string:
+					values.text(value)
+				default:
+					values.plain(fmt.Sprint(value))
+				}
+			}
+			given["given_"+c.name] = values.String()
+			arrays = append(arrays, "CAST(@given_"+c.name+" AS "+c.kind+"[])")
+			names = append(names, c.name)
+		}
+		table = "unnest(" + strings.Join(arrays, ", ") + ") AS g(" + strings.Join(names, ", ") + ")"
+	} else {
+		var names []string
+		for i, c := range p.columns {
+			names = append(names, fmt.Sprintf("value ->> %d AS %s", i, c.name))
+		}
+		rows := make([][]any, len(changes))
+		for i := range changes {
+			for _, c := range p.columns {
+				rows[i] = append(rows[i], c.value(&changes[i]))
+			}
+		}
+		encoded, _ := json.Marshal(rows) // of numbers, texts and booleans
+		given["given"] = string(encoded)
+		table = "(SELECT " + strings.Join(names, ", ") + " FROM json_each(@given)) AS g"
+	}
+	lock := ""
+	if s.dialect.locks {
+		lock = "FOR UPDATE OF"
+	}
+	text = strings.ReplaceAll(p.text, "{given}", table)
+	if before, row, ok := strings.Cut(text, "{lock}"); ok {
+		text = before
+		if lock != "" {
+			text += lock + row
+		}
+	}
+	return text, given
+}

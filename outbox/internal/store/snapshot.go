@@ -1,0 +1,146 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/lane"
+	"github.com/graphretry/graphretry/outbox/internal/message"
+)
+
+// Snapshot is what is in an outbox at one moment.
+type Snapshot struct {
+	Now            time.Time // by the database's clock
+	Counts, Labels Counts    // of each number, and of each label
+	// Oldest is when the message was enqueued that is longest in the queue, zero if there is
+	// none.
+	Oldest  time.Time
+	Numbers map[string]lane.Shared
+	Runs    []Run
+}
+
+// Counts is how many messages a number, or a label, has in each state.
+type Counts map[string]map[message.State]int
+
+// Run is a Run that has begun, and has not said that it is over.
+type Run struct {
+	ID            int64
+	Began, BeatAt time.Time // by the database's clock
+	Messages      int       // that it has
+}
+
+// One statement has all counts, so that a message on its way is counted once.
+const (
+	countStatement = `SELECT 0, number, state, count(*) FROM {record} WHERE state <> 'queued' GROUP BY number, state
+UNION ALL SELECT 0, number, 'queued', count(*) FROM {queue} GROUP BY number
+UNION ALL SELECT 0, number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END, count(*) FROM {claim} GROUP BY number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END
+UNION ALL SELECT 0, phone_number_id, 'queued', count(*) FROM {message} WHERE NOT adopted GROUP BY phone_number_id
+UNION ALL SELECT 1, label, state, count(*) FROM {record} WHERE label <> '' AND state <> 'queued' GROUP BY label, state
+UNION ALL SELECT 1, label, 'queued', count(*) FROM {queue} WHERE label <> '' GROUP BY label
+UNION ALL SELECT 1, label, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END, count(*) FROM {claim} WHERE label <> '' GROUP BY label, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END
+UNION ALL SELECT 1, label, 'queued', count(*) FROM {message} WHERE NOT adopted AND label <> '' GROUP BY label`
+
+	oldestStatement = `SELECT min(m.enqueued_at) FROM {message} AS m WHERE m.seq = (SELECT q.seq FROM {queue} AS q ORDER BY q.seq LIMIT 1)
+OR m.seq = (SELECT n.seq FROM {message} AS n WHERE NOT n.adopted ORDER BY n.phone_number_id, n.seq LIMIT 1)`
+
+	runsStatement = `SELECT n.run, n.started_at, n.beat_at, (SELECT count(*) FROM {claim} AS c WHERE c.run = n.run), {now} FROM {run} AS n ORDER BY n.started_at, n.run`
+)
+
+// Snapshot looks at all of an outbox at one moment.
+func (s *Store) Snapshot(ctx context.Context) (all Snapshot, err error) {
+	err = s.persist(ctx, func(ctx context.Context) error {
+		return s.snapshot(ctx, func(ctx context.Context, on runner) error {
+			all = Snapshot{Counts: make(Counts), Labels: make(Counts)}
+			err := s.query(ctx, on, countStatement, nil, func(rows *sql.Rows) error {
+				var kind, n int
+				var of, state string
+				err := rows.Scan(&kind, &of, &state, &n)
+				counts := []Counts{all.Counts, all.Labels}[kind]
+				if counts[of] == nil {
+					counts[of] = make(map[message.State]int)
+				}
+				counts[of][message.State(state)] += n
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			err = s.query(ctx, on, oldestStatement, nil, func(rows *sql.Rows) error {
+				var at sql.NullInt64
+				err := rows.Scan(&at)
+				all.Oldest = fromMicro(at.Int64)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			err = s.query(ctx, on, runsStatement, nil, func(rows *sql.Rows) error {
+				var run Run
+				var began, beat, now int64
+				err := rows.Scan(&run.ID, &began, &beat, &run.Messages, &now)
+				run.Began, run.BeatAt, all.Now = fromMicro(began), fromMicro(beat), fromMicro(now)
+				all.Runs = append(all.Runs, run)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			all.Numbers, err = s.numbers(ctx, on)
+			return err
+		})
+	})
+	return all, err
+}
+
+// snapshot has all that is read be of one moment.
+func (s *Store) snapshot(ctx context.Context, do func(ctx context.Context, on runner) error) error {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if s.dialect.locks {
+		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // it has changed nothing
+		return do(ctx, tx)
+	}
+	// A transaction of SQLite that only reads is of one moment.
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "BEGIN DEFERRED"); err != nil {
+		return err
+	}
+	err = do(ctx, conn)
+	if _, end := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); end != nil {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+	return err
+}
+
+// Check reports why the tables cannot be used: the database does not answer, or takes no
+// writes, or the tables are not there or have another version. It tries once.
+func (s *Store) Check(ctx context.Context) error {
+	ctx = context.WithValue(ctx, heartbeat{}, true)
+	if s.dialect.locks {
+		var readOnly string
+		err := s.query(ctx, s.db, "SELECT current_setting('transaction_read_only')", nil, func(rows *sql.Rows) error { return rows.Scan(&readOnly) })
+		if err != nil {
+			return err
+		}
+		if readOnly == "on" {
+			return errReadOnly
+		}
+	}
+	return s.checkVersion(ctx, s.db)
+}
+
+var errReadOnly = errors.New("outbox: the database takes no writes: it is a standby, or default_transaction_read_only is on")

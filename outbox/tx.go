@@ -1,0 +1,131 @@
+package outbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
+)
+
+// Execer is a transaction of yours: a [*sql.Tx] or a [*sql.Conn], in the database that has
+// the outbox, or what the README makes of a pgx.Tx.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// EnqueueTx is [Outbox.EnqueueAll] in a transaction of yours: the messages are there if and
+// only if it commits. Until then no Run sees them; afterwards one takes them in within half a
+// second.
+//
+// All are checked first. Then one INSERT is sent, whose rows are sorted by id; it writes no
+// row that anybody else writes, so that a transaction that stays open stops no other message.
+// (SQLite has one writer: there it stops all.) An id that is known stays as it is. Where
+// another transaction has inserted the same id and is open, this one waits for its end.
+//
+// Nothing is tried again: SQLSTATE 40001 and 40P01 and SQLITE_BUSY are in the chain of the
+// error as the database gives them, and the transaction is then for you to repeat.
+// [ErrInvalid] is there if an argument is wrong; then nothing was sent to the database.
+// Without a deadline it takes 15 s at most.
+//
+// The messages of one call keep their order, and so do the calls of transactions one of
+// which begins after the other has committed. Transactions that overlap have no order
+// between them, whatever [WithRecipientOrder] says. It heeds no [WithMaxQueued]. The age of a
+// message counts from this call.
+func (o *Outbox) EnqueueTx(ctx context.Context, tx Execer, messages ...Message) error {
+	if isNil(tx) {
+		return message.AsInvalid(errors.New("outbox: EnqueueTx without a transaction: want a *sql.Tx, or another Execer"))
+	}
+	fresh, err := o.fresh(ctx, messages)
+	if err != nil || len(fresh) == 0 {
+		return err
+	}
+	ctx, done, err := o.begin(ctx, callTimeout)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := o.store.Insert(ctx, tx, fresh); err != nil {
+		return fmt.Errorf("outbox: cannot enqueue in the transaction: %w", err)
+	}
+	return nil
+}
+
+func isNil(tx Execer) bool {
+	switch tx := tx.(type) {
+	case nil:
+		return true
+	case *sql.Tx:
+		return tx == nil
+	case *sql.Conn:
+		return tx == nil
+	case *sql.DB:
+		return tx == nil
+	}
+	return false
+}
+
+// adopting takes in what is inserted into the tables, when the loop has seen some of it.
+func (r *running) adopting(ctx context.Context) {
+	for {
+		select {
+		case <-r.newcomers:
+		case <-ctx.Done():
+			return
+		}
+		for more := true; more && ctx.Err() == nil; {
+			var err error
+			if more, err = r.adopt(ctx); err != nil && ctx.Err() == nil {
+				r.logger.Error("outbox: cannot take in what was inserted", slog.Any("error", err))
+			}
+		}
+	}
+}
+
+// adopt takes in some of it, and reports whether there may be more. What cannot be sent
+// fails.
+func (r *running) adopt(ctx context.Context) (more bool, err error) {
+	seen, err := r.store.Adopt(ctx, r.checkRow)
+	if err != nil {
+		return false, err
+	}
+	urgent := make(map[string]bool)
+	for i := range seen {
+		n := &seen[i]
+		if n.Err == nil {
+			urgent[n.Number] = urgent[n.Number] || n.Urgent
+			continue
+		}
+		e := message.Event{Kind: message.Invalid, Reason: strings.TrimPrefix(n.Err.Error(), "outbox: ")}
+		if _, err := r.apply(ctx, "refuse", n.Stored(), e); err != nil && !errors.Is(err, ErrNotFound) {
+			return false, err
+		}
+	}
+	r.ring(urgent)
+	return len(seen) > 0, nil
+}
+
+// checkRow is check for a row that any program may have inserted.
+func (o *Outbox) checkRow(n *store.Newcomer) error {
+	recipient, err := message.Check(n.ID, n.Number, []byte(n.Payload))
+	if err != nil {
+		return err
+	}
+	n.Recipient = recipient
+	if err := message.CheckLabel(n.Label); err != nil {
+		return err
+	}
+	for column, at := range map[string]time.Time{"not_before": n.NotBefore, "expires_at": n.ExpiresAt, "enqueued_at": n.Enqueued} {
+		if !at.IsZero() {
+			if err := checkTime(column, at); err != nil {
+				return fmt.Errorf("%w, in microseconds", err)
+			}
+		}
+	}
+	return o.checkAge(&n.New, n.Enqueued)
+}

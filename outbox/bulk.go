@@ -14,7 +14,7 @@ import (
 // ResendAll is [Outbox.Resend] for each message that is unknown or failed and that a filter
 // means.
 //
-// It goes through them a page of 1,000 at a time, in the order in which they were enqueued;
+// It goes through them a page of 4,000 at a time, in the order in which they were enqueued;
 // each page is a transaction of its own, so that the others go on being sent. A message that
 // is being sent is left alone, whatever the filter says; the log tells how many there were.
 // One that has changed meanwhile, so that it would be refused, is passed over. It returns how

@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"database/sql"
 	"flag"
 	"fmt"
 	"net/http"
@@ -67,6 +68,8 @@ func TestSpeed(t *testing.T) {
 	t.Run("many", m.many)
 	t.Run("snapshot", m.snapshot)
 	t.Run("limit", m.limit)
+	t.Run("transaction", m.transaction)
+	t.Run("decisions", m.decisions)
 }
 
 const (
@@ -310,6 +313,110 @@ func (m meter) limit(t *testing.T) {
 		totals, ideal := api.Totals(), float64(n)/limit
 		m.judge(t, took <= 1.1*ideal && totals.Calls == totals.Accepted, "%d messages over a limit of %d a second, %d processes: %.2f of the ideal time, %d refused; want 1.1 and none",
 			n, limit, processes, took/ideal, totals.Calls-totals.Accepted)
+	}
+}
+
+// transaction measures what EnqueueTx adds to a transaction of the user's, beside one INSERT
+// into a table of the baseline's: the time between BEGIN and COMMIT.
+func (m meter) transaction(t *testing.T) {
+	where := m.place()
+	o, base := openAt(t, where, nil), newBaseline(t, where)
+	base.db.SetMaxOpenConns(1) // and so the statements are prepared once
+	const insert = "INSERT INTO baseline (id, number, payload) VALUES ($1, $2, $3)"
+	text := payload(strings.Repeat("x", 100))
+	added := func(n int, do func(tx *sql.Tx, id string)) time.Duration {
+		var took []time.Duration
+		for i := range n {
+			tx, err := base.db.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			id := fmt.Sprintf("%p-%d-%d", tx, n, i)
+			began := time.Now()
+			do(tx, id)
+			took = append(took, time.Since(began))
+			require.NoError(t, tx.Commit())
+		}
+		return mid(took)
+	}
+	plain := func(tx *sql.Tx, id string) {
+		_, err := tx.ExecContext(t.Context(), insert, "p"+id, phoneNumberID, string(text))
+		require.NoError(t, err)
+	}
+	ours := func(tx *sql.Tx, id string) {
+		require.NoError(t, o.EnqueueTx(t.Context(), tx, outbox.Message{ID: id, PhoneNumberID: phoneNumberID, Payload: text}))
+	}
+	n := measured(2000)
+	var theirs, mine []time.Duration
+	for range 5 { // in turns, as the machine is not always the same
+		theirs = append(theirs, added(n, plain))
+		mine = append(mine, added(n, ours))
+	}
+	ratio := mid(mine).Seconds() / mid(theirs).Seconds()
+	m.judge(t, ratio <= 1.3, "EnqueueTx adds %v to a transaction, %.2f of an INSERT's %v; want 1.3", mid(mine), ratio, mid(theirs))
+}
+
+// decisions measures what a person decides for 100,000 messages, while another number sends.
+func (m meter) decisions(t *testing.T) {
+	where := m.place()
+	o := openAt(t, where, nil) // somebody else's, who only decides
+	n := measured(100_000)
+	campaign := func(prefix string) {
+		for begin := 0; begin < n; begin += 500 {
+			var messages []outbox.Message
+			for i := begin; i < min(n, begin+500); i++ {
+				messages = append(messages, outbox.Message{ID: fmt.Sprint(prefix, i), PhoneNumberID: "222", Payload: payload("x"), Options: []outbox.EnqueueOption{outbox.Label(prefix)}})
+			}
+			require.NoError(t, o.EnqueueAll(t.Context(), messages))
+		}
+	}
+	require.NoError(t, o.Pause(t.Context(), "222"))
+	campaign("june")
+	enqueueAll(t, o, "other", measured(20_000), 500)
+	if where.kind == "postgres" {
+		db, _, err := where.connect()
+		require.NoError(t, err)
+		_, err = db.Exec("VACUUM ANALYZE") // as autovacuum would have by then
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+	run(t, openAt(t, where, slow(speedLatency), outbox.WithRate(200)))
+	base := newBaseline(t, where)
+	for begin := 0; begin < n; begin += 500 {
+		base.enqueue(fmt.Sprint(begin), min(500, n-begin))
+	}
+	base.exec("CREATE INDEX baseline_state ON baseline (number, state)")
+	began, state := time.Now(), 0
+	// theirs is how long it takes to set as many rows of the baseline to another state, in one
+	// statement: about 1 s on a machine that does nothing else.
+	theirs := func() time.Duration {
+		state++
+		began = time.Now()
+		base.exec(fmt.Sprint("UPDATE baseline SET state = ", state))
+		return time.Since(began)
+	}
+	filter := outbox.Filter{Label: "june"}
+	for _, decision := range []struct {
+		name string
+		do   func() (int, error)
+	}{
+		{"DropAll", func() (int, error) { return o.DropAll(t.Context(), filter) }},
+		{"ResendAll", func() (int, error) { return o.ResendAll(t.Context(), filter) }},
+		{"ParkAll", func() (int, error) { return o.ParkAll(t.Context(), filter) }},
+		{"DropAll of what is unknown", func() (int, error) { return o.DropAll(t.Context(), filter) }},
+		{"DeleteAll", func() (int, error) { return o.DeleteAll(t.Context(), filter) }},
+	} {
+		least := theirs()
+		before, err := o.Stats(t.Context())
+		require.NoError(t, err)
+		began, busy := time.Now(), cpu()
+		done, err := decision.do()
+		took := time.Since(began)
+		t.Log(decision.name, "CPU", cpu()-busy)
+		require.NoError(t, err)
+		after, err := o.Stats(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, n, done)
+		went := float64(after.States[outbox.StateSent]-before.States[outbox.StateSent]) / took.Seconds()
+		m.judge(t, took <= 3*time.Second, "%s of %d messages takes %v, %.1f of one statement's %v, while another number sends %.0f a second; want 3s", decision.name, n, took, took.Seconds()/least.Seconds(), least, went)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -81,7 +80,7 @@ func (r *running) adopting(ctx context.Context) {
 		for more := true; more && ctx.Err() == nil; {
 			var err error
 			if more, err = r.adopt(ctx); err != nil && ctx.Err() == nil {
-				r.logger.Error("outbox: cannot take in what was inserted", slog.Any("error", err))
+				r.logger.Error("outbox: cannot take in what was inserted", errorOf(err.Error()))
 			}
 		}
 	}

@@ -113,7 +113,7 @@ const (
 	// that is too long is not read to its end.
 	newcomersStatement = `SELECT m.seq, CAST(m.id AS text), CAST(m.phone_number_id AS text), substr(CAST(m.payload AS text), 1, 1048577), CAST(m.label AS text),
 	CASE WHEN m.urgent THEN 1 ELSE 0 END, CAST(m.not_before AS bigint), CAST(m.expires_at AS bigint), CAST(m.enqueued_at AS bigint)
-FROM {message} AS m WHERE NOT m.adopted ORDER BY m.phone_number_id, m.seq LIMIT @limit {skip}`
+FROM {message} AS m WHERE NOT m.adopted ORDER BY m.phone_number_id, m.seq LIMIT @limit`
 
 	adoptAtOnce = `WITH given AS MATERIALIZED (
 	SELECT * FROM unnest(CAST(@seqs AS bigint[]), CAST(@numbers AS text[]), CAST(@recipients AS text[]), CAST(@labels AS text[]), CAST(@urgent AS boolean[]),
@@ -169,10 +169,18 @@ func (s *Store) Adopt(ctx context.Context, check func(*Newcomer) error) (seen []
 	return seen, err
 }
 
+// newcomersFirst is the statement by which they are found.
+func (s *Store) newcomersFirst() string {
+	if s.dialect.locks {
+		return newcomersStatement + " FOR UPDATE SKIP LOCKED"
+	}
+	return newcomersStatement
+}
+
 // newcomers reads those that nobody else is looking at.
 func (s *Store) newcomers(ctx context.Context, on runner, seen *[]Newcomer) error {
 	size := 0
-	return s.query(ctx, on, s.skipping(newcomersStatement), args{"limit": adoptPage}, func(rows *sql.Rows) error {
+	return s.query(ctx, on, s.newcomersFirst(), args{"limit": adoptPage}, func(rows *sql.Rows) error {
 		if size >= adoptBytes {
 			return nil
 		}

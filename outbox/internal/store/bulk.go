@@ -122,9 +122,9 @@ type part struct {
 	text    string
 }
 
-// found finds those that have not changed since they were read, by where they are. The rows
+// foundIn finds those that have not changed since they were read, by where they are. The rows
 // are locked until the end of the transaction, so that what follows need not look again.
-var found = map[place]part{
+var foundIn = map[place]part{
 	inQueue:  {columnsOfMessage, `SELECT q.seq FROM {given} CROSS JOIN {queue} AS q WHERE q.seq = g.seq AND q.rev = g.rev {lock} q`},
 	over:     {columnsOfMessage, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.rev = g.rev {lock} r`},
 	newcomer: {columnsOfMessage, `SELECT m.seq FROM {given} CROSS JOIN {message} AS m WHERE m.seq = g.seq AND NOT m.adopted {lock} m`},
@@ -223,7 +223,7 @@ func (s *Store) changeAll(ctx context.Context, name string, changes []Change, fr
 				return err
 			}
 		}
-		text, given := s.written(found[from], changes)
+		text, given := s.written(foundIn[from], changes)
 		same := make(map[int64]bool, len(changes))
 		err := s.query(ctx, on, text, given, func(rows *sql.Rows) error {
 			var seq int64
@@ -264,10 +264,28 @@ func (s *Store) written(p part, changes []Change) (text string, given args) {
 		}
 		return strings.ReplaceAll(p.text, "{among}", s.among(&seqs, given)), given
 	}
+	// What is the same for all is given once: in a campaign that is most of it.
+	var each, once []column
+	for i, c := range p.columns {
+		first, same := c.value(&changes[0]), i > 0
+		for j := 1; j < len(changes) && same; j++ {
+			same = c.value(&changes[j]) == first
+		}
+		if same {
+			once = append(once, c)
+			given["given_"+c.name] = first
+		} else {
+			each = append(each, c)
+		}
+	}
+	var names []string
+	for _, c := range once {
+		names = append(names, "CAST(@given_"+c.name+" AS "+c.kind+") AS "+c.name)
+	}
 	var table string
 	if s.dialect.oneStatement {
-		var arrays, names []string
-		for _, c := range p.columns {
+		var arrays, rows []string
+		for _, c := range each {
 			var values array
 			for i := range changes {
 				switch value := c.value(&changes[i]).(type) {
@@ -279,24 +297,35 @@ func (s *Store) written(p part, changes []Change) (text string, given args) {
 			}
 			given["given_"+c.name] = values.String()
 			arrays = append(arrays, "CAST(@given_"+c.name+" AS "+c.kind+"[])")
-			names = append(names, c.name)
+			rows = append(rows, c.name)
 		}
-		table = "unnest(" + strings.Join(arrays, ", ") + ") AS g(" + strings.Join(names, ", ") + ")"
+		table = "unnest(" + strings.Join(arrays, ", ") + ") AS u(" + strings.Join(rows, ", ") + ")"
+		names = append(names, "u.*")
 	} else {
-		var names []string
-		for i, c := range p.columns {
-			names = append(names, fmt.Sprintf("value ->> %d AS %s", i, c.name))
-		}
-		rows := make([][]any, len(changes))
+		var rows []any
 		for i := range changes {
-			for _, c := range p.columns {
-				rows[i] = append(rows[i], c.value(&changes[i]))
+			if len(each) == 1 {
+				rows = append(rows, each[0].value(&changes[i]))
+				continue
 			}
+			var row []any
+			for _, c := range each {
+				row = append(row, c.value(&changes[i]))
+			}
+			rows = append(rows, row)
+		}
+		for i, c := range each {
+			value := fmt.Sprintf("value ->> %d", i)
+			if len(each) == 1 {
+				value = "value"
+			}
+			names = append(names, value+" AS "+c.name)
 		}
 		encoded, _ := json.Marshal(rows) // of numbers, texts and booleans
 		given["given"] = string(encoded)
-		table = "(SELECT " + strings.Join(names, ", ") + " FROM json_each(@given)) AS g"
+		table = "json_each(@given)"
 	}
+	table = "(SELECT " + strings.Join(names, ", ") + " FROM " + table + ") AS g"
 	lock := ""
 	if s.dialect.locks {
 		lock = "FOR UPDATE OF"

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,15 +43,32 @@ func hotStatements(s *Store) map[string]string {
 		"list by number":  "SELECT " + columns + " FROM " + fromMessage + " WHERE m.phone_number_id = @number AND m.seq > @after ORDER BY m.seq LIMIT @limit",
 		"list queued":     "SELECT " + columns + " FROM " + fromQueue + " WHERE q.seq > @after ORDER BY q.seq LIMIT @limit",
 		"list unknown":    "SELECT " + columns + " FROM " + fromRecord + " WHERE r.state = 'unknown' AND r.state IN ('failed', 'unknown') AND r.seq > @after ORDER BY r.seq LIMIT @limit",
-		"oldest":          "SELECT m.enqueued_at FROM {message} AS m WHERE m.seq = (SELECT q.seq FROM {queue} AS q ORDER BY q.seq LIMIT 1)",
+		"list by label":   "SELECT " + columns + " FROM " + fromMessage + " WHERE m.seq > @after AND m.label = @label AND m.label <> '' ORDER BY m.seq LIMIT @limit",
+		"queued by label": "SELECT " + columns + " FROM " + fromQueue + " WHERE q.seq > @after AND q.label = @label AND q.label <> '' ORDER BY q.seq LIMIT @limit",
+		"newcomers":       s.newcomersFirst(),
+		"oldest":          oldestStatement,
 		"leave the queue": leaveQueue,
 		"leave the claim": leaveClaim,
 		"keep the record": updateRecord,
 	}
 	if !s.dialect.oneStatement {
 		found["move a claim"] = moveClaim
+		found["take in"] = adoptMessages
 		found["leave the queues"] = leaveQueues
 		found["read the claims"] = readClaims
+	}
+	// What bulk decisions do with a page.
+	change := []Change{{Before: Stored{Seq: 1}}}
+	for at, p := range foundIn {
+		text, _ := s.written(p, change)
+		found[fmt.Sprint("found in ", at)] = text
+	}
+	for i, p := range slices.Concat(bulkDeleted, []part{bulkTakeIn, bulkJoin, bulkRecord}) {
+		text, _ := s.written(p, change)
+		found[fmt.Sprint("part ", i)] = text
+	}
+	if s.dialect.oneStatement {
+		found["take in"] = adoptAtOnce
 	}
 	return found
 }
@@ -165,8 +183,8 @@ func grow(t *testing.T, s *Store, n int) {
 		for _, text := range []string{
 			fmt.Sprintf("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < %d)", n) +
 				` INSERT INTO {message} (id, phone_number_id, payload, recipient, adopted) SELECT 'm' || CAST(i AS text), CAST(i % 7 AS text), '{}', CAST(i AS text), TRUE FROM s`,
-			`INSERT INTO {queue} (seq, number, recipient, urgent, place, due, ready, expires, rev) SELECT seq, phone_number_id, recipient, FALSE, seq, seq, seq % 10 <> 0, 0, 0 FROM {message} WHERE seq % 2 = 0`,
-			`INSERT INTO {record} (seq, number, state, changed_at, code, subcode, rev, memory) SELECT seq, phone_number_id, 'sent', 1, 0, 0, 1, '{}' FROM {message} WHERE seq % 2 = 1`,
+			`INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev) SELECT seq, phone_number_id, recipient, '', FALSE, seq, seq, seq % 10 <> 0, 0, 0 FROM {message} WHERE seq % 2 = 0`,
+			`INSERT INTO {record} (seq, number, label, state, changed_at, code, subcode, rev, memory) SELECT seq, phone_number_id, '', 'sent', 1, 0, 0, 1, '{}' FROM {message} WHERE seq % 2 = 1`,
 		} {
 			if _, err := s.exec(ctx, on, text, nil); err != nil {
 				return err

@@ -316,42 +316,39 @@ func (m meter) limit(t *testing.T) {
 	}
 }
 
-// transaction measures what EnqueueTx adds to a transaction of the user's, beside one INSERT
-// into a table of the baseline's: the time between BEGIN and COMMIT.
+// transaction measures what EnqueueTx adds to a transaction of the user's, between BEGIN and
+// COMMIT, beside one plain INSERT of the same.
 func (m meter) transaction(t *testing.T) {
 	where := m.place()
-	o, base := openAt(t, where, nil), newBaseline(t, where)
-	base.db.SetMaxOpenConns(1) // and so the statements are prepared once
-	const insert = "INSERT INTO baseline (id, number, payload) VALUES ($1, $2, $3)"
+	o := openAt(t, where, nil)
+	db, _, err := where.connect()
+	require.NoError(t, err)
+	defer db.Close()
+	db.SetMaxOpenConns(1) // and so the statements are prepared once
+	const insert = "INSERT INTO graphretry_message (id, phone_number_id, payload) VALUES ($1, $2, $3)"
 	text := payload(strings.Repeat("x", 100))
-	added := func(n int, do func(tx *sql.Tx, id string)) time.Duration {
-		var took []time.Duration
-		for i := range n {
-			tx, err := base.db.BeginTx(t.Context(), nil)
-			require.NoError(t, err)
-			id := fmt.Sprintf("%p-%d-%d", tx, n, i)
-			began := time.Now()
-			do(tx, id)
-			took = append(took, time.Since(began))
-			require.NoError(t, tx.Commit())
-		}
-		return mid(took)
-	}
-	plain := func(tx *sql.Tx, id string) {
-		_, err := tx.ExecContext(t.Context(), insert, "p"+id, phoneNumberID, string(text))
-		require.NoError(t, err)
-	}
-	ours := func(tx *sql.Tx, id string) {
-		require.NoError(t, o.EnqueueTx(t.Context(), tx, outbox.Message{ID: id, PhoneNumberID: phoneNumberID, Payload: text}))
-	}
-	n := measured(2000)
 	var theirs, mine []time.Duration
-	for range 5 { // in turns, as the machine is not always the same
-		theirs = append(theirs, added(n, plain))
-		mine = append(mine, added(n, ours))
+	added := func(took *[]time.Duration, do func(tx *sql.Tx) error) {
+		tx, err := db.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		began := time.Now()
+		require.NoError(t, do(tx))
+		*took = append(*took, time.Since(began))
+		require.NoError(t, tx.Commit())
 	}
-	ratio := mid(mine).Seconds() / mid(theirs).Seconds()
-	m.judge(t, ratio <= 1.3, "EnqueueTx adds %v to a transaction, %.2f of an INSERT's %v; want 1.3", mid(mine), ratio, mid(theirs))
+	for i := range measured(1500) { // in turns, as the machine is not always the same
+		added(&theirs, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), insert, fmt.Sprint("plain", i), phoneNumberID, string(text))
+			return err
+		})
+		added(&mine, func(tx *sql.Tx) error {
+			return o.EnqueueTx(t.Context(), tx, outbox.Message{ID: fmt.Sprint("ours", i), PhoneNumberID: phoneNumberID, Payload: text})
+		})
+	}
+	// The fastest tenth: the others have waited for whoever has the processor.
+	least := func(took []time.Duration) time.Duration { slices.Sort(took); return took[len(took)/10] }
+	ratio := least(mine).Seconds() / least(theirs).Seconds()
+	m.judge(t, ratio <= 1.3, "EnqueueTx adds %v to a transaction, %.2f of an INSERT's %v; want 1.3", least(mine), ratio, least(theirs))
 }
 
 // decisions measures what a person decides for 100,000 messages, while another number sends.

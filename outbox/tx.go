@@ -44,11 +44,12 @@ func (o *Outbox) EnqueueTx(ctx context.Context, tx Execer, messages ...Message) 
 	if err != nil || len(fresh) == 0 {
 		return err
 	}
-	ctx, done, err := o.begin(ctx, callTimeout)
-	if err != nil {
-		return err
+	// Not begin: the transaction is not ours to end when the Outbox is closed.
+	if o.closing.Err() != nil {
+		return ErrClosed
 	}
-	defer done()
+	ctx, cancel := withTimeout(ctx, callTimeout)
+	defer cancel()
 	if err := o.store.Insert(ctx, tx, fresh); err != nil {
 		return fmt.Errorf("outbox: cannot enqueue in the transaction: %w", err)
 	}

@@ -14,15 +14,20 @@ import (
 )
 
 func (c *command) resend(ctx context.Context, args []string) error {
-	return c.decide(ctx, "resend", args, []outbox.State{outbox.StateUnknown, outbox.StateFailed}, c.Resend)
+	// Not ResendAll, which would resend what has become unknown since a person was asked.
+	return c.decide(ctx, "resend", args, []outbox.State{outbox.StateUnknown, outbox.StateFailed}, c.Resend, nil)
 }
 
 func (c *command) drop(ctx context.Context, args []string) error {
-	return c.decide(ctx, "drop", args, []outbox.State{outbox.StateUnknown, outbox.StateQueued}, c.Drop)
+	return c.decide(ctx, "drop", args, []outbox.State{outbox.StateUnknown, outbox.StateQueued}, c.Drop, c.DropAll)
+}
+
+func (c *command) park(ctx context.Context, args []string) error {
+	return c.decide(ctx, "park", args, []outbox.State{outbox.StateQueued}, c.Park, c.ParkAll)
 }
 
 func (c *command) delete(ctx context.Context, args []string) error {
-	return c.decide(ctx, "delete", args, states, c.Delete)
+	return c.decide(ctx, "delete", args, states, c.Delete, c.DeleteAll)
 }
 
 // decision is what became of a decision, as -json prints it.
@@ -32,10 +37,10 @@ type decision struct {
 }
 
 // decide carries out a decision for the messages that are named or that the flags mean,
-// if they are in one of these states. More than one have to be confirmed. It is not for
-// ResendAll and DropAll, which look anew for what is meant, and end with the first
-// message that is refused: here a person has agreed to those that were counted.
-func (c *command) decide(ctx context.Context, verb string, args []string, allowed []outbox.State, do func(context.Context, string) error) error {
+// if they are in one of these states. More than one have to be confirmed. all carries it out
+// for those that the flags mean by then; without it do does, for those that were counted.
+func (c *command) decide(ctx context.Context, verb string, args []string, allowed []outbox.State,
+	do func(context.Context, string) error, all func(context.Context, outbox.Filter) (int, error)) error {
 	flags := newFlags(verb, c.streams)
 	yes := flags.Bool("yes", false, "do not ask")
 	filterOf := filterFlags(flags)
@@ -50,9 +55,10 @@ func (c *command) decide(ctx context.Context, verb string, args []string, allowe
 	if (len(ids) > 0) == (filtering > 0) {
 		return wrongUsage("%s wants IDs, or flags that say which messages are meant", verb)
 	}
+	var filter outbox.Filter
 	if filtering > 0 {
-		filter, err := filterOf()
-		if err != nil {
+		var err error
+		if filter, err = filterOf(); err != nil {
 			return err
 		}
 		for _, state := range filter.States {
@@ -80,7 +86,13 @@ func (c *command) decide(ctx context.Context, verb string, args []string, allowe
 			return errors.New("nothing was done; -yes does it without a question")
 		}
 	}
-	done, err := c.doAll(ctx, ids, do)
+	var done int
+	var err error
+	if filtering > 0 && all != nil {
+		done, err = c.doMeant(ctx, verb, filter, len(ids), all)
+	} else {
+		done, err = c.doAll(ctx, ids, do)
+	}
 	if len(ids) == 1 && err != nil {
 		return err
 	}
@@ -91,6 +103,27 @@ func (c *command) decide(ctx context.Context, verb string, args []string, allowe
 		_, printing = fmt.Fprintf(c.out, "%s: %d of %d done\n", verb, done, len(ids))
 	}
 	return errors.Join(err, printing)
+}
+
+// doMeant carries out a decision for all messages that a filter means, of which so many were
+// counted, and returns for how many it could. Those that are being sent are named.
+func (c *command) doMeant(ctx context.Context, verb string, filter outbox.Filter, counted int, all func(context.Context, outbox.Filter) (int, error)) (int, error) {
+	done, err := all(ctx, filter)
+	if err != nil {
+		return done, err
+	}
+	filter.States, filter.Limit = []outbox.State{outbox.StateSending}, 0
+	sending, err := c.List(ctx, filter)
+	if err != nil {
+		return done, err
+	}
+	for _, status := range sending {
+		fmt.Fprintf(c.err, "cannot %s message %s: it is being sent\n", verb, oneLine(fmt.Sprintf("%q", status.ID)))
+	}
+	if refused := counted - done; refused > 0 {
+		return done, fmt.Errorf("%d of %d messages were refused", refused, counted)
+	}
+	return done, nil
 }
 
 // doAll carries out a decision for each message, and returns for how many it could. One

@@ -33,6 +33,7 @@ func (c *command) ofNumber(ctx context.Context, verb string, args []string, do f
 func (c *command) enqueue(ctx context.Context, args []string) error {
 	flags := newFlags("enqueue", c.streams)
 	urgent := flags.Bool("urgent", false, "overtake the messages that are not")
+	label := flags.String("label", "", "`label` of a campaign")
 	var opts []outbox.EnqueueOption
 	at := func(option func(time.Time) outbox.EnqueueOption) func(string) error {
 		return func(text string) error {
@@ -48,6 +49,9 @@ func (c *command) enqueue(ctx context.Context, args []string) error {
 	}
 	if *urgent {
 		opts = append(opts, outbox.Urgent())
+	}
+	if *label != "" {
+		opts = append(opts, outbox.Label(*label))
 	}
 	payload, err := io.ReadAll(c.in)
 	if err != nil {

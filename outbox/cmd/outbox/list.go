@@ -20,17 +20,19 @@ import (
 // states are the states that a message can have.
 var states = []outbox.State{outbox.StateQueued, outbox.StateSending, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}
 
-// filterFlags are the flags of list, resend, drop and delete. The function that it
+// filterFlags are the flags of list, resend, drop, park and delete. The function that it
 // returns is for after they were parsed.
 func filterFlags(flags *flag.FlagSet) func() (outbox.Filter, error) {
 	stateList := flags.String("state", "", "`states`, with commas between them")
 	number := flags.String("number", "", "phone number `ID`")
+	label := flags.String("label", "", "`label` of a campaign")
+	changed := flags.String("changed-after", "", "changed after this `time`, or may have")
 	code := flags.Int("code", 0, "`code` or subcode of what Meta said last")
 	older := flags.Duration("older", 0, "enqueued at least so long ago")
 	after := flags.String("after", "", "`ID` that the last page ended with")
 	limit := flags.Int("limit", 0, "how many at most; 0: all")
 	return func() (outbox.Filter, error) {
-		filter := outbox.Filter{PhoneNumberID: *number, Code: graphretry.Code(*code), OlderThan: *older, After: *after, Limit: *limit}
+		filter := outbox.Filter{PhoneNumberID: *number, Label: *label, Code: graphretry.Code(*code), OlderThan: *older, After: *after, Limit: *limit}
 		for name := range strings.SplitSeq(*stateList, ",") {
 			filter.States = append(filter.States, outbox.State(name))
 		}
@@ -49,6 +51,8 @@ func filterFlags(flags *flag.FlagSet) func() (outbox.Filter, error) {
 		switch {
 		case given["number"] && *number == "":
 			return filter, wrongUsage("-number is empty: want a phone number ID")
+		case given["label"] && *label == "":
+			return filter, wrongUsage("-label is empty: want a label")
 		case given["after"] && *after == "":
 			return filter, wrongUsage("-after is empty: want an ID")
 		case given["code"] && *code <= 0:
@@ -57,6 +61,13 @@ func filterFlags(flags *flag.FlagSet) func() (outbox.Filter, error) {
 			return filter, wrongUsage("-older is %v: want a time that is not negative", *older)
 		case *limit < 0:
 			return filter, wrongUsage("-limit is %d: want a number that is not negative", *limit)
+		}
+		if given["changed-after"] {
+			at, err := time.Parse(time.RFC3339, *changed)
+			if err != nil {
+				return filter, wrongUsage("-changed-after is %q: want a time such as 2026-11-27T09:00:00Z", *changed)
+			}
+			filter.ChangedAfter = at
 		}
 		return filter, nil
 	}
@@ -102,7 +113,40 @@ func (c *command) stats(ctx context.Context, args []string) error {
 	if !stats.OldestQueued.IsZero() {
 		lines = append(lines, "oldest queued: "+stats.OldestQueued.Format(time.RFC3339))
 	}
+	if len(stats.Labels) > 0 {
+		lines = append(lines, "")
+		lines = append(lines, aligned(labelRows(stats))...)
+	}
+	if len(stats.Runs) > 0 {
+		rows := []string{"run\tbegan\tmessages\tlast sign of life\t"}
+		for _, run := range stats.Runs {
+			dead := ""
+			if run.Dead {
+				dead = "dead"
+			}
+			rows = append(rows, fmt.Sprintf("%d\t%s\t%d\t%v ago\t%s", run.ID, run.Began.Format(time.RFC3339), run.Messages, run.Silent.Round(time.Second), dead))
+		}
+		lines = append(lines, "")
+		lines = append(lines, aligned(rows)...)
+	}
 	return c.print(lines)
+}
+
+// labelRows returns the counts of the labels as rows for a table.
+func labelRows(stats outbox.Stats) []string {
+	heading := "label"
+	for _, state := range counted {
+		heading += "\t" + string(state)
+	}
+	rows := []string{heading}
+	for _, label := range slices.Sorted(maps.Keys(stats.Labels)) {
+		row := oneLine(label)
+		for _, state := range counted {
+			row += fmt.Sprintf("\t%d", stats.Labels[label][state])
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // print prints lines.
@@ -152,6 +196,9 @@ func countRows(stats outbox.Stats, rate func(number string) string) []string {
 	var notes []string
 	if stats.Paused {
 		notes = append(notes, "paused")
+	}
+	if stats.HeldFor != "" {
+		notes = append(notes, "held: "+stats.HeldFor)
 	}
 	if stats.APIDown {
 		notes = append(notes, "the API is down")
@@ -250,4 +297,11 @@ func (c *command) show(ctx context.Context, args []string) error {
 		encoder.SetIndent("", "  ")
 	}
 	return encoder.Encode(status)
+}
+
+func (c *command) health(ctx context.Context, args []string) error {
+	if err := parseArguments(newFlags("health", c.streams), args, 0, 0, "no arguments"); err != nil {
+		return err
+	}
+	return c.Health(ctx)
 }

@@ -2,14 +2,16 @@
 //
 //	outbox {-postgres URL | -sqlite FILE} [-name NAME] [-json] stats
 //	outbox ... top     [-every D] [-n N]
-//	outbox ... list    [-state S,S] [-number N] [-code C] [-older D] [-after ID] [-limit N]
+//	outbox ... list    [-state S,S] [-number N] [-label L] [-code C] [-older D] [-changed-after T] [-after ID] [-limit N]
 //	outbox ... show    ID
 //	outbox ... resend  [-yes] ID..., or the flags of list
 //	outbox ... drop    [-yes] ID..., or the flags of list
+//	outbox ... park    [-yes] ID..., or the flags of list
 //	outbox ... delete  [-yes] ID..., or the flags of list
 //	outbox ... pause   [NUMBER]
 //	outbox ... resume  [NUMBER]
-//	outbox ... enqueue [-urgent] [-not-before T] [-expires-at T] ID NUMBER <payload.json
+//	outbox ... health
+//	outbox ... enqueue [-urgent] [-label L] [-not-before T] [-expires-at T] ID NUMBER <payload.json
 //	outbox schema [-dialect postgres|sqlite] [-name NAME]
 //
 // The flags before the verb:
@@ -24,7 +26,8 @@
 //
 // The verbs:
 //
-//   - stats counts the messages of each phone number.
+//   - stats counts the messages of each phone number and of each label, and shows the Runs
+//     of all machines.
 //   - top prints that again and again, with the messages a second that were sent since
 //     the look before, and beneath it the 20 messages that have last become failed or
 //     unknown, if there are no more than 1,000 of these. On a terminal it draws in place;
@@ -32,16 +35,23 @@
 //     between two looks (1s). -n ends it after so many; without it an interrupt does.
 //   - list prints the messages that fit all its flags, in the order in which they were enqueued.
 //     -state has states with commas between them: queued, sending, sent, failed, unknown.
-//     -number is a phone number ID. -code is a code or a subcode of what Meta said last.
-//     -older is how long ago it was enqueued at least, as in 10m. -after is the ID
+//     -number is a phone number ID. -label is that of a campaign. -code is a code or a subcode of what Meta said last.
+//     -older is how long ago it was enqueued at least, as in 10m. -changed-after is a time as
+//     in 2026-11-27T09:00:00Z: it fits what has changed after that, and what waits in the
+//     queue and is due, of which an older copy cannot know. -after is the ID
 //     that an earlier list ended with. -limit is how many it prints at most.
 //   - show prints all that is known of one message.
 //   - resend puts messages that are unknown or failed back into the queue. Those that
 //     were sent after all are received twice.
 //   - drop gives up messages that are unknown or queued: they become failed.
+//   - park has queued messages not be sent, as they may have been: they become unknown. After
+//     a restore, or when a replica that lagged has taken over, "park -changed-after T" with
+//     the time of which the database is, before any Run begins: then nothing is sent again
+//     that had gone out since.
 //   - delete takes messages out of the outbox with all that is known of them.
 //   - pause has every machine send nothing more from a phone number, or from any, until
 //     resume.
+//   - health reports whether the database can be used, by its exit status.
 //   - enqueue puts a message into the queue, the payload on its standard input being the
 //     body of Meta's POST /messages. The times are as in 2026-11-27T09:00:00Z.
 //   - schema prints the SQL that makes the tables, for migrations of your own. It needs no
@@ -49,9 +59,9 @@
 //
 // Flags stand before the arguments; -- stands before an ID that begins with a dash.
 //
-// Before resend, drop and delete touch more than one message they say how many and ask;
-// -yes answers for the person, and where nobody answers nothing is done. They touch only
-// the messages that were counted. One that cannot be touched, as it is being sent, is
+// Before resend, drop, park and delete touch more than one message they say how many and ask;
+// -yes answers for the person, and where nobody answers nothing is done. resend touches only
+// the messages that were counted; the others touch all that fit by then. One that cannot be touched, as it is being sent, is
 // named on standard error, and the others are done all the same.
 //
 // The exit status is 0 if all was done, 1 if something failed or was refused, and 2 if
@@ -125,8 +135,9 @@ type command struct {
 
 var verbs = map[string]func(*command, context.Context, []string) error{
 	"stats": (*command).stats, "top": (*command).top, "list": (*command).list, "show": (*command).show,
-	"resend": (*command).resend, "drop": (*command).drop, "delete": (*command).delete,
-	"pause": (*command).pause, "resume": (*command).resume, "enqueue": (*command).enqueue,
+	"resend": (*command).resend, "drop": (*command).drop, "park": (*command).park, "delete": (*command).delete,
+	"health": (*command).health,
+	"pause":  (*command).pause, "resume": (*command).resume, "enqueue": (*command).enqueue,
 }
 
 func run(ctx context.Context, args []string, s streams) error {

@@ -26,10 +26,31 @@ FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@payloads AS te
 	WITH ORDINALITY AS g(id, number, payload, headers, label, urgent, not_before, expires, place, n) CROSS JOIN clock
 ORDER BY g.n ON CONFLICT (id) DO NOTHING`
 
-// insertOne is the same for one message, in less time.
-const insertOne = `INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
-VALUES (CAST(@id AS text), CAST(@number AS text), CAST(@payload AS text), CAST(@headers AS text), CAST(@label AS text),
-	CAST(@urgent AS boolean), CAST(@not_before AS bigint), CAST(@expires AS bigint), {now}) ON CONFLICT (id) DO NOTHING`
+// insertOne returns the same for one message, in less time: it is what any program may send.
+func insertOne(m *New) (text string, given args) {
+	columns, values := "id, phone_number_id, payload", "@id, @number, @payload"
+	given = args{"id": m.ID, "number": m.Number, "payload": m.Payload}
+	add := func(column string, value any) {
+		columns, values = columns+", "+column, values+", @"+column
+		given[column] = value
+	}
+	if m.Headers != "" {
+		add("headers", m.Headers)
+	}
+	if m.Label != "" {
+		add("label", m.Label)
+	}
+	if m.Urgent {
+		add("urgent", true)
+	}
+	if !m.NotBefore.IsZero() {
+		add("not_before", micro(m.NotBefore))
+	}
+	if !m.ExpiresAt.IsZero() {
+		add("expires_at", micro(m.ExpiresAt))
+	}
+	return "INSERT INTO {message} (" + columns + ") VALUES (" + values + ") ON CONFLICT (id) DO NOTHING", given
+}
 
 const insertInTurn = `INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, {now} + (value ->> 8)
@@ -54,10 +75,8 @@ func (s *Store) Insert(ctx context.Context, tx Execer, messages []New) error {
 
 func (s *Store) insertion(messages []New) (text string, given args, err error) {
 	if len(messages) == 1 {
-		m := &messages[0]
-		given = args{"id": m.ID, "number": m.Number, "payload": m.Payload, "headers": m.Headers, "label": m.Label,
-			"urgent": m.Urgent, "not_before": micro(m.NotBefore), "expires": micro(m.ExpiresAt)}
-		return insertOne, given, nil
+		text, given = insertOne(&messages[0])
+		return text, given, nil
 	}
 	order := byID(messages)
 	if !s.dialect.oneStatement {

@@ -3,8 +3,8 @@ package outbox_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -22,19 +22,23 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// pgxTx is what the README makes of a pgx.Tx.
+// These lines stand in the README.
 type pgxTx struct{ pgx.Tx }
 
 func (tx pgxTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	tag, err := tx.Exec(ctx, query, args...)
-	return pgxResult{tag}, err
+	return driver.RowsAffected(tag.RowsAffected()), err
 }
 
-// pgxResult is what it returns.
-type pgxResult struct{ pgconn.CommandTag }
-
-func (r pgxResult) LastInsertId() (int64, error) { return 0, errors.ErrUnsupported }
-func (r pgxResult) RowsAffected() (int64, error) { return r.CommandTag.RowsAffected(), nil }
+func TestReadmeHasTheLinesForPgx(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	source, err := os.ReadFile("tx_test.go")
+	require.NoError(t, err)
+	_, lines, _ := strings.Cut(string(source), "in the README.\n")
+	lines, _, _ = strings.Cut(lines, "\n\nfunc TestReadme")
+	assert.Contains(t, string(readme), lines)
+}
 
 // tables returns the database itself, in which the bench has its outbox.
 func (b *bench) tables() (place, *sql.DB) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -103,6 +104,37 @@ func (s *Server) Go(t testing.TB) {
 		t.Fatalf("cannot start PostgreSQL again: %v", err)
 	}
 }
+
+// Backup takes a base backup of the server, and returns what starts a server from it: one that
+// has the state of now.
+func (s *Server) Backup(t testing.TB) (restore func() *Server) {
+	t.Helper()
+	copied := &Server{programs: s.programs, dir: s.dir + "-copy", settings: s.settings}
+	if err := os.Mkdir(copied.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(copied.dir) })
+	if os.Geteuid() == 0 {
+		if err := os.Chown(copied.dir, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := copied.command("pg_basebackup", "-h", s.dir, "-U", "postgres", "-D", copied.data(), "-X", "stream", "--no-sync", "-c", "fast").CombinedOutput()
+	if err != nil {
+		t.Fatalf("cannot take a base backup: %v\n%s", err, out)
+	}
+	return func() *Server {
+		t.Helper()
+		if err := copied.run(); err != nil {
+			t.Fatalf("cannot start PostgreSQL from a base backup: %v", err)
+		}
+		t.Cleanup(copied.remove)
+		return copied
+	}
+}
+
+// URL returns the connection string that another server's schema has on this one.
+func (s *Server) URL(of *Server, url string) string { return strings.ReplaceAll(url, of.dir, s.dir) }
 
 func find(t testing.TB) string {
 	t.Helper()

@@ -69,7 +69,7 @@ func (s *Store) Insert(ctx context.Context, tx Execer, messages []New) error {
 		return err
 	}
 	st := s.compile(text)
-	_, err = tx.ExecContext(ctx, st.text, st.values(given)...)
+	_, err = tx.ExecContext(ctx, st.text, st.values(given, s.clock)...)
 	return err
 }
 

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,18 +193,20 @@ func TestProcessIsHealthyWhileItsDatabaseAndItsRunAre(t *testing.T) {
 	_, db := b.tables()
 	o := b.open(nil)
 	require.NoError(t, o.Health(t.Context()), "without a Run")
-	stop := run(t, o)
-	require.NoError(t, o.Health(t.Context()))
+	var silent atomic.Bool
 	outbox.FailAt(o, func(name string) error {
-		if name == "heartbeat" {
+		if name == "heartbeat" && silent.Load() {
 			return outbox.ErrDead
 		}
 		return nil
 	})
+	stop := run(t, o)
+	require.NoError(t, o.Health(t.Context()))
+	silent.Store(true)
 	require.Eventually(t, func() bool { return o.Health(t.Context()) != nil }, patience, 10*time.Millisecond)
 	assert.ErrorContains(t, o.Health(t.Context()), "no sign of life")
 	assert.NoError(t, b.Health(t.Context()), "it is not this process's")
-	outbox.FailAt(o, nil)
+	silent.Store(false)
 	require.Eventually(t, func() bool { return o.Health(t.Context()) == nil }, patience, 10*time.Millisecond)
 	stop()
 

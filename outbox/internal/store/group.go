@@ -165,7 +165,9 @@ func (s *Store) immediate(ctx context.Context, do func(*sql.Conn) error) error {
 		}
 	}
 	for wait := 200 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		_, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+		// It does not wait. Were it cut off, nobody would know whether the transaction has
+		// begun, and one that has would keep everybody from writing.
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), "BEGIN IMMEDIATE")
 		if err == nil {
 			break
 		}

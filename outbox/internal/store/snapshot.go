@@ -116,7 +116,7 @@ func (s *Store) snapshot(ctx context.Context, do func(ctx context.Context, on ru
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, "BEGIN DEFERRED"); err != nil {
+	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "BEGIN DEFERRED"); err != nil { // it takes no lock yet
 		return err
 	}
 	err = do(ctx, conn)

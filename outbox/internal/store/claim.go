@@ -31,7 +31,8 @@ const lookStatement = `WITH RECURSIVE hop(number) AS (
 	SELECT (SELECT q.number FROM {queue} AS q WHERE q.ready AND q.number > hop.number ORDER BY q.number LIMIT 1)
 	FROM hop WHERE hop.number IS NOT NULL
 )
-SELECT 0, hop.number, (SELECT q.urgent FROM {queue} AS q WHERE q.ready AND q.number = hop.number ORDER BY q.number, q.urgent DESC, q.place, q.seq LIMIT 1), 0
+SELECT 0, hop.number, coalesce((SELECT TRUE FROM {queue} AS q WHERE q.ready AND q.number = hop.number AND q.urgent = TRUE
+	ORDER BY q.number, q.urgent DESC, q.place, q.seq LIMIT 1), FALSE), 0
 FROM hop WHERE hop.number IS NOT NULL
 UNION ALL
 SELECT 1, '', FALSE, {now}
@@ -49,14 +50,14 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 		err := s.query(ctx, on, lookStatement, nil, func(rows *sql.Rows) error {
 			var kind int
 			var number string
-			var urgent sql.NullBool // NULL: it has just gone
+			var urgent bool
 			var at int64
 			if err := rows.Scan(&kind, &number, &urgent, &at); err != nil {
 				return err
 			}
 			switch kind {
 			case 0:
-				look.Due[number] = urgent.Bool
+				look.Due[number] = urgent
 			case 1:
 				look.Now = fromMicro(at)
 			case 2:
@@ -138,7 +139,7 @@ const MostTaken = 8
 func firstDue(inOrder, urgentOnly bool) string {
 	and := ""
 	if urgentOnly {
-		and = " AND q.urgent"
+		and = " AND q.urgent = TRUE"
 	}
 	const order = "ORDER BY q.number, q.urgent DESC, q.place, q.seq"
 	if inOrder {
@@ -194,7 +195,7 @@ func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrde
 			more += inTurn
 		}
 		if urgentOnly {
-			more += " AND q.urgent"
+			more += " AND q.urgent = TRUE"
 		}
 		err = s.write(ctx, "claim", func(ctx context.Context, on runner) error {
 			taken = nil

@@ -24,7 +24,7 @@ func hotStatements(s *Store) map[string]string {
 			more += inTurn
 		}
 		if urgentOnly {
-			more += " AND q.urgent"
+			more += " AND q.urgent = TRUE"
 		}
 		return fmt.Sprintf(claimOne, more)
 	}

@@ -257,3 +257,37 @@ func TestStatsTellOfRunsAndHolds(t *testing.T) {
 	require.Eventually(t, func() bool { runs := stats().Runs; return len(runs) == 1 && runs[0].Dead }, patience, 10*time.Millisecond)
 	stop()
 }
+
+// It goes on after the first page, on to the limit, and heeds every field of a Filter.
+func TestDecisionGoesThroughAllPages(t *testing.T) {
+	b := newHarness(t)
+	const n = 9000
+	for begin := 0; begin < n; begin += 500 {
+		var messages []outbox.Message
+		for i := begin; i < begin+500; i++ {
+			messages = append(messages, newMessage(fmt.Sprintf("%04d", i), outbox.Label(fmt.Sprint("of ", i%2))))
+		}
+		require.NoError(t, b.EnqueueAll(t.Context(), messages))
+	}
+	done, err := b.DropAll(t.Context(), outbox.Filter{Limit: 4100})
+	require.NoError(t, err)
+	assert.Equal(t, 4100, done)
+	done, err = b.ParkAll(t.Context(), outbox.Filter{After: "4999"})
+	require.NoError(t, err)
+	assert.Equal(t, 4000, done)
+	stats, err := b.Stats(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, map[outbox.State]int{outbox.StateFailed: 4100, outbox.StateQueued: 900, outbox.StateUnknown: 4000}, stats.States)
+	assert.Equal(t, map[outbox.State]int{outbox.StateFailed: 2050, outbox.StateQueued: 450, outbox.StateUnknown: 2000}, stats.Labels["of 1"])
+	done, err = b.DeleteAll(t.Context(), outbox.Filter{Label: "of 1", States: []outbox.State{outbox.StateFailed, outbox.StateUnknown}})
+	require.NoError(t, err)
+	assert.Equal(t, 4050, done)
+	done, err = b.ResendAll(t.Context(), outbox.Filter{PhoneNumberID: phoneNumberID, OlderThan: time.Nanosecond})
+	require.NoError(t, err)
+	assert.Equal(t, 4050, done)
+	stats, err = b.Stats(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, map[outbox.State]int{outbox.StateQueued: 4950}, stats.States)
+	_, err = b.DropAll(t.Context(), outbox.Filter{After: "none"})
+	assert.ErrorIs(t, err, outbox.ErrNotFound)
+}

@@ -338,11 +338,11 @@ func (m meter) transaction(t *testing.T) {
 	}
 	for i := range measured(1500) { // in turns, as the machine is not always the same
 		added(&theirs, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(t.Context(), insert, fmt.Sprint("plain", i), phoneNumberID, string(text))
+			_, err := tx.ExecContext(t.Context(), insert, fmt.Sprint(2*i), phoneNumberID, string(text))
 			return err
 		})
 		added(&mine, func(tx *sql.Tx) error {
-			return o.EnqueueTx(t.Context(), tx, outbox.Message{ID: fmt.Sprint("ours", i), PhoneNumberID: phoneNumberID, Payload: text})
+			return o.EnqueueTx(t.Context(), tx, outbox.Message{ID: fmt.Sprint(2*i + 1), PhoneNumberID: phoneNumberID, Payload: text})
 		})
 	}
 	// The fastest tenth: the others have waited for whoever has the processor.

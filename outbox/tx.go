@@ -29,8 +29,8 @@ type Execer interface {
 //
 // Nothing is tried again: SQLSTATE 40001 and 40P01 and SQLITE_BUSY are in the chain of the
 // error as the database gives them, and the transaction is then for you to repeat.
-// [ErrInvalid] is there if an argument is wrong; then nothing was sent to the database.
-// Without a deadline it takes 15 s at most.
+// [ErrInvalid] is there if an argument is wrong; then nothing was sent to the database. It
+// takes as long as ctx and the transaction let it.
 //
 // The messages of one call keep their order, and so do the calls of transactions one of
 // which begins after the other has committed. Transactions that overlap have no order
@@ -44,12 +44,10 @@ func (o *Outbox) EnqueueTx(ctx context.Context, tx Execer, messages ...Message) 
 	if err != nil || len(fresh) == 0 {
 		return err
 	}
-	// Not begin: the transaction is not ours to end when the Outbox is closed.
+	// Not begin: the transaction is not ours to end when the Outbox is closed, or after a time.
 	if o.closing.Err() != nil {
 		return ErrClosed
 	}
-	ctx, cancel := withTimeout(ctx, callTimeout)
-	defer cancel()
 	if err := o.store.Insert(ctx, tx, fresh); err != nil {
 		return fmt.Errorf("outbox: cannot enqueue in the transaction: %w", err)
 	}

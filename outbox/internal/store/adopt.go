@@ -27,7 +27,7 @@ FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@payloads AS te
 ORDER BY g.n ON CONFLICT (id) DO NOTHING`
 
 // insertOne returns the same for one message, in less time: it is what any program may send.
-func insertOne(m *New) (text string, given args) {
+func (s *Store) insertOne(m *New) (text string, given args) {
 	columns, values := "id, phone_number_id, payload", "@id, @number, @payload"
 	given = args{"id": m.ID, "number": m.Number, "payload": m.Payload}
 	add := func(column string, value any) {
@@ -48,6 +48,10 @@ func insertOne(m *New) (text string, given args) {
 	}
 	if !m.ExpiresAt.IsZero() {
 		add("expires_at", micro(m.ExpiresAt))
+	}
+	if !s.dialect.oneStatement {
+		// SQLite reads the statement anew each time. This is the shorter way to say it.
+		return "INSERT OR IGNORE INTO {message} (" + columns + ") VALUES (" + values + ")", given
 	}
 	return "INSERT INTO {message} (" + columns + ") VALUES (" + values + ") ON CONFLICT (id) DO NOTHING", given
 }
@@ -75,7 +79,7 @@ func (s *Store) Insert(ctx context.Context, tx Execer, messages []New) error {
 
 func (s *Store) insertion(messages []New) (text string, given args, err error) {
 	if len(messages) == 1 {
-		text, given = insertOne(&messages[0])
+		text, given = s.insertOne(&messages[0])
 		return text, given, nil
 	}
 	order := byID(messages)

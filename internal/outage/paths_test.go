@@ -600,7 +600,7 @@ func TestEveryCallerOfManyPathsLeavesOnce(t *testing.T) {
 func BenchmarkUp(b *testing.B) {
 	paths := make([]string, maxPaths)
 	for i := range paths {
-		paths[i] = fmt.Sprintf("/v24.0/%d/messages", 106540352242922+i)
+		paths[i] = fmt.Sprintf("/v24.0/%d/messages", 106540352242922+int64(i))
 	}
 	run := func(name string, many int, h *Host) {
 		b.Run(name, func(b *testing.B) {

@@ -50,8 +50,9 @@ func (s *Store) insertOne(m *New) (text string, given args) {
 		add("expires_at", micro(m.ExpiresAt))
 	}
 	if !s.dialect.oneStatement {
-		// SQLite reads the statement anew each time. This is the shorter way to say it.
-		return "INSERT OR IGNORE INTO {message} (" + columns + ") VALUES (" + values + ")", given
+		// SQLite reads the statement anew each time: this is the shorter way to say it. The
+		// column's default has milliseconds, which would let others of the recipient before it.
+		return "INSERT OR IGNORE INTO {message} (" + columns + ", enqueued_at) VALUES (" + values + ", {now})", given
 	}
 	return "INSERT INTO {message} (" + columns + ") VALUES (" + values + ") ON CONFLICT (id) DO NOTHING", given
 }

@@ -25,6 +25,16 @@
 //   - Anything else, such as a connection that broke, a timeout, or a gateway's
 //     502: [StateUnknown]. It is not sent again.
 //
+// # In your transaction
+//
+// [Outbox.EnqueueTx] has a message go out if and only if a transaction of yours commits.
+// It is one INSERT into NAME_message of id, phone_number_id and payload, and so any program
+// may do the same, in any language: that is a contract. It may give label, urgent, and
+// not_before and expires_at in microseconds since 1970, too; the other columns are the
+// outbox's own. What was committed is StateQueued at once. A Run takes it in within half a
+// second: it checks it as Enqueue does, and what could not be enqueued is StateFailed, with
+// the reason. Transactions that overlap have no order between them.
+//
 // # Nothing is sent twice
 //
 // StateSending is written right before each attempt, beneath the transport and its outage
@@ -44,7 +54,7 @@
 // arrives twice is worse than one that never does, have such codes not retried:
 // [graphretry.WithoutRetryOn] in [WithTransportOptions]. And it relies on the database: one
 // that forgets what it has confirmed, as a replica does that lags behind and takes over, has
-// those messages sent again.
+// those messages sent again. After a restore see [Outbox.ParkAll].
 //
 // # Phone numbers
 //
@@ -69,14 +79,16 @@
 // [Outbox.HandleWebhook] settles them, since Meta's status webhooks carry the id
 // of the message. [Outbox.Unknown] lists those that no webhook has settled: of
 // these most were never taken. [Outbox.Resend] and [Outbox.Drop] are a person's
-// decision.
+// decision. For all messages that a [Filter] means, such as those of a [Label], there are
+// [Outbox.ResendAll], [Outbox.DropAll], [Outbox.ParkAll] and [Outbox.DeleteAll].
 //
 // # The database
 //
 // Times are told by the database's clock. Trouble that passes, such as a server that
 // restarts, a deadlock or a disk that is full, is waited out, and logged after the third
 // try; all else is an error in the database's words. A call whose context has no deadline
-// fails after 15 s.
+// fails after 15 s, but for EnqueueTx, whose transaction is yours. [Outbox.Health] is for a
+// probe, and [Outbox.Stats] for alerts.
 //
 // The payload goes once a webhook says that the message was delivered, the rest
 // [WithRetention] after its last change. [Outbox.Delete] takes out both at once. No

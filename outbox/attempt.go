@@ -25,6 +25,8 @@ type attempt struct {
 	outbox *Outbox
 	claim  store.Claim
 	token  string
+	// accepted is when another message of its number was accepted last, before it began.
+	accepted time.Time
 	// lasting is the context for what must be brought to its end although Run is to stop:
 	// an attempt that is under way, and writing down how it ended.
 	lasting context.Context
@@ -152,6 +154,7 @@ type end struct {
 	probe     bool          // it was made while the API was down
 	isProbe   bool          // it was made while its number was held
 	lane      lane.End      // what it says of its number
+	accepted  bool          // the API has accepted the message
 	hold      bool          // the number is to be held at once
 	reason    string        // why
 	throttles bool          // the API asks for fewer messages from the number
@@ -199,7 +202,7 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 		return errors.Join(a.err, a.giveBack(0))
 	}
 	e := a.decide(resp, err)
-	answered(a.endOf(e.Decision, resp))
+	answered(a.endOf(e, resp))
 	return a.settle("end", e)
 }
 
@@ -269,51 +272,69 @@ func (a *attempt) request(ctx context.Context) (*http.Request, error) {
 
 // decide returns what becomes of the message.
 func (a *attempt) decide(resp *http.Response, err error) message.Event {
-	e := message.Event{Kind: message.Answered, Token: a.token}
+	e := message.Event{Kind: message.Answered, Token: a.token, Accepted: a.accepted}
 	unknown := func(cause string) message.Event {
 		e.Decision = graphretry.Decision{Outcome: graphretry.OutcomeUnknown, Cause: a.redact(cause), History: a.claim.History}
 		return e
 	}
+	status := 0
 	if err == nil {
-		isGraph := false
-		if resp.StatusCode >= http.StatusBadRequest {
-			_, isGraph = graphretry.ErrorFromResponse(resp)
-		}
-		if resp.StatusCode/100 == 2 {
-			var ok bool
-			if e.MessageID, ok = messageID(a.body); !ok && a.broken == nil {
-				return unknown(fmt.Sprintf("the answer, HTTP %d, is none of Meta's", resp.StatusCode))
-			} else if !ok {
-				return unknown(fmt.Sprintf("the answer, HTTP %d, broke off: %v", resp.StatusCode, a.broken))
+		status = resp.StatusCode
+		brokeOff := fmt.Sprintf("the answer, HTTP %d, broke off: %v", status, a.broken)
+		if status/100 == 2 {
+			var isSent bool
+			if e.MessageID, isSent = acceptance(a.body); !isSent {
+				graph, isGraph := graphretry.ParseError(status, resp.Header, a.body)
+				switch {
+				case isGraph:
+					// A gateway, or a batch, has put an error into a success.
+					e.Decision = a.outbox.rules.Policy.Decide(graph, a.claim.History)
+					return a.decided(e, status)
+				case a.broken != nil:
+					return unknown(brokeOff)
+				}
+				return unknown(fmt.Sprintf("the answer, HTTP %d, is none of Meta's", status))
 			}
-		} else if a.broken != nil && !isGraph {
-			return unknown(fmt.Sprintf("the answer, HTTP %d, broke off: %v", resp.StatusCode, a.broken))
+		} else if a.broken != nil {
+			if _, isGraph := graphretry.ErrorFromResponse(resp); !isGraph {
+				return unknown(brokeOff)
+			}
 		}
 	}
 	e.Decision = a.outbox.rules.Policy.Next(resp, err, a.claim.History)
+	return a.decided(e, status)
+}
+
+func (a *attempt) decided(e message.Event, status int) message.Event {
 	e.Decision.Cause = a.redact(e.Decision.Cause)
+	e.Blame = message.BlameOf(e.Decision, status)
 	return e
 }
 
-// messageID returns the wamid in the answer to a success, "" if it names none, and whether
-// it is one of Meta's.
-func messageID(body []byte) (string, bool) {
-	var success map[string]json.RawMessage
-	if json.Unmarshal(body, &success) != nil || success == nil {
+// acceptance returns the wamid in the answer to a success, and whether it says that Meta has
+// accepted the message: it names one, or is {"success":true}, as for a read receipt.
+func acceptance(body []byte) (wamid string, ok bool) {
+	var answer struct {
+		Messages []struct {
+			ID string `json:"id"`
+		} `json:"messages"`
+		Success bool `json:"success"`
+	}
+	// A member of another type than Meta's is left out, and the others are read.
+	var odd *json.UnmarshalTypeError
+	if err := json.Unmarshal(body, &answer); err != nil && !errors.As(err, &odd) {
 		return "", false
 	}
-	var messages []struct {
-		ID string `json:"id"`
+	if len(answer.Messages) > 0 && answer.Messages[0].ID != "" {
+		return answer.Messages[0].ID, true
 	}
-	if json.Unmarshal(success["messages"], &messages) == nil && len(messages) > 0 {
-		return messages[0].ID, true
-	}
-	return "", true
+	return "", answer.Success
 }
 
 // endOf returns what a decision says of the number.
-func (a *attempt) endOf(d graphretry.Decision, resp *http.Response) end {
-	e := end{lane: lane.Up, reason: d.Cause}
+func (a *attempt) endOf(decided message.Event, resp *http.Response) end {
+	d := decided.Decision
+	e := end{lane: lane.Up, reason: d.Cause, accepted: d.Outcome == graphretry.OutcomeSent}
 	if e.reason == "" && d.Graph != nil {
 		e.reason = d.Graph.Error()
 	}
@@ -322,7 +343,9 @@ func (a *attempt) endOf(d graphretry.Decision, resp *http.Response) end {
 		e.lane = lane.Ambiguous
 	case d.Outcome == graphretry.OutcomeHeld && d.Graph == nil && resp == nil:
 		e.lane = lane.Nothing // it got no connection
-	case d.Outcome == graphretry.OutcomeHeld && (d.Graph == nil || d.Graph.AboutSender()):
+	case decided.Blame != message.BlameMessage && a.claim.IsOwn(a.accepted):
+		e.lane = lane.Own
+	case decided.Blame != message.BlameMessage:
 		e.lane = lane.Bad
 	}
 	e.throttles = d.Graph != nil && d.Graph.Class() == graphretry.ClassThrottle && d.Graph.Code != graphretry.CodePairRateLimitHit

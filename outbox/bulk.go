@@ -52,13 +52,13 @@ func (o *Outbox) ParkAll(ctx context.Context, filter Filter) (int, error) {
 func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind message.EventKind, states ...State) (int, error) {
 	return o.forAll(ctx, filter, verb, states, func(ctx context.Context, page []store.Stored) (done int, left []string, err error) {
 		changes := make([]store.Change, 0, len(page))
-		outcomes := make(map[int64]OutcomeKind, len(page))
+		outcomes := make(map[int64][]OutcomeKind, len(page))
 		now := o.now()
 		for i := range page {
 			next, effects := message.Step(page[i].Record, message.Event{Kind: kind}, now, &o.rules)
 			if effects.Write && page[i].IsReadable() {
 				changes = append(changes, store.Change{Before: page[i], After: next})
-				outcomes[page[i].Seq] = effects.Outcome
+				outcomes[page[i].Seq] = effects.Outcomes
 			} else if effects.Refused == nil {
 				left = append(left, page[i].ID)
 			}
@@ -72,14 +72,16 @@ func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind
 			delete(outcomes, c.Before.Seq)
 		}
 		for _, c := range changes {
-			kind, ok := outcomes[c.Before.Seq]
+			kinds, ok := outcomes[c.Before.Seq]
 			if !ok {
 				continue
 			}
 			saved := c.Before
 			saved.Record = c.After
 			o.settled(saved)
-			o.tell(ctx, &saved, kind)
+			for _, kind := range kinds {
+				o.tell(ctx, &saved, kind)
+			}
 		}
 		return len(outcomes), left, nil
 	}, func(ctx context.Context, id string) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/outbox/internal/lane"
 	"github.com/graphretry/graphretry/outbox/internal/message"
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
@@ -53,8 +54,10 @@ type Outbox struct {
 	mu      sync.Mutex // guards all below, and calls.Add against calls.Wait
 	closed  bool
 	running map[*running]bool
-	counted time.Time // when the queue was counted last ...
-	queued  int       // ... and what it had, with what was enqueued since
+	counted time.Time              // when the queue was counted last ...
+	queued  int                    // ... and what it had, with what was enqueued since
+	held    map[string]lane.Shared // numbers that are held for what webhooks said ...
+	heldAt  time.Time              // ... and when that was asked
 }
 
 // Open returns an Outbox in a database, whose tables it makes if they are not there. With

@@ -348,10 +348,28 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		return false, nil
 	}
 	r.claimed = time.Now()
-	claims, err := r.store.Take(ctx, r.id.Load(), plan, r.recipientOrder, urgentOnly)
-	if err != nil {
-		return false, err
+	probes := make(map[string]int)
+	for number, n := range plan {
+		if r.lanes.IsProbe(number) {
+			probes[number] = n
+			delete(plan, number)
+		}
 	}
+	var claims []store.Claim
+	if len(probes) > 0 {
+		if claims, err = r.store.TakeProbes(ctx, r.id.Load(), probes, r.recipientOrder, urgentOnly); err != nil {
+			return false, err
+		}
+	}
+	if len(plan) > 0 {
+		others, err := r.store.Take(ctx, r.id.Load(), plan, r.recipientOrder, urgentOnly)
+		if err != nil {
+			// What has been claimed is given back as a claim that no goroutine has.
+			return false, err
+		}
+		claims = append(claims, others...)
+	}
+	maps.Copy(plan, probes)
 	now = r.now()
 	got := make(map[string]int)
 	for _, c := range claims {
@@ -392,6 +410,7 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 	r.mu.Unlock()
 	r.writing.Add(1)
 	r.probing = r.probing || down
+	accepted := r.lanes.Accepted(c.Number)
 	probe := r.lanes.Begin(c.Number, now)
 	r.workers.Go(func() {
 		// The end of Run must not break off an attempt, so what serves one lasts on,
@@ -403,7 +422,7 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 			context.AfterFunc(lasting, func() { timer.Stop() })
 		})
 		defer detach()
-		a := &attempt{outbox: r.Outbox, claim: c, lasting: lasting}
+		a := &attempt{outbox: r.Outbox, claim: c, lasting: lasting, accepted: accepted}
 		err := a.make(ctx, func(e end) {
 			e.number, e.began, e.probe, e.isProbe = c.Number, now, down, probe
 			r.ends <- e
@@ -435,6 +454,9 @@ func (r *running) ended(ctx context.Context, e end) {
 			r.lanes.Block(e.number, r.now().Add(e.gate))
 		}
 	}
+	if e.accepted {
+		r.lanes.Accept(e.number, r.now())
+	}
 	news, host := r.lanes.End(e.number, e.began, e.lane)
 	var err error
 	switch {
@@ -446,12 +468,12 @@ func (r *running) ended(ctx context.Context, e end) {
 		}
 	case news == lane.Unhold:
 		if host {
-			if _, err = r.store.Unhold(ctx, lane.All); err != nil {
+			if _, err = r.store.Unhold(ctx, lane.All, true); err != nil {
 				break
 			}
 		}
 		var was bool
-		if was, err = r.store.Unhold(ctx, e.number); was {
+		if was, err = r.store.Unhold(ctx, e.number, false); was {
 			r.logger.Warn("outbox: a phone number is no longer held", numberOf(e.number))
 		}
 	}
@@ -466,7 +488,7 @@ func (r *running) ended(ctx context.Context, e end) {
 // hold holds a number for all machines.
 func (r *running) hold(ctx context.Context, number, reason string) error {
 	wait := r.probeWait(0)
-	first, err := r.store.Hold(ctx, number, wait, r.lanes.IsAmbiguous(number), message.Shorten(reason))
+	first, err := r.store.Hold(ctx, number, wait, r.lanes.IsAmbiguous(number), false, message.Shorten(reason))
 	if err != nil {
 		return err
 	}
@@ -481,7 +503,7 @@ func (r *running) hold(ctx context.Context, number, reason string) error {
 
 func (r *running) holdHost(ctx context.Context, reason string) error {
 	wait := r.probeWait(0)
-	if _, err := r.store.Hold(ctx, lane.All, wait, true, message.Shorten(reason)); err != nil {
+	if _, err := r.store.Hold(ctx, lane.All, wait, true, false, message.Shorten(reason)); err != nil {
 		return err
 	}
 	r.lanes.Held(lane.All, r.now().Add(wait), reason)

@@ -51,7 +51,8 @@ type Status struct {
 	// deliver it; otherwise nil. Its Raw is not kept.
 	Graph *graphretry.Error
 	// Reason says in words why the state is StateFailed or StateUnknown, or why
-	// a queued message waits for another attempt.
+	// a queued message waits for another attempt. Of one that was delivered it says so if
+	// Meta says that it failed, too; Graph is that failure then.
 	Reason string
 	// Retries is how often it was retried, 0 after its first attempt. Resend
 	// begins to count anew.
@@ -62,6 +63,11 @@ type Status struct {
 	// Delivered and Read are when a webhook says that it was, by Meta's clock; the
 	// zero Time if none has.
 	Delivered, Read time.Time
+	// ParticipantFailures is to how many participants of a group it was not delivered, as
+	// webhooks say, and ParticipantGraph is what Meta said of the last of them. The others
+	// may have it, so it is not sent again for them.
+	ParticipantFailures int
+	ParticipantGraph    *graphretry.Error
 	// Enqueued is when it was first enqueued, Changed when something last happened to it
 	// that is written down, both by the clock of the database. A claim by a worker is not.
 	Enqueued, Changed time.Time
@@ -72,6 +78,7 @@ func statusOf(m *store.Stored) Status {
 		ID: m.ID, PhoneNumberID: m.Number, Label: m.Label, State: m.State, MessageID: m.MessageID,
 		Graph: m.Graph, Reason: m.Reason, Retries: m.Retries(),
 		Delivered: m.Delivered.Time, Read: m.Read.Time,
+		ParticipantFailures: len(m.Participants), ParticipantGraph: m.ParticipantGraph,
 		Enqueued: m.Enqueued, Changed: m.Changed,
 	}
 	if m.State == StateQueued && m.Due.After(m.Enqueued.Add(time.Second)) {
@@ -235,10 +242,18 @@ func (o *Outbox) apply(ctx context.Context, name string, current store.Stored, e
 		if !effects.Write {
 			return current, effects.Refused
 		}
+		if effects.Hold {
+			// Before it is queued again, so that nobody sends it meanwhile.
+			if err := o.holdByWebhook(ctx, &next); err != nil {
+				return current, err
+			}
+		}
 		saved, err := o.store.Save(ctx, name, current, next, !effects.DropPayload)
 		if err == nil {
 			o.settled(saved)
-			o.report(ctx, &saved, effects.Outcome)
+			for _, kind := range effects.Outcomes {
+				o.report(ctx, &saved, kind)
+			}
 			return saved, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {

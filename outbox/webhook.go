@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,24 +11,35 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/outbox/internal/lane"
 	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
 // HandleWebhook takes the body of a webhook from Meta and settles the messages
-// that it speaks of, by their biz_opaque_callback_data. A status "sent",
-// "delivered" or "read" proves that a message was sent. A status "failed" is put
-// to the policy: what it retries (131000, once) goes back into the queue, and
-// any other message has failed. Webhooks of other fields, and of messages that
-// this Outbox does not know, are passed over. So whoever else sends for the same
-// business account must not use the ids of this Outbox as their callback data.
+// that it speaks of, by their biz_opaque_callback_data:
 //
-// The same webhook may be handled any number of times, on any machine. Verify
-// its signature before, with [graphretry.VerifyWebhook]: HandleWebhook believes what it
-// reads.
+//   - "delivered", "read" and "played" say that a device has the message. It is sent then,
+//     whatever Meta says of it before or after, and a retry that is queued is called off.
+//   - "failed" is put to the policy: what it retries (131000, once) goes back into the
+//     queue, and any other message has failed. A fault of the sender (131031, 131042) holds
+//     the phone number, and its messages stay queued, until a webhook says that one of them
+//     was sent. Nothing is sent again while another attempt may have been accepted.
+//   - "failed" for one participant of a group is noted, and no more: the others have it. See
+//     [Status].ParticipantFailures.
+//   - Any other status, such as "sent", says that Meta has accepted the message.
 //
-// The error is nil if Meta can forget the webhook. Otherwise answer with a
-// status of 500, so that Meta sends it again; but a body that is no JSON object
-// will not be one then either.
+// Statuses of payments and calls, webhooks of other fields, and those of messages that
+// this Outbox does not know, are passed over. Whoever else sends for the same business
+// account must not use the ids of this Outbox as their callback data.
+//
+// Webhooks may come in any order, any number of times, before the answer to the call, and on
+// any machine. Verify the signature first, with [graphretry.VerifyWebhook]: HandleWebhook
+// believes what it reads.
+//
+// The error is nil if Meta can forget the webhook. After any other, answer with a
+// status of 500, so that Meta sends it again. A body that is not a JSON object is refused
+// each time.
 func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	failures, err := graphretry.ParseWebhook(body)
 	if err != nil {
@@ -47,25 +59,7 @@ func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	defer done()
 	var errs []error
 	for _, status := range report.statuses() {
-		e := message.Event{MessageID: status.ID, At: status.at(o.now())}
-		switch status.Status {
-		case "sent":
-			e.Kind = message.Accepted
-		case "delivered":
-			e.Kind = message.Delivered
-		case "read":
-			e.Kind = message.Read
-		case "failed":
-			e.Kind = message.Undelivered
-			for _, failure := range failures {
-				if e.Graph == nil && failure.MessageID == status.ID {
-					e.Graph = failure.Graph
-				}
-			}
-		default:
-			continue
-		}
-		errs = append(errs, o.settle(ctx, status.CallbackData, e))
+		errs = append(errs, o.settle(ctx, status.CallbackData, status.event(failures, o.now())))
 	}
 	return errors.Join(errs...)
 }
@@ -88,9 +82,32 @@ type webhook struct {
 
 type messageStatus struct {
 	ID           string `json:"id"`
+	Type         string `json:"type"` // as in "payment" and "call"; of a message "message", or none
 	Status       string `json:"status"`
 	Timestamp    string `json:"timestamp"`
 	CallbackData string `json:"biz_opaque_callback_data"`
+	// The participant of a group whom it is about, if it is not about all.
+	ParticipantID     string `json:"recipient_participant_id"`
+	ParticipantUserID string `json:"recipient_participant_user_id"`
+}
+
+// event returns what a status says of its message.
+func (s *messageStatus) event(failures []graphretry.Failure, now time.Time) message.Event {
+	e := message.Event{Kind: message.Accepted, MessageID: s.ID, At: s.at(now)}
+	switch s.Status {
+	case "delivered", "played":
+		e.Kind = message.Delivered
+	case "read":
+		e.Kind = message.Read
+	case "failed":
+		e.Kind, e.Participant = message.Undelivered, cmp.Or(s.ParticipantID, s.ParticipantUserID)
+		for _, f := range failures {
+			if e.Graph == nil && f.MessageID == s.ID && f.ParticipantID == s.ParticipantID && f.ParticipantUserID == s.ParticipantUserID {
+				e.Graph = f.Graph
+			}
+		}
+	}
+	return e
 }
 
 // statuses are those that may be of our messages.
@@ -99,7 +116,8 @@ func (w *webhook) statuses() []messageStatus {
 	for _, entry := range w.Entry {
 		for _, change := range entry.Changes {
 			for _, status := range change.Value.Statuses {
-				if status.ID != "" && message.CheckID(status.CallbackData) == nil {
+				isMessage := status.Type == "" || status.Type == "message"
+				if isMessage && status.ID != "" && status.Status != "" && message.CheckID(status.CallbackData) == nil {
 					ours = append(ours, status)
 				}
 			}
@@ -120,6 +138,16 @@ func (s *messageStatus) at(now time.Time) time.Time {
 // settle has happen to a message what a webhook says of it.
 func (o *Outbox) settle(ctx context.Context, id string, e message.Event) error {
 	current, err := o.store.Load(ctx, id)
+	if err == nil && e.Kind == message.Undelivered && e.Graph.AboutSender() {
+		// Only one that was accepted before this attempt's answer says something of this one.
+		var number lane.Shared
+		if number, err = o.store.Number(ctx, current.Number); err == nil && number.Released.Before(current.Changed) {
+			e.Accepted = number.Released
+		}
+	}
+	if err == nil && (e.Kind == message.Accepted || e.Kind == message.Delivered) {
+		err = o.unholdByWebhook(ctx, &current)
+	}
 	if err == nil {
 		_, err = o.apply(ctx, "webhook", current, e)
 	}
@@ -130,4 +158,52 @@ func (o *Outbox) settle(ctx context.Context, id string, e message.Event) error {
 		return fmt.Errorf("outbox: cannot settle message %q by webhook: %w", id, err)
 	}
 	return nil
+}
+
+// holdByWebhook holds the number of a message, for all machines, for what Meta has said by
+// webhook.
+func (o *Outbox) holdByWebhook(ctx context.Context, m *message.Record) error {
+	first, err := o.store.Hold(ctx, m.Number, o.probeWait(0), false, true, message.Shorten(m.Graph.Error()))
+	if err == nil && first {
+		o.logger.Warn("outbox: a phone number is held", numberOf(m.Number), reasonOf(m.Graph.Error()))
+	}
+	o.mu.Lock()
+	o.heldAt = time.Time{}
+	o.mu.Unlock()
+	o.look()
+	return err
+}
+
+// unholdByWebhook holds a number no longer that is held for what Meta said by webhook, if a
+// message was accepted since, of which it now says something better.
+func (o *Outbox) unholdByWebhook(ctx context.Context, m *store.Stored) error {
+	held, err := o.heldNumbers(ctx)
+	number, isHeld := held[m.Number]
+	if err != nil || !isHeld || m.State != StateSending && (m.State != StateSent || !m.Delivered.IsZero() || m.Changed.Before(number.HeldSince)) {
+		return err
+	}
+	was, err := o.store.Unhold(ctx, m.Number, true)
+	if was {
+		o.logger.Warn("outbox: a phone number is no longer held", numberOf(m.Number))
+		o.look()
+	}
+	return err
+}
+
+// heldNumbers returns the numbers that are held for what Meta said by webhook, as they were a
+// moment ago: there are far more webhooks than such numbers.
+func (o *Outbox) heldNumbers(ctx context.Context) (map[string]lane.Shared, error) {
+	o.mu.Lock()
+	held, known := o.held, time.Since(o.heldAt) < lookEvery
+	o.mu.Unlock()
+	if known {
+		return held, nil
+	}
+	held, err := o.store.HeldByWebhook(ctx)
+	if err == nil {
+		o.mu.Lock()
+		o.held, o.heldAt = held, time.Now()
+		o.mu.Unlock()
+	}
+	return held, err
 }

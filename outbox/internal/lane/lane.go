@@ -21,7 +21,12 @@ type Shared struct {
 	Probes int
 	// Ambiguous reports whether it is held for ends that leave open what was sent.
 	Ambiguous bool
+	// ByWebhook reports whether it is held for what Meta said by webhook of messages that it
+	// had accepted. So no answer, but a webhook, ends that.
+	ByWebhook bool
 	Reason    string
+	// HeldSince is since when it is held, and Released when it was last held no longer.
+	HeldSince, Released time.Time
 	// LeasedUntil is how far its rate is leased, and Share is what is left of that since the
 	// API has asked for less, 1 for all.
 	LeasedUntil time.Time
@@ -44,6 +49,7 @@ type End int
 const (
 	Nothing   End = iota // no attempt was made, or no connection
 	Up                   // the API has answered
+	Own                  // it was refused for what others of the number are not
 	Bad                  // it was refused for what is no fault of the message
 	Ambiguous            // and it may have been sent
 )
@@ -71,6 +77,7 @@ type lane struct {
 	probing   bool      // this process has taken the next probe
 	blocked   time.Time // until then the gate lets nothing through
 	served    int       // counts up: who was served last has the most
+	accepted  time.Time // when one was accepted last
 	pace      pace
 }
 
@@ -109,6 +116,10 @@ func (l *Lanes) Look(due map[string]bool, shared map[string]Shared) {
 	l.all = shared[All]
 	for number, this := range l.lanes {
 		if found, ok := shared[number]; ok {
+			if this.IsHeld() && !found.IsHeld() {
+				// Another process has found out that messages of the number are accepted.
+				this.run, this.ambiguous = 0, false
+			}
 			this.Shared = found
 		} else {
 			this.Shared = Shared{Share: 1}
@@ -225,6 +236,21 @@ func (l *Lanes) Probe(number string, next, now time.Time) {
 	}
 }
 
+// IsProbe reports whether what is claimed of a number is its next probe.
+func (l *Lanes) IsProbe(number string) bool { return l.lane(number).probing }
+
+// Accept takes in that a message of a number was accepted.
+func (l *Lanes) Accept(number string, now time.Time) { l.lane(number).accepted = now }
+
+// Accepted returns when a message of a number was last accepted, as far as is known.
+func (l *Lanes) Accepted(number string) time.Time {
+	this := l.lane(number)
+	if this.Released.After(this.accepted) {
+		return this.Released
+	}
+	return this.accepted
+}
+
 // Begin takes in that an attempt from a number begins, and End that it has ended. probe
 // reports whether it is the probe of a number that is held.
 func (l *Lanes) Begin(number string, now time.Time) (probe bool) {
@@ -259,9 +285,11 @@ func (l *Lanes) End(number string, began time.Time, end End) (news News, host bo
 			return Reprobe, false
 		}
 	case Up:
-		held := this.IsHeld()
 		this.run, this.ambiguous = 0, false
-		this.NextProbe, this.Probes = time.Time{}, 0
+		held := this.IsHeld() && !this.ByWebhook
+		if held {
+			this.NextProbe, this.Probes = time.Time{}, 0
+		}
 		if held || l.all.IsHeld() {
 			host = l.all.IsHeld()
 			l.all.NextProbe = time.Time{}
@@ -287,7 +315,7 @@ func (l *Lanes) Held(number string, nextProbe time.Time, reason string) (ambiguo
 		return true
 	}
 	this := l.lane(number)
-	this.NextProbe, this.Reason, this.Probes, this.Ambiguous = nextProbe, reason, 1, this.ambiguous
+	this.NextProbe, this.Reason, this.Probes, this.Ambiguous, this.ByWebhook = nextProbe, reason, 1, this.ambiguous, false
 	return this.ambiguous
 }
 

@@ -247,3 +247,59 @@ func TestRateHoldsInEverySecond(t *testing.T) {
 		}
 	}
 }
+
+const number = "106540352242922"
+
+// lanes is a process with messages of one number to send.
+func lanes() (l *Lanes, now time.Time) {
+	l = &Lanes{Rate: func(string) float64 { return 80 }}
+	l.Ring(number, false)
+	return l, time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
+}
+
+// ends has attempts of the number end one after the other.
+func (l *Lanes) ends(now time.Time, ends ...End) (last News) {
+	for _, end := range ends {
+		l.Begin(number, now)
+		last, _ = l.End(number, now, end)
+	}
+	return last
+}
+
+func TestRefusalThatIsTheMessagesOwnSaysNothingOfTheNumber(t *testing.T) {
+	l, now := lanes()
+	assert.Equal(t, NoNews, l.ends(now, Own, Own, Own, Own))
+	assert.Equal(t, NoNews, l.ends(now, Bad, Own, Bad, Own))
+	assert.Equal(t, Hold, l.ends(now, Bad), "nor does it count for it")
+	l.Held(number, now, "why")
+	assert.Equal(t, NoNews, l.ends(now, Own))
+	assert.Equal(t, Unhold, l.ends(now, Up))
+}
+
+func TestNumberThatAnotherProcessHasReleasedSendsAgain(t *testing.T) {
+	l, now := lanes()
+	l.ends(now, Bad, Bad, Bad)
+	l.Held(number, now.Add(time.Minute), "why")
+	l.Look(map[string]bool{number: false}, map[string]Shared{number: {NextProbe: now.Add(time.Minute), Share: 1}})
+	room, _ := l.state(number, now)
+	assert.Zero(t, room)
+	l.Look(map[string]bool{number: false}, map[string]Shared{number: {Released: now, Share: 1}})
+	room, _ = l.state(number, now)
+	assert.Equal(t, -1, room)
+	assert.Equal(t, now, l.Accepted(number))
+	l.Accept(number, now.Add(time.Second))
+	assert.Equal(t, now.Add(time.Second), l.Accepted(number))
+}
+
+func TestAnswerReleasesNoNumberThatAWebhookHolds(t *testing.T) {
+	l, now := lanes()
+	held := Shared{NextProbe: now, Probes: 1, ByWebhook: true, Share: 1}
+	l.Look(map[string]bool{number: false}, map[string]Shared{number: held})
+	assert.Equal(t, []Wish{{number, held}}, l.Probes(now))
+	l.Probe(number, now.Add(time.Minute), now)
+	assert.True(t, l.IsProbe(number))
+	assert.Equal(t, NoNews, l.ends(now, Up))
+	room, again := l.state(number, now)
+	assert.Zero(t, room)
+	assert.Equal(t, now.Add(time.Minute), again)
+}

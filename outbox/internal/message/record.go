@@ -62,19 +62,31 @@ type Memory struct {
 	// other.
 	Token string `json:"token,omitempty"`
 
-	MessageID string `json:"message_id,omitempty"`
+	// MessageID is the wamid under which Meta has accepted it, and Others are those of other
+	// attempts that Meta has accepted too.
+	MessageID string   `json:"message_id,omitempty"`
+	Others    []string `json:"others,omitempty"`
 	// Delivered and Read are when Meta says that it was.
 	Delivered Moment `json:"delivered,omitzero"`
 	Read      Moment `json:"read,omitzero"`
-	// Refuted are the wamids whose failure was dealt with. What else Meta says of
-	// them proves nothing of a later attempt.
+	// Refuted are the wamids that failed, as Meta says. What else Meta says of them, but
+	// that a device has it, proves nothing.
 	Refuted []string `json:"refuted,omitempty"`
-	// Overtaken reports whether Meta has said that the attempt failed whose answer is not
-	// in yet.
-	Overtaken bool `json:"overtaken,omitempty"`
+	// Overtook are those of Refuted, with why they failed, that may be the attempt's whose
+	// answer is not in yet.
+	Overtook map[string]*graphretry.Error `json:"overtook,omitempty"`
 	// Doubts is how many earlier attempts may have been sent, though a person has
-	// said that they were not, and have not been refuted since.
-	Doubts int               `json:"doubts,omitempty"`
+	// said that they were not, and of which nothing has been heard since.
+	Doubts int `json:"doubts,omitempty"`
+	// Participants are those of a group who do not get it, and ParticipantGraph is what Meta
+	// said of the last.
+	Participants     []string          `json:"participants,omitempty"`
+	ParticipantGraph *graphretry.Error `json:"participant_graph,omitempty"`
+	// LastRefusal is when it was last refused for what is no fault of a message, and Refusals
+	// is how often that was, with another of its number accepted between each two.
+	LastRefusal Moment `json:"last_refusal,omitzero"`
+	Refusals    int    `json:"refusals,omitempty"`
+
 	Graph  *graphretry.Error `json:"graph,omitempty"`
 	Reason string            `json:"reason,omitempty"`
 }
@@ -82,8 +94,9 @@ type Memory struct {
 // IsZero reports whether there is nothing to keep.
 func (m *Memory) IsZero() bool {
 	return m.Born.IsZero() && len(m.History.Retries) == 0 && m.History.Network == 0 && m.History.Held == 0 &&
-		m.Token == "" && m.MessageID == "" && m.Delivered.IsZero() && m.Read.IsZero() && len(m.Refuted) == 0 && !m.Overtaken &&
-		m.Doubts == 0 && m.Graph == nil && m.Reason == ""
+		m.Token == "" && m.MessageID == "" && len(m.Others) == 0 && m.Delivered.IsZero() && m.Read.IsZero() && len(m.Refuted) == 0 &&
+		len(m.Overtook) == 0 && m.Doubts == 0 && len(m.Participants) == 0 && m.LastRefusal.IsZero() && m.Refusals == 0 &&
+		m.Graph == nil && m.Reason == ""
 }
 
 // Moment is a time that is kept as microseconds.
@@ -102,7 +115,8 @@ func (m *Moment) UnmarshalJSON(data []byte) error {
 // Clone returns a copy that shares no map or slice that a change would write to.
 func (r Record) Clone() Record {
 	r.History.Retries = maps.Clone(r.History.Retries)
-	r.Refuted = slices.Clone(r.Refuted)
+	r.Refuted, r.Others, r.Participants = slices.Clone(r.Refuted), slices.Clone(r.Others), slices.Clone(r.Participants)
+	r.Overtook = maps.Clone(r.Overtook)
 	return r
 }
 
@@ -115,10 +129,9 @@ func (r *Record) Retries() int {
 	return total
 }
 
-// markedBy reports whether the attempt with that token is the one the record waits for.
-func (r *Record) markedBy(token string) bool {
-	return (r.State == StateSending || r.State == StateUnknown) && r.Token != "" && r.Token == token
-}
+// markedBy reports whether the attempt with that token is the one whose answer the record
+// waits for.
+func (r *Record) markedBy(token string) bool { return r.Token != "" && r.Token == token }
 
 // maxText bounds each text of a Graph error in a record, in bytes.
 const maxText = 1 << 10

@@ -3,6 +3,7 @@ package message
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -18,6 +19,14 @@ type Event struct {
 	Graph     *graphretry.Error   // Expired, Undelivered; nil: unknown
 	At        time.Time           // when Meta says that it was; Delivered, Read
 	Reason    string              // Invalid: why
+	// Participant is the one of a group to whom it was not delivered; "": the failure is the
+	// whole message's; Undelivered.
+	Participant string
+	// Blame is whom a refusal blames; Answered.
+	Blame Blame
+	// Accepted is when, before the attempt began, another message of its number was last
+	// accepted, as far as is known; Answered, Undelivered.
+	Accepted time.Time
 }
 
 // EventKind is what happens to a message.
@@ -33,7 +42,7 @@ const (
 	Lost                         // its payload is not there any more
 	Invalid                      // a row that somebody has inserted is none that can be sent
 	Accepted                     // Meta says by webhook that it was sent
-	Delivered                    // ... that it was delivered
+	Delivered                    // ... that it was delivered, or played
 	Read                         // ... that it was read
 	Undelivered                  // ... that it was not delivered
 	Resent                       // a person puts it back into the queue
@@ -43,10 +52,11 @@ const (
 
 // Effects are what comes with a change of a record.
 type Effects struct {
-	Write       bool        // the record must be written
-	DropPayload bool        // its payload is of no more use
-	Outcome     OutcomeKind // what to tell of it; "" for nothing
-	Refused     error       // why a person's decision is not carried out
+	Write       bool          // the record must be written
+	DropPayload bool          // its payload is of no more use
+	Outcomes    []OutcomeKind // what to tell of it, in this order
+	Hold        bool          // its number is to be held, for what Meta said by webhook
+	Refused     error         // why a person's decision is not carried out
 }
 
 // OutcomeKind is what is told of a message.
@@ -76,6 +86,9 @@ const (
 	ReasonLost      = "its payload is no longer kept"
 	ReasonAbandoned = "the worker that was sending it has not said how it ended"
 	reasonNotWhy    = "Meta says that it failed, and not why"
+	reasonDelivered = "it was delivered, though Meta also says that it failed"
+	reasonOpen      = "Meta says that it failed, and another attempt may have been accepted"
+	reasonItself    = "refused 3 times, and others of its number were accepted in between"
 )
 
 // Step is the life of a message: what becomes of its record when something happens, and
@@ -107,7 +120,7 @@ func (s *stepping) take(e Event) bool {
 		}
 		s.State, s.Token = StateSending, e.Token
 	case Unmarked:
-		if !s.markedBy(e.Token) {
+		if !s.markedBy(e.Token) || s.State == StateSent {
 			return false
 		}
 		s.State, s.Token = StateQueued, ""
@@ -137,8 +150,10 @@ func (s *stepping) take(e Event) bool {
 			return false
 		}
 		s.toFailed(nil, Shorten(e.Reason))
-	case Accepted, Delivered, Read:
-		return s.accepted(e)
+	case Accepted:
+		return s.accepted(e.MessageID)
+	case Delivered, Read:
+		return s.delivered(e)
 	case Undelivered:
 		return s.undelivered(e)
 	case Resent:
@@ -155,87 +170,94 @@ func (s *stepping) take(e Event) bool {
 // somebody who could not know that, it is put right as far as it can be.
 func (s *stepping) answered(e Event) bool {
 	mine := s.markedBy(e.Token)
-	if e.Decision.Outcome == graphretry.OutcomeSent {
-		switch {
-		case mine && slices.Contains(s.Refuted, e.MessageID):
-			// Meta's word on its failure has overtaken the answer.
-			s.retryUndelivered(s.Graph)
-		case mine || s.isNews(e.MessageID):
-			s.toSent(e.MessageID)
-		default:
+	switch {
+	case e.Decision.Outcome == graphretry.OutcomeSent && !mine:
+		return s.accepted(e.MessageID) // late, of an earlier attempt
+	case !mine:
+		return false
+	case e.Decision.Outcome == graphretry.OutcomeUnknown:
+		if s.State != StateSending {
 			return false
 		}
+		s.toUnknown(why(e.Decision))
 		return true
 	}
-	if !mine || e.Decision.Outcome == graphretry.OutcomeUnknown && s.State == StateUnknown {
-		return false
+	failure, overtaken := s.Overtook[e.MessageID]
+	s.end(e.MessageID)
+	switch {
+	case e.Decision.Outcome == graphretry.OutcomeSent && s.State == StateSent:
+		// A webhook has said so before, of this attempt or of an earlier one.
+		if !s.knows(e.MessageID) {
+			s.Others = append(s.Others, e.MessageID)
+		}
+	case s.State == StateSent:
+	case e.Decision.Outcome != graphretry.OutcomeSent:
+		s.refused(e)
+	case overtaken:
+		s.retryUndelivered(failure, e)
+	default:
+		s.toSent(e.MessageID)
+	}
+	return true
+}
+
+// Blame is whom a refusal blames.
+type Blame int
+
+// Whom a refusal can blame.
+const (
+	BlameMessage Blame = iota // it says something of the message, or nothing was refused
+	BlameToken                // the token, or what stands in front of the API
+	BlameSender               // the sender; but it can be that only this message gets it
+)
+
+// BlameOf returns whom a decision blames that was made of an answer with that status, 0 if
+// there was no answer. Only what a message can cause by what it says is the sender's: an
+// expired token is never a message's own.
+func BlameOf(d graphretry.Decision, status int) Blame {
+	switch {
+	case d.Outcome != graphretry.OutcomeHeld, d.Graph != nil && !d.Graph.AboutSender():
+		return BlameMessage
+	case d.Graph != nil && slices.Contains(tokenCodes, d.Graph.Code), d.Graph == nil && status != http.StatusForbidden:
+		return BlameToken
+	}
+	return BlameSender
+}
+
+// tokenCodes are those of a token that is missing, expired or revoked.
+var tokenCodes = []graphretry.Code{0, 102, 104, 190, 200, 412}
+
+// IsOwn reports whether a refusal that blames the sender is likely to be the message's own:
+// it was refused before, and then, before this attempt, another of its number was accepted.
+func (r *Record) IsOwn(accepted time.Time) bool {
+	return !r.LastRefusal.IsZero() && accepted.After(r.LastRefusal.Time)
+}
+
+// mostRefusals is how often a message is refused for what is the sender's, with another of
+// its number accepted between each two, before it fails.
+const mostRefusals = 3
+
+// refused takes in a definite answer that is no success.
+func (s *stepping) refused(e Event) {
+	if s.isBlameless(e) {
+		s.toFailed(e.Decision.Graph, joined(reasonItself, why(e.Decision)))
+		return
 	}
 	s.decided(e.Decision)
-	return true
 }
 
-// accepted takes in that a message was sent, also while it is being sent: the webhook
-// can overtake the answer.
-func (s *stepping) accepted(e Event) bool {
-	if slices.Contains(s.Refuted, e.MessageID) {
+// isBlameless counts a refusal that blames the sender, and reports whether it is now certain
+// that nothing is wrong with that, but with the message.
+func (s *stepping) isBlameless(e Event) bool {
+	if e.Blame == BlameMessage {
 		return false
 	}
-	changed := false
-	if s.isNews(e.MessageID) || s.State == StateSending {
-		s.toSent(e.MessageID)
-		changed = true
+	own := s.IsOwn(e.Accepted)
+	s.LastRefusal = Moment{s.now}
+	if e.Blame == BlameSender && (own || s.Refusals == 0) {
+		s.Refusals++
 	}
-	if s.State != StateSent || s.MessageID != e.MessageID {
-		return changed
-	}
-	if e.Kind != Accepted && s.Delivered.IsZero() {
-		s.Delivered, s.Outcome, changed = Moment{e.At}, OutcomeDelivered, true
-		s.DropPayload = !s.rules.KeepPayload
-	}
-	if e.Kind == Read && s.Read.IsZero() {
-		s.Read, s.Outcome, changed = Moment{e.At}, OutcomeRead, true
-	}
-	return changed
-}
-
-// isNews reports whether it is news that the message was sent under that wamid, by an
-// attempt that the record does not wait for any more.
-func (r *Record) isNews(wamid string) bool {
-	if slices.Contains(r.Refuted, wamid) {
-		return false
-	}
-	switch r.State {
-	case StateQueued, StateFailed, StateUnknown:
-		return true
-	case StateSent:
-		return r.MessageID == "" && wamid != ""
-	}
-	return false
-}
-
-// undelivered takes in that a message was sent and not delivered.
-func (s *stepping) undelivered(e Event) bool {
-	if slices.Contains(s.Refuted, e.MessageID) {
-		return false
-	}
-	earlier := s.State == StateSent && s.MessageID != "" && s.MessageID != e.MessageID
-	s.Refuted = append(s.Refuted, e.MessageID)
-	switch {
-	case earlier || s.State == StateQueued || s.State == StateFailed:
-		// An earlier attempt's, on which nothing hangs any more.
-	case s.State != StateSent && s.Doubts > 0:
-		// It may be that of an attempt which a person has taken for not sent,
-		// and then says nothing of the one since.
-		s.Doubts--
-		s.Graph = kept(e.Graph)
-	case s.State == StateSending:
-		// Its answer is on its way, and brings the same wamid. Until then nothing may
-		// put the message into the queue.
-		s.Graph, s.Overtaken = kept(e.Graph), true
-	default:
-		s.retryUndelivered(e.Graph)
-	}
-	return true
+	return s.Refusals >= mostRefusals
 }
 
 // resent puts the message back as if it were new, at a person's word. One that is queued
@@ -245,11 +267,11 @@ func (s *stepping) resent() bool {
 	case StateQueued:
 		return false
 	case StateUnknown, StateFailed:
-		if s.State == StateUnknown {
-			s.Doubts++
-		}
+		s.doubt()
 		s.State, s.Place, s.Due, s.Born = StateQueued, s.now, s.now, Moment{s.now}
-		s.Token, s.History, s.Reason, s.Graph, s.MessageID = "", graphretry.History{}, "", nil, ""
+		s.History, s.Reason, s.Graph = graphretry.History{}, "", nil
+		s.Refusals, s.LastRefusal = 0, Moment{}
+		s.forget()
 		return true
 	}
 	s.Refused = refused("it is %s: only an unknown or a failed message can be sent again", s.State)
@@ -273,6 +295,7 @@ func (s *stepping) dropped() bool {
 	case s.State == StateFailed && s.Reason == ReasonDropped:
 		return false
 	case s.State == StateUnknown || s.State == StateQueued:
+		s.doubt()
 		s.toFailed(nil, ReasonDropped)
 		return true
 	}
@@ -290,21 +313,6 @@ func (s *stepping) parked() bool {
 	}
 	s.Refused = refused("it is %s: only a queued message can be parked", s.State)
 	return false
-}
-
-// retryUndelivered puts what Meta reported by webhook to the Policy.
-func (s *stepping) retryUndelivered(e *graphretry.Error) {
-	if e == nil {
-		s.toFailed(nil, reasonNotWhy)
-		return
-	}
-	d := s.rules.Policy.Decide(e, s.History)
-	if d.Outcome == graphretry.OutcomeHeld {
-		// It was taken, and not refused: what holds a number by an answer fails a message
-		// that was on its way.
-		d.Outcome = graphretry.OutcomeFailed
-	}
-	s.decided(d)
 }
 
 // decided carries out what the Policy says of a message that was not sent, or may not
@@ -336,44 +344,54 @@ func (s *stepping) again(d graphretry.Decision, reason string) {
 		s.toFailed(d.Graph, joined(ReasonExpired, reason))
 		return
 	}
-	s.State, s.Token, s.Due, s.Overtaken = StateQueued, "", next, false
-	s.MessageID, s.Delivered, s.Read = "", Moment{}, Moment{}
+	s.State, s.Due = StateQueued, next
+	s.forget()
 	if d.Graph != nil {
 		s.Graph = kept(d.Graph)
 	}
 	s.Reason, s.History = reason, d.History
 }
 
+// forget leaves out what is only true of the attempts that have been made.
+func (s *stepping) forget() {
+	s.Token, s.Overtook = "", nil
+	s.MessageID, s.Others, s.Delivered, s.Read = "", nil, Moment{}, Moment{}
+	s.Participants, s.ParticipantGraph = nil, nil
+}
+
 func (s *stepping) toSent(wamid string) {
 	if s.State != StateSent {
-		s.Outcome = OutcomeSent
+		s.tell(OutcomeSent)
 	}
-	s.State, s.Token, s.Overtaken = StateSent, "", false
-	s.Graph, s.Reason = nil, ""
+	s.State, s.Graph, s.Reason = StateSent, nil, ""
 	if wamid != "" {
 		s.MessageID = wamid
 	}
 }
 
 func (s *stepping) toFailed(e *graphretry.Error, reason string) {
-	s.State, s.Token, s.Overtaken = StateFailed, "", false
+	s.State, s.Token, s.Overtook = StateFailed, "", nil
 	if e != nil {
 		s.Graph = kept(e)
 	}
 	s.Reason = reason
-	s.Outcome = OutcomeFailed
+	s.tell(OutcomeFailed)
 }
 
 // toUnknown keeps the token, so that the attempt, should its answer come late, can still
 // say what happened.
 func (s *stepping) toUnknown(reason string) {
-	if s.Overtaken {
-		s.retryUndelivered(s.Graph)
+	if !s.isOpen() {
+		graph := s.Graph
+		s.end("")
+		s.retryUndelivered(graph, Event{})
 		return
 	}
 	s.State, s.Reason = StateUnknown, reason
-	s.Outcome = OutcomeUnknown
+	s.tell(OutcomeUnknown)
 }
+
+func (s *stepping) tell(kind OutcomeKind) { s.Outcomes = append(s.Outcomes, kind) }
 
 func joined(reason, because string) string { return reason + ", after: " + because }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -41,7 +42,7 @@ SELECT * FROM (SELECT 2, '', FALSE, due FROM {queue} WHERE NOT ready ORDER BY du
 UNION ALL
 SELECT * FROM (SELECT 3, '', FALSE, seq FROM {message} WHERE NOT adopted ORDER BY phone_number_id, seq LIMIT 1) AS newcomer`
 
-const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, reason, leased, share FROM {number}`
+const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, by_webhook, reason, held_at, released, leased, share FROM {number}`
 
 // Look looks for something to do.
 func (s *Store) Look(ctx context.Context) (look Look, err error) {
@@ -73,7 +74,7 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 		if len(look.Due) == 0 {
 			return nil // then they do not matter
 		}
-		look.Shared, err = s.numbers(ctx, on)
+		look.Shared, err = s.numbers(ctx, on, numbersStatement, nil)
 		return err
 	})
 	return look, err
@@ -82,20 +83,39 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 // Numbers returns what all machines know of the numbers.
 func (s *Store) Numbers(ctx context.Context) (numbers map[string]lane.Shared, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
-		numbers, err = s.numbers(ctx, on)
+		numbers, err = s.numbers(ctx, on, numbersStatement, nil)
 		return err
 	})
 	return numbers, err
 }
 
-func (s *Store) numbers(ctx context.Context, on runner) (map[string]lane.Shared, error) {
+// Number returns what all machines know of one number.
+func (s *Store) Number(ctx context.Context, number string) (this lane.Shared, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		numbers, err := s.numbers(ctx, on, numbersStatement+" WHERE number = @number", args{"number": number})
+		this = numbers[number]
+		return err
+	})
+	return this, err
+}
+
+// HeldByWebhook returns the numbers that are held for what Meta said by webhook.
+func (s *Store) HeldByWebhook(ctx context.Context) (numbers map[string]lane.Shared, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
+		numbers, err = s.numbers(ctx, on, numbersStatement+" WHERE by_webhook", nil)
+		return err
+	})
+	return numbers, err
+}
+
+func (s *Store) numbers(ctx context.Context, on runner, text string, given args) (map[string]lane.Shared, error) {
 	numbers := make(map[string]lane.Shared)
-	return numbers, s.query(ctx, on, numbersStatement, nil, func(rows *sql.Rows) error {
+	return numbers, s.query(ctx, on, text, given, func(rows *sql.Rows) error {
 		var number string
 		var this lane.Shared
-		var probe, leased int64
-		err := rows.Scan(&number, &this.Paused, &probe, &this.Probes, &this.Ambiguous, &this.Reason, &leased, &this.Share)
-		this.NextProbe, this.LeasedUntil = fromMicro(probe), fromMicro(leased)
+		var probe, leased, held, released int64
+		err := rows.Scan(&number, &this.Paused, &probe, &this.Probes, &this.Ambiguous, &this.ByWebhook, &this.Reason, &held, &released, &leased, &this.Share)
+		this.NextProbe, this.LeasedUntil, this.HeldSince, this.Released = fromMicro(probe), fromMicro(leased), fromMicro(held), fromMicro(released)
 		numbers[number] = this
 		return err
 	})
@@ -123,7 +143,7 @@ type Claim struct {
 
 // A message whose recipient gets one after the other waits for those before it, for the one
 // that a Run has, and for what was inserted before it and may be the recipient's.
-const inTurn = `AND (q.recipient = '' OR (
+const inTurn = ` AND (q.recipient = '' OR (
 	(SELECT c.seq FROM {claim} AS c WHERE c.number = q.number AND c.recipient = q.recipient LIMIT 1) IS NULL
 	AND (SELECT p.seq FROM {queue} AS p WHERE p.number = q.number AND p.recipient = q.recipient AND p.place <= {now}
 		AND (p.place, p.seq) < (q.place, q.seq) LIMIT 1) IS NULL
@@ -134,20 +154,28 @@ const inTurn = `AND (q.recipient = '' OR (
 // index, too, and does not sort what it finds there.
 const MostTaken = 8
 
+// The orders in which messages of a number are taken.
+const (
+	byPlace   = "q.number, q.urgent DESC, q.place, q.seq"
+	byRefusal = "q.number, q.refused, q.seq"
+)
+
+// Which of them are taken as probes, first and then.
+const (
+	neverRefused = " AND q.refused <= 0" // of which a planner expects more than of = 0
+	wasRefused   = " AND q.refused > 0"
+)
+
 // firstDue finds the messages that are to be claimed of a number. Its limit is a literal,
 // which the planner knows.
-func firstDue(inOrder, urgentOnly bool) string {
-	and := ""
-	if urgentOnly {
-		and = " AND q.urgent = TRUE"
-	}
-	const order = "ORDER BY q.number, q.urgent DESC, q.place, q.seq"
+func firstDue(inOrder bool, and, order string, most int) string {
+	order = "ORDER BY " + order
 	if inOrder {
 		// The number is locked, and those that are not in turn must not be. What is in turn
 		// is asked of one row after the other, until there are enough.
-		return fmt.Sprintf("SELECT q.seq FROM (SELECT * FROM {queue} AS q WHERE q.ready AND q.number = w.number%s %s OFFSET 0) AS q WHERE TRUE %s LIMIT %d", and, order, inTurn, MostTaken)
+		return fmt.Sprintf("SELECT q.seq FROM (SELECT * FROM {queue} AS q WHERE q.ready AND q.number = w.number%s %s OFFSET 0) AS q WHERE TRUE %s LIMIT %d", and, order, inTurn, most)
 	}
-	return fmt.Sprintf("SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = w.number%s %s LIMIT %d FOR UPDATE SKIP LOCKED", and, order, MostTaken)
+	return fmt.Sprintf("SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = w.number%s %s LIMIT %d FOR UPDATE SKIP LOCKED", and, order, most)
 }
 
 // lockNumbers locks the numbers before a look at who is in turn. What counts the rows before
@@ -171,7 +199,7 @@ FROM gone JOIN {message} AS m ON m.seq = gone.seq LEFT JOIN {record} AS r ON r.s
 
 const (
 	claimOne = `SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = @number %s AND EXISTS (SELECT 1 FROM {run} WHERE run = @run)
-ORDER BY q.number, q.urgent DESC, q.place, q.seq LIMIT @most`
+ORDER BY %s LIMIT @most`
 	moveClaim = `INSERT INTO {claim} (seq, number, recipient, label, urgent, place, due, expires, rev, run, token)
 SELECT seq, number, recipient, label, urgent, place, due, expires, rev + 1, @run, '' FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
 	leaveQueues = `DELETE FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
@@ -180,9 +208,38 @@ LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq
 )
 
 // Take claims messages for a Run, of each number so many at most and no more than MostTaken,
-// the first of those that are due. With inOrder a recipient has one message out at a time. It returns nothing if
-// the Run is taken for dead.
+// the first of those that are due. With inOrder a recipient has one message out at a time. It
+// returns nothing if the Run is taken for dead.
 func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrder, urgentOnly bool) (taken []Claim, err error) {
+	return s.take(ctx, run, most, inOrder, urgent(urgentOnly), byPlace, MostTaken)
+}
+
+// TakeProbes is Take for numbers that are held, and claims one message of each: the first of
+// those that were never refused, or else the one that was refused longest ago, so that no
+// message is a probe again while another one is due.
+func (s *Store) TakeProbes(ctx context.Context, run int64, most map[string]int, inOrder, urgentOnly bool) ([]Claim, error) {
+	taken, err := s.take(ctx, run, most, inOrder, urgent(urgentOnly)+neverRefused, byPlace, 1)
+	left := maps.Clone(most)
+	for i := range taken {
+		if left[taken[i].Number]--; left[taken[i].Number] <= 0 {
+			delete(left, taken[i].Number)
+		}
+	}
+	if err != nil || len(left) == 0 {
+		return taken, err
+	}
+	again, err := s.take(ctx, run, left, inOrder, urgent(urgentOnly)+wasRefused, byRefusal, 1)
+	return append(taken, again...), err
+}
+
+func urgent(only bool) string {
+	if only {
+		return " AND q.urgent = TRUE"
+	}
+	return ""
+}
+
+func (s *Store) take(ctx context.Context, run int64, most map[string]int, inOrder bool, and, order string, limit int) (taken []Claim, err error) {
 	read := func(rows *sql.Rows) error {
 		c := Claim{Run: run}
 		err := scan(rows, &c.Stored, &c.Payload, &c.Headers)
@@ -190,19 +247,16 @@ func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrde
 		return err
 	}
 	if !s.dialect.oneStatement {
-		more := ""
+		also := and
 		if inOrder {
-			more += inTurn
-		}
-		if urgentOnly {
-			more += " AND q.urgent = TRUE"
+			also += inTurn
 		}
 		err = s.write(ctx, "claim", func(ctx context.Context, on runner) error {
 			taken = nil
 			var all array
 			for _, number := range sortedKeys(most) {
 				seqs := array{}
-				err := s.query(ctx, on, fmt.Sprintf(claimOne, more), args{"number": number, "run": run, "most": min(most[number], MostTaken)}, func(rows *sql.Rows) error {
+				err := s.query(ctx, on, fmt.Sprintf(claimOne, also, order), args{"number": number, "run": run, "most": min(most[number], limit)}, func(rows *sql.Rows) error {
 					var seq int64
 					err := rows.Scan(&seq)
 					seqs.plain(strconv.FormatInt(seq, 10))
@@ -237,7 +291,7 @@ func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrde
 	given := args{"numbers": numbers.String(), "most": counts.String(), "run": run}
 	claim := func(ctx context.Context, on runner) error {
 		taken = nil
-		return s.query(ctx, on, fmt.Sprintf(claimMany, firstDue(inOrder, urgentOnly)), given, read)
+		return s.query(ctx, on, fmt.Sprintf(claimMany, firstDue(inOrder, and, order, limit)), given, read)
 	}
 	if !inOrder {
 		err = s.statement(ctx, "claim", claim)
@@ -305,11 +359,12 @@ func (s *Store) durably(update string) string {
 // if the Run has not got it any more.
 func (s *Store) GiveBack(ctx context.Context, c *Claim, token string, due time.Time) error {
 	text := `DELETE FROM {claim} WHERE seq = @seq AND rev = @rev AND run = @run AND (token = '' OR token = @token) RETURNING seq`
-	then := []string{`INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+	then := []string{`INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev, refused)
 SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@label AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
-	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1 {cas}`}
+	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1, CAST(@refused AS bigint) {cas}`}
 	err := s.change(ctx, "give back", text, then, args{"seq": c.Seq, "rev": c.rev, "run": c.Run, "token": token,
-		"number": c.Number, "recipient": c.Recipient, "label": c.Label, "urgent": c.Urgent, "place": micro(c.Place), "due": max(micro(due), micro(c.Place)), "expires": micro(c.ExpiresAt)})
+		"number": c.Number, "recipient": c.Recipient, "label": c.Label, "urgent": c.Urgent, "place": micro(c.Place), "due": max(micro(due), micro(c.Place)),
+		"expires": micro(c.ExpiresAt), "refused": micro(c.LastRefusal.Time)})
 	if isConflict(err) {
 		return nil
 	}

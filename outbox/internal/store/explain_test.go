@@ -18,25 +18,24 @@ import (
 
 // hotStatements are those of the loop and of an attempt, with how they are called.
 func hotStatements(s *Store) map[string]string {
-	claim := func(inOrder, urgentOnly bool) string {
-		more := ""
+	claim := func(inOrder bool, and, order string, most int) string {
+		if s.dialect.oneStatement {
+			return fmt.Sprintf(claimMany, firstDue(inOrder, and, order, most))
+		}
 		if inOrder {
-			more += inTurn
+			and += inTurn
 		}
-		if urgentOnly {
-			more += " AND q.urgent = TRUE"
-		}
-		return fmt.Sprintf(claimOne, more)
-	}
-	if s.dialect.oneStatement {
-		claim = func(inOrder, urgentOnly bool) string { return fmt.Sprintf(claimMany, firstDue(inOrder, urgentOnly)) }
+		return fmt.Sprintf(claimOne, and, order)
 	}
 	found := map[string]string{
 		"look":            lookStatement,
 		"ripen":           s.ripen(),
-		"claim":           claim(false, false),
-		"claim urgent":    claim(false, true),
-		"claim in order":  claim(true, false),
+		"claim":           claim(false, "", byPlace, MostTaken),
+		"claim urgent":    claim(false, urgent(true), byPlace, MostTaken),
+		"claim in order":  claim(true, "", byPlace, MostTaken),
+		"probe":           claim(false, neverRefused, byPlace, 1),
+		"probe in order":  claim(true, neverRefused, byPlace, 1),
+		"probe again":     claim(false, wasRefused, byRefusal, 1),
 		"mark":            s.durably("UPDATE {claim} SET token = @newtoken WHERE seq = @seq AND rev = @rev AND run = @run AND token = ''"),
 		"load":            loadStatement,
 		"expired":         s.expired(),

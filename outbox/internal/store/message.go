@@ -278,9 +278,9 @@ const (
 	stayClaim  = `UPDATE {claim} SET rev = rev + 1, token = @newtoken WHERE seq = @seq AND rev = @rev AND token = @token RETURNING seq`
 	newRecord  = `UPDATE {record} SET rev = rev + 1 WHERE seq = @seq AND rev = @rev RETURNING seq`
 
-	joinQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+	joinQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev, refused)
 SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@label AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
-	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1 {cas}`
+	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1, CAST(@refused AS bigint) {cas}`
 	keepRecord = `INSERT INTO {record} (seq, number, label, state, changed_at, code, subcode, rev, memory)
 SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@label AS text), CAST(@state AS text), CAST(@changed AS bigint), CAST(@code AS integer), CAST(@subcode AS integer),
 	CAST(@rev AS bigint) + 1, CAST(@memory AS text) {cas}
@@ -311,7 +311,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 	}
 	given := args{"seq": before.Seq, "rev": before.rev, "token": before.token, "newtoken": after.Token,
 		"number": after.Number, "recipient": after.Recipient, "label": after.Label, "urgent": after.Urgent,
-		"place": micro(after.Place), "due": micro(after.Due), "expires": micro(after.ExpiresAt),
+		"place": micro(after.Place), "due": micro(after.Due), "expires": micro(after.ExpiresAt), "refused": micro(after.LastRefusal.Time),
 		"state": string(after.State), "changed": micro(after.Changed), "code": 0, "subcode": 0, "memory": string(memory)}
 	if after.Graph != nil {
 		given["code"], given["subcode"] = int(after.Graph.Code), after.Graph.Subcode

@@ -101,16 +101,18 @@ WHERE number = @number AND slowed <= {now} - 1000000`, args{"number": number, "b
 	})
 }
 
-const holdStatement = `INSERT INTO {number} AS n (number, probe_at, probes, ambiguous, reason)
-SELECT CAST(@number AS text), {now} + CAST(@wait AS bigint), 1, CAST(@ambiguous AS boolean), CAST(@reason AS text) WHERE true
-ON CONFLICT (number) DO UPDATE SET probe_at = excluded.probe_at, probes = 1, ambiguous = excluded.ambiguous, reason = excluded.reason WHERE n.probe_at = 0
+const holdStatement = `INSERT INTO {number} AS n (number, probe_at, probes, ambiguous, by_webhook, reason, held_at)
+SELECT CAST(@number AS text), {now} + CAST(@wait AS bigint), 1, CAST(@ambiguous AS boolean), CAST(@by_webhook AS boolean), CAST(@reason AS text), {now} WHERE true
+ON CONFLICT (number) DO UPDATE SET probe_at = excluded.probe_at, probes = 1, ambiguous = excluded.ambiguous, by_webhook = excluded.by_webhook,
+	reason = excluded.reason, held_at = excluded.held_at WHERE n.probe_at = 0
 RETURNING probe_at`
 
-// Hold holds a number for all machines. It reports whether nobody has before.
-func (s *Store) Hold(ctx context.Context, number string, wait time.Duration, ambiguous bool, reason string) (first bool, err error) {
+// Hold holds a number for all machines. It reports whether nobody has before. byWebhook says
+// that it is for what Meta said by webhook, so that no answer, but a webhook, ends it.
+func (s *Store) Hold(ctx context.Context, number string, wait time.Duration, ambiguous, byWebhook bool, reason string) (first bool, err error) {
 	err = s.statement(ctx, "hold", func(ctx context.Context, on runner) error {
 		first = false
-		return s.query(ctx, on, holdStatement, args{"number": number, "wait": wait.Microseconds(), "ambiguous": ambiguous, "reason": reason}, func(*sql.Rows) error {
+		return s.query(ctx, on, holdStatement, args{"number": number, "wait": wait.Microseconds(), "ambiguous": ambiguous, "by_webhook": byWebhook, "reason": reason}, func(*sql.Rows) error {
 			first = true
 			return nil
 		})
@@ -130,10 +132,13 @@ WHERE number = @number AND probe_at = @seen AND probe_at <= {now}`, args{"number
 	return taken, err
 }
 
-// Unhold holds a number no longer. It reports whether it was held.
-func (s *Store) Unhold(ctx context.Context, number string) (was bool, err error) {
+// Unhold holds a number no longer, since a message of it was accepted, as an answer or a
+// webhook says. It reports whether it was held; it stays so after an answer if it is held for
+// what a webhook has said.
+func (s *Store) Unhold(ctx context.Context, number string, byWebhook bool) (was bool, err error) {
 	err = s.statement(ctx, "unhold", func(ctx context.Context, on runner) error {
-		n, err := s.exec(ctx, on, `UPDATE {number} SET probe_at = 0, probes = 0, ambiguous = FALSE, reason = '' WHERE number = @number AND probe_at > 0`, args{"number": number})
+		n, err := s.exec(ctx, on, `UPDATE {number} SET probe_at = 0, probes = 0, ambiguous = FALSE, by_webhook = FALSE, reason = '', held_at = 0, released = {now} WHERE number = @number AND probe_at > 0 AND (@by_webhook OR NOT by_webhook)`,
+			args{"number": number, "by_webhook": byWebhook})
 		was = n > 0
 		return err
 	})

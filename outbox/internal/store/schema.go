@@ -43,7 +43,8 @@ CREATE INDEX "{name}_message_label" ON {message} (label, seq) WHERE label <> '';
 CREATE INDEX "{name}_message_new" ON {message} (phone_number_id, seq) WHERE NOT adopted;
 
 -- Those that wait to be sent. place is where it stands, due is when it may go, ready is
--- whether that time has come.
+-- whether that time has come. refused is when it was last refused for what is no fault of a
+-- message: the probe of a number that is held is the one for which that is longest ago.
 CREATE TABLE {queue} (
 	seq       bigint PRIMARY KEY,
 	number    text NOT NULL,
@@ -54,7 +55,8 @@ CREATE TABLE {queue} (
 	due       bigint NOT NULL,
 	ready     boolean NOT NULL,
 	expires   bigint NOT NULL,
-	rev       bigint NOT NULL
+	rev       bigint NOT NULL,
+	refused   bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
 	autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX "{name}_queue_next" ON {queue} (number, urgent DESC, place, seq) WHERE ready;
@@ -62,6 +64,7 @@ CREATE INDEX "{name}_queue_due" ON {queue} (due) WHERE NOT ready;
 CREATE INDEX "{name}_queue_expires" ON {queue} (expires) WHERE expires > 0;
 CREATE INDEX "{name}_queue_recipient" ON {queue} (number, recipient, place, seq);
 CREATE INDEX "{name}_queue_label" ON {queue} (label, seq) WHERE label <> '';
+CREATE INDEX "{name}_queue_refused" ON {queue} (number, refused, seq) WHERE ready AND refused > 0;
 
 -- Those that a Run has. token is that of the attempt, once that was announced.
 CREATE TABLE {claim} (
@@ -108,7 +111,10 @@ CREATE TABLE {number} (
 	probe_at   bigint NOT NULL DEFAULT 0,
 	probes     bigint NOT NULL DEFAULT 0,
 	ambiguous  boolean NOT NULL DEFAULT false,
+	by_webhook boolean NOT NULL DEFAULT false,
 	reason     text NOT NULL DEFAULT '',
+	held_at    bigint NOT NULL DEFAULT 0,
+	released   bigint NOT NULL DEFAULT 0,
 	leased     bigint NOT NULL DEFAULT 0,
 	share      double precision NOT NULL DEFAULT 1,
 	slowed     bigint NOT NULL DEFAULT 0
@@ -155,13 +161,15 @@ CREATE TABLE {queue} (
 	due       INTEGER NOT NULL,
 	ready     BOOLEAN NOT NULL,
 	expires   INTEGER NOT NULL,
-	rev       INTEGER NOT NULL
+	rev       INTEGER NOT NULL,
+	refused   INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX "{name}_queue_next" ON {queue} (number, urgent DESC, place, seq) WHERE ready;
 CREATE INDEX "{name}_queue_due" ON {queue} (due) WHERE NOT ready;
 CREATE INDEX "{name}_queue_expires" ON {queue} (expires) WHERE expires > 0;
 CREATE INDEX "{name}_queue_recipient" ON {queue} (number, recipient, place, seq);
 CREATE INDEX "{name}_queue_label" ON {queue} (label, seq) WHERE label <> '';
+CREATE INDEX "{name}_queue_refused" ON {queue} (number, refused, seq) WHERE ready AND refused > 0;
 CREATE TABLE {claim} (
 	seq       INTEGER PRIMARY KEY,
 	number    TEXT NOT NULL,
@@ -200,7 +208,10 @@ CREATE TABLE {number} (
 	probe_at   INTEGER NOT NULL DEFAULT 0,
 	probes     INTEGER NOT NULL DEFAULT 0,
 	ambiguous  BOOLEAN NOT NULL DEFAULT FALSE,
+	by_webhook BOOLEAN NOT NULL DEFAULT FALSE,
 	reason     TEXT NOT NULL DEFAULT '',
+	held_at    INTEGER NOT NULL DEFAULT 0,
+	released   INTEGER NOT NULL DEFAULT 0,
 	leased     INTEGER NOT NULL DEFAULT 0,
 	share      REAL NOT NULL DEFAULT 1,
 	slowed     INTEGER NOT NULL DEFAULT 0

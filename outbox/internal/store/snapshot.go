@@ -88,7 +88,7 @@ func (s *Store) Snapshot(ctx context.Context) (all Snapshot, err error) {
 			if err != nil {
 				return err
 			}
-			all.Numbers, err = s.numbers(ctx, on)
+			all.Numbers, err = s.numbers(ctx, on, numbersStatement, nil)
 			return err
 		})
 	})

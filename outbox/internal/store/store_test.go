@@ -232,10 +232,10 @@ func TestNumbersAreSharedByAll(t *testing.T) {
 		assert.InDelta(t, 0.6, got[number].Share, 0.01)
 		assert.Equal(t, first.Add(30*time.Second), got[number].Until)
 
-		firstToo, err := s.Hold(ctx, number, -time.Second, true, "why")
+		firstToo, err := s.Hold(ctx, number, -time.Second, true, false, "why")
 		require.NoError(t, err)
 		assert.True(t, firstToo)
-		firstToo, err = s.Hold(ctx, number, time.Second, true, "why")
+		firstToo, err = s.Hold(ctx, number, time.Second, true, false, "why")
 		require.NoError(t, err)
 		assert.False(t, firstToo)
 		numbers, err := s.Numbers(ctx)
@@ -249,7 +249,7 @@ func TestNumbersAreSharedByAll(t *testing.T) {
 		taken, err = s.Probe(ctx, number, seen, time.Second)
 		require.NoError(t, err)
 		assert.False(t, taken)
-		was, err := s.Unhold(ctx, number)
+		was, err := s.Unhold(ctx, number, false)
 		require.NoError(t, err)
 		assert.True(t, was)
 		require.NoError(t, s.SetPaused(ctx, "", true))
@@ -281,6 +281,38 @@ func TestRecipientHasOneMessageOut(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, s.Delete(ctx, m))
 		assert.Equal(t, []string{"1"}, ids(take(t, s, 4, true)))
+	})
+}
+
+func TestProbeIsTheMessageThatWasRefusedLongestAgo(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		require.NoError(t, s.Begin(ctx, run))
+		require.NoError(t, s.Enqueue(ctx, news(4)))
+		began := time.Now().Add(-time.Hour)
+		probe := func(inOrder bool) string {
+			t.Helper()
+			claims, err := s.TakeProbes(ctx, run, map[string]int{number: 1}, inOrder, false)
+			require.NoError(t, err)
+			require.Len(t, claims, 1)
+			c := claims[0]
+			require.NoError(t, s.Mark(ctx, &c, "token"))
+			refused := c.Record
+			began = began.Add(time.Second)
+			refused.State, refused.Token, refused.LastRefusal = message.StateQueued, "", message.Moment{Time: began}
+			_, err = s.Save(ctx, "end", c.Stored, refused, true)
+			require.NoError(t, err)
+			return c.ID
+		}
+		var order []string
+		for i := range 10 {
+			order = append(order, probe(i%2 == 0))
+		}
+		assert.Equal(t, []string{"0", "1", "2", "3", "0", "1", "2", "3", "0", "1"}, order)
+		claims := take(t, s, 1, false)
+		assert.Equal(t, []string{"0"}, ids(claims), "which has kept its place")
+		require.NoError(t, s.GiveBack(ctx, &claims[0], "", time.Time{}))
+		assert.Equal(t, "2", probe(false), "also when it is given back")
 	})
 }
 

@@ -1,0 +1,164 @@
+package message
+
+import (
+	"slices"
+
+	"github.com/graphretry/graphretry"
+)
+
+// What webhooks say of a message is said of a wamid, of which each attempt has its own, while
+// all have the same callback data. So the record tells the wamids apart:
+//
+//   - MessageID and Others are those that Meta has accepted.
+//   - Refuted are those of which Meta says that they failed.
+//   - Of the attempt that is under way, or whose end is unknown, the wamid is not known before
+//     its answer is in. Neither are those of earlier attempts that a person has taken for not
+//     sent: Doubts is how many. A wamid that nobody knows is that of one of these. Overtook
+//     are those that have failed of them.
+//
+// Once a device has the message, nothing else matters.
+
+// knows reports whether a wamid is one of those that Meta has accepted, or that failed.
+func (r *Record) knows(wamid string) bool {
+	return wamid == r.MessageID || slices.Contains(r.Others, wamid) || slices.Contains(r.Refuted, wamid)
+}
+
+// isOpen reports whether an attempt may have been accepted whose wamid nobody knows.
+func (r *Record) isOpen() bool { return len(r.Overtook) <= r.Doubts }
+
+// end takes in that the attempt that was under way has ended as the record will say, with that
+// wamid if it was accepted. The failures of other wamids are those of earlier attempts.
+func (s *stepping) end(wamid string) {
+	others := len(s.Overtook)
+	if _, ok := s.Overtook[wamid]; ok {
+		others--
+	}
+	s.Token, s.Overtook, s.Doubts = "", nil, max(0, s.Doubts-others)
+}
+
+// doubt takes in that a person decides upon a message that may have been sent.
+func (s *stepping) doubt() {
+	if s.State == StateUnknown {
+		s.Doubts = max(0, s.Doubts+1-len(s.Overtook))
+		s.Token, s.Overtook = "", nil
+	}
+}
+
+// accepted takes in that Meta has accepted the message under a wamid, also while it is being
+// sent: the webhook can overtake the answer.
+func (s *stepping) accepted(wamid string) bool {
+	switch {
+	case !s.Delivered.IsZero() || slices.Contains(s.Refuted, wamid):
+		return false
+	case s.State != StateSent:
+		s.toSent(wamid)
+	case wamid == "" || s.knows(wamid):
+		return false
+	case s.MessageID == "":
+		s.MessageID = wamid
+	default:
+		s.Others = append(s.Others, wamid)
+	}
+	// It is that of one of the attempts of which nobody knew.
+	if s.Doubts > len(s.Overtook) || s.Token == "" {
+		s.Doubts = max(0, s.Doubts-1)
+	} else {
+		s.Token, s.Overtook, s.Doubts = "", nil, 0
+	}
+	return true
+}
+
+// delivered takes in that a device has the message, which no failure makes undone.
+func (s *stepping) delivered(e Event) (changed bool) {
+	if s.State != StateSent {
+		s.toSent(e.MessageID)
+		changed = true
+	}
+	if s.Delivered.IsZero() {
+		s.MessageID, s.Delivered, changed = e.MessageID, Moment{e.At}, true
+		s.Token, s.Overtook, s.Others, s.Doubts = "", nil, nil, 0
+		s.DropPayload = !s.rules.KeepPayload
+		s.tell(OutcomeDelivered)
+	}
+	if e.Kind == Read && s.Read.IsZero() {
+		s.Read, changed = Moment{e.At}, true
+		s.tell(OutcomeRead)
+	}
+	return changed
+}
+
+// undelivered takes in that Meta says of a wamid that it failed.
+func (s *stepping) undelivered(e Event) bool {
+	switch wamid := e.MessageID; {
+	case slices.Contains(s.Refuted, wamid):
+		return false
+	case e.Participant != "":
+		return s.missed(e)
+	default:
+		s.Refuted = append(s.Refuted, wamid)
+	}
+	other := slices.Index(s.Others, e.MessageID)
+	isIt := s.State == StateSent && (s.MessageID == e.MessageID || s.MessageID == "" && s.Doubts == 0)
+	switch {
+	case !s.Delivered.IsZero():
+		s.Graph, s.Reason = kept(e.Graph), reasonDelivered
+	case other >= 0:
+		s.Others = slices.Delete(s.Others, other, other+1)
+	case isIt && len(s.Others) > 0:
+		s.MessageID, s.Others = s.Others[0], s.Others[1:]
+	case isIt && s.Token != "" && s.isOpen():
+		s.MessageID, s.Graph = "", kept(e.Graph)
+		s.toUnknown(reasonOpen)
+	case isIt:
+		s.end("")
+		s.retryUndelivered(e.Graph, e)
+	case s.Token == "":
+		// An earlier attempt's, on which nothing hangs any more.
+		s.Doubts = max(0, s.Doubts-1)
+	default:
+		// Until its answer is in, nothing may put what is being sent into the queue.
+		if s.Overtook == nil {
+			s.Overtook = make(map[string]*graphretry.Error)
+		}
+		s.Overtook[e.MessageID] = kept(e.Graph)
+		if s.State != StateSent {
+			s.Graph = kept(e.Graph)
+		}
+		if s.State == StateUnknown && !s.isOpen() {
+			s.end("")
+			s.retryUndelivered(e.Graph, e)
+		}
+	}
+	return true
+}
+
+// mostParticipants bounds how many participants a record tells apart. Meta's groups are
+// smaller.
+const mostParticipants = 1000
+
+// missed takes in that one participant of a group does not get the message. The others may
+// have it, so it is neither failed nor sent again; and Meta has accepted it.
+func (s *stepping) missed(e Event) bool {
+	if slices.Contains(s.Participants, e.Participant) || len(s.Participants) >= mostParticipants {
+		return false
+	}
+	s.accepted(e.MessageID)
+	s.Participants = append(s.Participants, e.Participant)
+	s.ParticipantGraph = kept(e.Graph)
+	return true
+}
+
+// retryUndelivered puts what Meta reported by webhook to the Policy. What is the sender's
+// fault holds its number, as an answer that says so would.
+func (s *stepping) retryUndelivered(graph *graphretry.Error, e Event) {
+	if graph == nil {
+		s.toFailed(nil, reasonNotWhy)
+		return
+	}
+	e.Decision = s.rules.Policy.Decide(graph, s.History)
+	if e.Decision.Outcome == graphretry.OutcomeHeld && graph.AboutSender() {
+		e.Blame = BlameSender
+		s.Hold = !s.IsOwn(e.Accepted)
+	}
+	s.refused(e)
+}

@@ -165,6 +165,9 @@ type end struct {
 // called once it is known how it has ended, before that is written down.
 func (a *attempt) make(ctx context.Context, answered func(end)) error {
 	o := a.outbox
+	claimed := eventOf(EventClaimed, &a.claim.Stored)
+	claimed.Age = o.now().Sub(a.claim.Due)
+	o.observe(ctx, claimed)
 	switch now := o.now(); {
 	case !now.Before(o.rules.Expiry(&a.claim.Record)):
 		answered(end{})
@@ -181,6 +184,7 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 		return a.giveBack(0)
 	}
 	defer o.sender.expect(a, req.Header)()
+	began := time.Now()
 	resp, err := a.roundTrip(req)
 	switch {
 	case !a.reached:
@@ -203,6 +207,10 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 	}
 	e := a.decide(resp, err)
 	answered(a.endOf(e, resp))
+	attempted := eventOf(EventAttempted, &a.claim.Stored)
+	attempted.Result, attempted.Graph, attempted.Reason = e.Decision.Outcome, e.Decision.Graph, e.Decision.Cause
+	attempted.Wait, attempted.Lasted = e.Decision.Wait, time.Since(began)
+	defer o.observe(ctx, attempted) // once it is written down
 	return a.settle("end", e)
 }
 

@@ -52,13 +52,13 @@ func (o *Outbox) ParkAll(ctx context.Context, filter Filter) (int, error) {
 func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind message.EventKind, states ...State) (int, error) {
 	return o.forAll(ctx, filter, verb, states, func(ctx context.Context, page []store.Stored) (done int, left []string, err error) {
 		changes := make([]store.Change, 0, len(page))
-		outcomes := make(map[int64][]OutcomeKind, len(page))
+		same := make(map[int64]bool, len(page))
 		now := o.now()
 		for i := range page {
 			next, effects := message.Step(page[i].Record, message.Event{Kind: kind}, now, &o.rules)
 			if effects.Write && page[i].IsReadable() {
-				changes = append(changes, store.Change{Before: page[i], After: next})
-				outcomes[page[i].Seq] = effects.Outcomes
+				changes = append(changes, store.Change{Before: page[i], After: next, Outcomes: effects.Outcomes})
+				same[page[i].Seq] = true
 			} else if effects.Refused == nil {
 				left = append(left, page[i].ID)
 			}
@@ -69,21 +69,18 @@ func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind
 		}
 		for _, c := range conflicts {
 			left = append(left, c.Before.ID)
-			delete(outcomes, c.Before.Seq)
+			delete(same, c.Before.Seq)
 		}
 		for _, c := range changes {
-			kinds, ok := outcomes[c.Before.Seq]
-			if !ok {
+			if !same[c.Before.Seq] {
 				continue
 			}
 			saved := c.Before
 			saved.Record = c.After
 			o.settled(saved)
-			for _, kind := range kinds {
-				o.tell(ctx, &saved, kind)
-			}
+			o.came(ctx, &saved, c.Outcomes)
 		}
-		return len(outcomes), left, nil
+		return len(same), left, nil
 	}, func(ctx context.Context, id string) error {
 		current, err := o.find(ctx, id)
 		if err == nil {

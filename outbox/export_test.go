@@ -14,6 +14,12 @@ import (
 // stop, and half as long a mark may take.
 func SetLife(o *Outbox, beat, dead time.Duration) { o.life = life{beat, dead, dead, dead / 2} }
 
+// SetTelling has an outbox tell outcomes again so soon after an error, and others have a
+// message to themselves no longer than that.
+func SetTelling(o *Outbox, first, lease time.Duration) {
+	o.telling = telling{every: 50 * time.Millisecond, first: first, most: 8 * first, timeout: lease / 4, lease: lease + 2*grace}
+}
+
 // ErrDead is what a process gets that has died.
 var ErrDead = errors.New("the process is dead")
 

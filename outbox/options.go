@@ -53,7 +53,8 @@ type settings struct {
 	recipientOrder bool
 	keepPayload    bool
 	maxQueued      int // 0: no limit
-	onOutcome      func(context.Context, Outcome)
+	onOutcome      func(context.Context, Outcome) error
+	observers      []*observer
 	inject         func(context.Context, http.Header)
 	extract        func(context.Context, http.Header) context.Context
 	transport      []graphretry.Option
@@ -277,17 +278,39 @@ func WithMaxQueued(messages int) Option {
 	}}
 }
 
-// WithOutcome has a function called when a message was sent, was delivered or read as a
-// webhook says, has failed, or is unknown. It is called in the process in which that
-// became known, after it was written down, and must be safe for concurrent use; it has
-// 15 s. If the process dies just then it is not called: [Outbox.Status] always knows. A panic
-// in it is logged.
-func WithOutcome(tell func(context.Context, Outcome)) Option {
+// WithOutcome has tell called for each [Outcome] of each message: when it was sent, was
+// delivered or read as a webhook says, has failed, or is unknown. It is told at least once,
+// also where a process dies in between, and the outcomes of one message come in their order.
+// So what tell does must be safe to repeat: it can be told the same once more, after a crash
+// or a timeout.
+//
+// tell is called by [Outbox.Run], one outcome at a time, in any process that was given this
+// option; it need not be the one that sent the message or had the webhook. If it returns an
+// error or panics, the message's outcomes are told again after 5, 10, 20 s and so on up to 1
+// minute, while it is told of others. It has 15 s, and ctx ends with Run. An outcome that
+// nobody has told is kept for as long as its message ([WithRetention]): whoever adds this
+// option later is told of all of them.
+func WithOutcome(tell func(context.Context, Outcome) error) Option {
 	return Option{func(s *settings) error {
 		s.onOutcome = tell
 		if tell == nil {
 			return errors.New("outbox: WithOutcome(nil): want a function")
 		}
+		return nil
+	}}
+}
+
+// WithObserver has observe called for each [Event] in this process: for metrics. What nobody
+// may miss is for [WithOutcome]. It is called at once, by whoever does the work, and must be
+// safe for concurrent use and return soon; it has 1 s, and one that takes longer is not
+// called again until it has returned. A panic in it is logged. WithObserver may be given
+// more than once.
+func WithObserver(observe func(context.Context, Event)) Option {
+	return Option{func(s *settings) error {
+		if observe == nil {
+			return errors.New("outbox: WithObserver(nil): want a function")
+		}
+		s.observers = append(s.observers, &observer{observe: observe})
 		return nil
 	}}
 }

@@ -46,6 +46,7 @@ type Outbox struct {
 	rules     message.Rules
 	clock     atomic.Pointer[reading]
 	life      life
+	telling   telling
 
 	closing context.Context // ends with Close, with the cause ErrClosed
 	close   context.CancelCauseFunc
@@ -81,7 +82,7 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 	if next == nil {
 		next = http.DefaultTransport
 	}
-	o := &Outbox{settings: s, life: defaultLife, running: make(map[*running]bool)}
+	o := &Outbox{settings: s, life: defaultLife, telling: defaultTelling, running: make(map[*running]bool)}
 	o.closing, o.close = context.WithCancelCause(context.Background())
 	if err := o.makeTransport(next); err != nil {
 		return nil, message.AsInvalid(fmt.Errorf("outbox: WithTransportOptions: %w", err))

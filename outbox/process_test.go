@@ -38,6 +38,7 @@ func openRole(opts ...outbox.Option) (*outbox.Outbox, error) {
 		var o *outbox.Outbox
 		if o, err = outbox.Open(context.Background(), database, nil, opts...); err == nil {
 			outbox.SetLife(o, 200*time.Millisecond, 2*time.Second)
+			outbox.SetTelling(o, 50*time.Millisecond, 4*time.Second)
 			return o, nil
 		}
 		if fmt.Fprintln(os.Stderr, "cannot open yet:", err); try < 20 {
@@ -67,16 +68,17 @@ func workerRole() error {
 	api := os.Getenv("OUTBOX_TEST_API")
 	opts := append(proofOptions(api),
 		outbox.WithTokenSource(faultyTokens), outbox.WithRecipientOrder(),
-		// The parent has to know which messages nobody could vouch for.
-		outbox.WithOutcome(func(_ context.Context, outcome outbox.Outcome) {
-			if outcome.Kind == outbox.OutcomeUnknown {
-				resp, err := http.PostForm(api+"/unknown", url.Values{"id": {outcome.Status.ID}})
-				if err != nil {
-					fmt.Fprintln(os.Stderr, "worker: cannot tell of an unknown message:", err)
-					return
-				}
-				resp.Body.Close()
+		// The parent has to know which messages nobody could vouch for, and that each outcome is told.
+		outbox.WithOutcome(func(_ context.Context, outcome outbox.Outcome) error {
+			resp, err := http.PostForm(api+"/outcome", url.Values{"id": {outcome.Status.ID}, "kind": {string(outcome.Kind)}})
+			if err != nil {
+				return err
 			}
+			defer resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				return errors.New(resp.Status) // now and then, as somebody's service does
+			}
+			return nil
 		}),
 		outbox.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))))
 	o, err := openRole(opts...)

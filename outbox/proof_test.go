@@ -62,7 +62,9 @@ type proof struct {
 
 	mu      sync.Mutex
 	parked  map[string]bool // messages that a worker has parked as unknown
-	refused int             // calls with a token that has expired
+	told    map[string][]outbox.OutcomeKind
+	untold  int // calls that tell of an outcome and that were refused
+	refused int // calls with a token that has expired
 
 	workers [3]*process
 	kills   int
@@ -89,6 +91,7 @@ func newProof(t *testing.T) *proof {
 		random: rand.New(rand.NewPCG(seed, 1)),
 		api:    graphtest.New(graphtest.WithSeed(seed)),
 		parked: make(map[string]bool),
+		told:   make(map[string][]outbox.OutcomeKind),
 	}
 	for i := range messages {
 		p.ids = append(p.ids, fmt.Sprintf("order %d", i))
@@ -104,8 +107,15 @@ func (p *proof) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case strings.HasSuffix(r.URL.Path, "/unknown"):
-		p.parked[r.FormValue("id")] = true
+	case strings.HasSuffix(r.URL.Path, "/outcome"):
+		id, kind := r.FormValue("id"), outbox.OutcomeKind(r.FormValue("kind"))
+		if len(id)%5 == len(p.told[id])%3 && p.untold < len(p.ids)/3 {
+			p.untold++
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		p.told[id] = append(p.told[id], kind)
+		p.parked[id] = p.parked[id] || kind == outbox.OutcomeUnknown
 	case r.Header.Get("Authorization") == "Bearer "+expiredToken:
 		p.refused++
 		w.WriteHeader(http.StatusUnauthorized)
@@ -177,6 +187,7 @@ func (p *proof) prove(disaster func()) {
 	stopKilling()
 	killing.Wait()
 	p.quiet()
+	p.outcomesAreTold()
 	end := p.check()
 	p.t.Logf("after %.0f s: %d messages, %d calls (%d while the API was down), %d workers killed, %d frozen",
 		time.Since(began).Seconds(), len(p.ids), p.api.Totals().Calls, p.api.Totals().WhileDown, p.kills, p.stalls)
@@ -193,6 +204,16 @@ func (p *proof) prove(disaster func()) {
 	assert.NotZero(p.t, p.api.Totals().WhileDown)
 
 	p.settleUnknown()
+	p.outcomesAreTold()
+	p.mu.Lock()
+	times, all := 0, 0
+	for _, kinds := range p.told {
+		times += len(kinds)
+		all += len(slices.Compact(slices.Clone(kinds)))
+	}
+	p.t.Logf("%d outcomes told, %d of them again, after %d refusals", all, times-all, p.untold)
+	assert.NotZero(p.t, p.untold)
+	p.mu.Unlock()
 	end = p.check()
 	p.t.Logf("after the webhooks, and Resend for the rest: %d accepted, %d of them twice; %d sent, %d failed, %d unknown",
 		p.api.Totals().Accepted, p.api.Totals().Duplicates, end[outbox.StateSent], end[outbox.StateFailed], end[outbox.StateUnknown])
@@ -345,6 +366,47 @@ func (p *proof) status(id string) outbox.Status {
 		require.NoError(p.t, p.t.Context().Err())
 		p.t.Logf("again, since: %v", err)
 	}
+}
+
+// outcomesAreTold waits until what has become of each message was told, and checks that it was
+// told in order.
+func (p *proof) outcomesAreTold() {
+	p.t.Helper()
+	want := make(map[string][]outbox.OutcomeKind)
+	for _, id := range p.ids {
+		status := p.status(id)
+		switch status.State {
+		case outbox.StateSent:
+			want[id] = append(want[id], outbox.OutcomeSent)
+		case outbox.StateFailed:
+			want[id] = append(want[id], outbox.OutcomeFailed)
+		case outbox.StateUnknown:
+			want[id] = append(want[id], outbox.OutcomeUnknown)
+		}
+		if !status.Delivered.IsZero() {
+			want[id] = append(want[id], outbox.OutcomeDelivered)
+		}
+		if !status.Read.IsZero() {
+			want[id] = append(want[id], outbox.OutcomeRead)
+		}
+	}
+	told := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for id, kinds := range want {
+			at := -1
+			for _, kind := range kinds {
+				i := slices.Index(p.told[id], kind)
+				if i < 0 {
+					return false
+				}
+				assert.Greater(p.t, i, at, "message %s: told %v", id, p.told[id])
+				at = i
+			}
+		}
+		return true
+	}
+	p.wait("every outcome told", told)
 }
 
 // check compares what the outbox says of every message with what the API has

@@ -45,7 +45,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 	}
 	defer done()
 	r := &running{
-		Outbox: o, wake: make(chan struct{}, 1), rung: make(map[string]bool),
+		Outbox: o, wake: make(chan struct{}, 1), owed: make(chan struct{}, 1), rung: make(map[string]bool),
 		ends: make(chan end, 4*maxWorkers), handling: make(map[int64]bool),
 		newcomers: make(chan struct{}, 1), lanes: lane.Lanes{Rate: o.perSecondOf},
 	}
@@ -64,6 +64,9 @@ func (o *Outbox) Run(ctx context.Context) error {
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
 	loops.Go(func() { r.beat(beating) })
 	loops.Go(func() { r.upkeep(ctx) })
+	if r.onOutcome != nil {
+		loops.Go(func() { r.tellOutcomes(ctx) })
+	}
 	loops.Go(func() { r.adopting(ctx) })
 	r.loop(ctx)
 	r.workers.Wait()
@@ -93,6 +96,7 @@ type running struct {
 	writing atomic.Int64 // messages that a goroutine has
 	wake    chan struct{}
 	ends    chan end
+	owed    chan struct{} // has one when there are outcomes to tell
 	// newcomers has somebody look at what was inserted into the tables.
 	newcomers chan struct{}
 
@@ -475,6 +479,7 @@ func (r *running) ended(ctx context.Context, e end) {
 		var was bool
 		if was, err = r.store.Unhold(ctx, e.number, false); was {
 			r.logger.Warn("outbox: a phone number is no longer held", numberOf(e.number))
+			r.workers.Go(func() { r.observe(ctx, Event{Kind: EventReleased, PhoneNumberID: e.number}) })
 		}
 	}
 	if e.throttles && err == nil {
@@ -495,6 +500,8 @@ func (r *running) hold(ctx context.Context, number, reason string) error {
 	r.lanes.Held(number, r.now().Add(wait), reason)
 	if first {
 		r.logger.Warn("outbox: a phone number is held", numberOf(number), reasonOf(reason))
+		// Not by the loop, which has more to do.
+		r.workers.Go(func() { r.observe(ctx, Event{Kind: EventHeld, PhoneNumberID: number, Reason: reason, Wait: wait}) })
 	} else {
 		r.lookAt = time.Time{} // somebody else holds it
 	}

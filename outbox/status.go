@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -248,12 +247,10 @@ func (o *Outbox) apply(ctx context.Context, name string, current store.Stored, e
 				return current, err
 			}
 		}
-		saved, err := o.store.Save(ctx, name, current, next, !effects.DropPayload)
+		saved, err := o.store.Save(ctx, name, current, next, !effects.DropPayload, effects.Outcomes...)
 		if err == nil {
 			o.settled(saved)
-			for _, kind := range effects.Outcomes {
-				o.report(ctx, &saved, kind)
-			}
+			o.report(ctx, &saved, effects.Outcomes)
 			return saved, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -272,59 +269,5 @@ func (o *Outbox) settled(m store.Stored) {
 	}
 	if m.State == StateQueued || o.recipientOrder {
 		o.ring(map[string]bool{m.Number: m.Urgent && m.State == StateQueued})
-	}
-}
-
-// OutcomeKind is what an [Outcome] tells.
-type OutcomeKind = message.OutcomeKind
-
-const (
-	// OutcomeSent: Meta has taken the message.
-	OutcomeSent = message.OutcomeSent
-	// OutcomeDelivered: Meta says by webhook that it was delivered.
-	OutcomeDelivered = message.OutcomeDelivered
-	// OutcomeRead: Meta says by webhook that it was read, and so delivered.
-	OutcomeRead = message.OutcomeRead
-	// OutcomeFailed: it will not be sent, or was not delivered, and is not tried again.
-	OutcomeFailed = message.OutcomeFailed
-	// OutcomeUnknown: it may have been sent, and is not tried again until a webhook or a
-	// person settles it.
-	OutcomeUnknown = message.OutcomeUnknown
-)
-
-// Outcome is what has become of a message.
-type Outcome struct {
-	Kind OutcomeKind
-	// Status is what is known of the message.
-	Status Status
-}
-
-// report tells of an outcome, and logs those that somebody should know of.
-func (o *Outbox) report(ctx context.Context, m *store.Stored, kind OutcomeKind) {
-	if kind == "" {
-		return
-	}
-	attributes := []any{idOf(m.ID), numberOf(m.Number), reasonOf(m.Reason)}
-	if m.Graph != nil {
-		attributes = append(attributes, slog.Any("graph", m.Graph))
-	}
-	switch kind {
-	case OutcomeFailed:
-		o.logger.Warn("outbox: a message has failed", attributes...)
-	case OutcomeUnknown:
-		o.logger.Warn("outbox: a message is parked as unknown", attributes...)
-	}
-	o.tell(ctx, m, kind)
-}
-
-// tell tells of an outcome whoever wants to know.
-func (o *Outbox) tell(ctx context.Context, m *store.Stored, kind OutcomeKind) {
-	if kind == "" || o.onOutcome == nil {
-		return
-	}
-	outcome := Outcome{kind, statusOf(m)}
-	err := o.user(context.WithoutCancel(ctx), "the function given to WithOutcome", userTimeout, func(ctx context.Context) { o.onOutcome(ctx, outcome) })
-	if err != nil {
-		o.logger.Error("outbox: an outcome was not told", idOf(m.ID), errorOf(err.Error()))
 	}
 }

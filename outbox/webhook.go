@@ -163,9 +163,11 @@ func (o *Outbox) settle(ctx context.Context, id string, e message.Event) error {
 // holdByWebhook holds the number of a message, for all machines, for what Meta has said by
 // webhook.
 func (o *Outbox) holdByWebhook(ctx context.Context, m *message.Record) error {
-	first, err := o.store.Hold(ctx, m.Number, o.probeWait(0), false, true, message.Shorten(m.Graph.Error()))
+	wait := o.probeWait(0)
+	first, err := o.store.Hold(ctx, m.Number, wait, false, true, message.Shorten(m.Graph.Error()))
 	if err == nil && first {
 		o.logger.Warn("outbox: a phone number is held", numberOf(m.Number), reasonOf(m.Graph.Error()))
+		o.observe(ctx, Event{Kind: EventHeld, PhoneNumberID: m.Number, Graph: m.Graph, Reason: m.Graph.Error(), Wait: wait})
 	}
 	o.mu.Lock()
 	o.heldAt = time.Time{}
@@ -185,6 +187,7 @@ func (o *Outbox) unholdByWebhook(ctx context.Context, m *store.Stored) error {
 	was, err := o.store.Unhold(ctx, m.Number, true)
 	if was {
 		o.logger.Warn("outbox: a phone number is no longer held", numberOf(m.Number))
+		o.observe(ctx, Event{Kind: EventReleased, PhoneNumberID: m.Number})
 		o.look()
 	}
 	return err

@@ -69,8 +69,9 @@ func (s *Store) Pages(ctx context.Context, f Filter) iter.Seq2[[]Stored, error] 
 
 // Change is what becomes of a message.
 type Change struct {
-	Before Stored
-	After  message.Record
+	Before   Stored
+	After    message.Record
+	Outcomes []message.OutcomeKind // to be told
 }
 
 // column is one of what a statement is given of each message.
@@ -95,6 +96,8 @@ var (
 			memory, _ := json.Marshal(c.After.Memory) // it was read from JSON
 			return string(memory)
 		}},
+		{"owed", "bigint", func(c *Change) any { at, _ := owed(&c.After, c.Outcomes); return at }},
+		{"outcomes", "text", func(c *Change) any { _, text := owed(&c.After, c.Outcomes); return text }},
 	}...)
 	columnsOfQueue = append(slices.Clone(columnsOfMessage), []column{
 		{"number", "text", func(c *Change) any { return c.After.Number }},
@@ -135,10 +138,9 @@ var (
 	bulkTakeIn = part{nil, `UPDATE {message} SET adopted = TRUE WHERE {among}`}
 	bulkJoin   = part{columnsOfQueue, `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
 SELECT g.seq, g.number, g.recipient, g.label, g.urgent, g.place, g.due, g.due <= {now}, g.expires, g.rev + 1 FROM {given}`}
-	bulkRecord = part{columnsOfRecord, `INSERT INTO {record} (seq, number, label, state, changed_at, code, subcode, rev, memory)
-SELECT g.seq, g.number, g.label, g.state, g.changed_at, g.code, g.subcode, g.rev + 1, g.memory FROM {given} WHERE true
-ON CONFLICT (seq) DO UPDATE SET state = excluded.state, changed_at = excluded.changed_at, code = excluded.code, subcode = excluded.subcode,
-	rev = excluded.rev, memory = excluded.memory`}
+	bulkRecord = part{columnsOfRecord, `INSERT INTO {record} AS old (seq, number, label, state, changed_at, code, subcode, rev, memory, owed, outcomes)
+SELECT g.seq, g.number, g.label, g.state, g.changed_at, g.code, g.subcode, g.rev + 1, g.memory, g.owed, g.outcomes FROM {given} WHERE true
+ON CONFLICT (seq) DO UPDATE SET ` + replaceRecord}
 	bulkDeleted = []part{
 		bulkLeave,
 		{nil, `DELETE FROM {record} WHERE {among}`},

@@ -281,12 +281,16 @@ const (
 	joinQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev, refused)
 SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@label AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
 	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1, CAST(@refused AS bigint) {cas}`
-	keepRecord = `INSERT INTO {record} (seq, number, label, state, changed_at, code, subcode, rev, memory)
+	keepRecord = `INSERT INTO {record} AS old (seq, number, label, state, changed_at, code, subcode, rev, memory, owed, outcomes)
 SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@label AS text), CAST(@state AS text), CAST(@changed AS bigint), CAST(@code AS integer), CAST(@subcode AS integer),
-	CAST(@rev AS bigint) + 1, CAST(@memory AS text) {cas}
-ON CONFLICT (seq) DO UPDATE SET state = excluded.state, changed_at = excluded.changed_at, code = excluded.code, subcode = excluded.subcode,
-	rev = excluded.rev, memory = excluded.memory`
-	updateRecord = `UPDATE {record} SET state = @state, changed_at = @changed, code = @code, subcode = @subcode, rev = rev + 1, memory = @memory
+	CAST(@rev AS bigint) + 1, CAST(@memory AS text), CAST(@owed AS bigint), CAST(@outcomes AS text) {cas}
+ON CONFLICT (seq) DO UPDATE SET ` + replaceRecord
+	// One that is being told, or waits to be told again, does so for what comes after it, too.
+	replaceRecord = `state = excluded.state, changed_at = excluded.changed_at, code = excluded.code, subcode = excluded.subcode,
+	rev = excluded.rev, memory = excluded.memory, outcomes = old.outcomes || excluded.outcomes,
+	owed = CASE WHEN old.owed > 0 THEN old.owed ELSE excluded.owed END`
+	updateRecord = `UPDATE {record} SET state = @state, changed_at = @changed, code = @code, subcode = @subcode, rev = rev + 1, memory = @memory,
+	outcomes = outcomes || CAST(@outcomes AS text), owed = CASE WHEN owed > 0 THEN owed ELSE CAST(@owed AS bigint) END
 WHERE seq = @seq AND rev = @rev RETURNING seq`
 	takeIn      = `UPDATE {message} SET adopted = TRUE WHERE seq = @seq AND NOT adopted RETURNING seq`
 	dropPayload = `UPDATE {message} SET payload = '' WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`
@@ -297,8 +301,9 @@ var errNewcomer = errors.New("outbox: it was inserted, and no Run has taken it i
 
 // Save writes a message that has changed, and returns it as it is then. With payload false
 // its payload goes. The error wraps ErrConflict if it has changed since it was read. After
-// any other error it may be written or not.
-func (s *Store) Save(ctx context.Context, name string, before Stored, after message.Record, payload bool) (Stored, error) {
+// any other error it may be written or not. The outcomes are told after those that are still
+// to be told.
+func (s *Store) Save(ctx context.Context, name string, before Stored, after message.Record, payload bool, outcomes ...message.OutcomeKind) (Stored, error) {
 	next := before
 	next.Record, next.rev = after, before.rev+1
 	keep := after.Memory
@@ -313,6 +318,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		"number": after.Number, "recipient": after.Recipient, "label": after.Label, "urgent": after.Urgent,
 		"place": micro(after.Place), "due": micro(after.Due), "expires": micro(after.ExpiresAt), "refused": micro(after.LastRefusal.Time),
 		"state": string(after.State), "changed": micro(after.Changed), "code": 0, "subcode": 0, "memory": string(memory)}
+	given["owed"], given["outcomes"] = owed(&after, outcomes)
 	if after.Graph != nil {
 		given["code"], given["subcode"] = int(after.Graph.Code), after.Graph.Subcode
 	}

@@ -82,7 +82,8 @@ CREATE TABLE {claim} (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX "{name}_claim_recipient" ON {claim} (number, recipient);
 
--- What is known of a message to which something has happened.
+-- What is known of a message to which something has happened. outcomes are those that are to
+-- be told yet, and owed is when, 0 if there are none.
 CREATE TABLE {record} (
 	seq        bigint PRIMARY KEY,
 	number     text NOT NULL,
@@ -92,9 +93,12 @@ CREATE TABLE {record} (
 	code       integer NOT NULL,
 	subcode    integer NOT NULL,
 	rev        bigint NOT NULL,
-	memory     text NOT NULL
+	memory     text NOT NULL,
+	owed       bigint NOT NULL DEFAULT 0,
+	outcomes   text NOT NULL DEFAULT ''
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX "{name}_record_count" ON {record} (number, state);
+CREATE INDEX "{name}_record_owed" ON {record} (owed, seq) WHERE owed > 0;
 CREATE INDEX "{name}_record_parked" ON {record} (state, seq) WHERE state IN ('failed', 'unknown');
 CREATE INDEX "{name}_record_label" ON {record} (label, state, seq) WHERE label <> '';
 
@@ -193,9 +197,12 @@ CREATE TABLE {record} (
 	code       INTEGER NOT NULL,
 	subcode    INTEGER NOT NULL,
 	rev        INTEGER NOT NULL,
-	memory     TEXT NOT NULL
+	memory     TEXT NOT NULL,
+	owed       INTEGER NOT NULL DEFAULT 0,
+	outcomes   TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX "{name}_record_count" ON {record} (number, state);
+CREATE INDEX "{name}_record_owed" ON {record} (owed, seq) WHERE owed > 0;
 CREATE INDEX "{name}_record_parked" ON {record} (state, seq) WHERE state IN ('failed', 'unknown');
 CREATE INDEX "{name}_record_label" ON {record} (label, state, seq) WHERE label <> '';
 CREATE TABLE {deleted} (

@@ -15,7 +15,8 @@
 // claims it when a worker is free and the rate allows it, writes [StateSending], and sends.
 // The answer decides:
 //
-//   - Meta has taken it: [StateSent].
+//   - Meta has taken it, which a status of 2xx alone does not say: [StateSent]. The answer
+//     names the message, or is {"success":true}, as for a read receipt.
 //   - A Graph error, which says that it was not sent: back to StateQueued until
 //     the policy's wait is over, or [StateFailed].
 //   - No connection was made, so nothing was sent: back to StateQueued.
@@ -67,6 +68,12 @@
 // were under way at the time, and one for each probe. Where every number is held for an
 // ambiguous reason, one probe serves all.
 //
+// A message can be the only one that gets such an answer, for what it says or is. So a probe
+// is the message that was refused longest ago, and a message that is refused once more,
+// after another of its number was accepted, says nothing of the number. After 3 refusals,
+// with another message accepted between each two, it has failed. While no other is accepted
+// it waits, and a token that has expired never counts.
+//
 // # Order
 //
 // Within a number messages go in the order of their [NotBefore] or of their enqueueing,
@@ -74,10 +81,17 @@
 // Enqueue overlap there is no order between them. With [WithRecipientOrder] a recipient gets
 // one message after the other.
 //
+// # Outcomes
+//
+// [WithOutcome] has a function called at least once for each outcome of each message, also
+// after a crash: what is to be told is written with the change itself. [WithObserver] is
+// told what this process does, once, when it happens: for metrics.
+//
 // # Unknown messages
 //
 // [Outbox.HandleWebhook] settles them, since Meta's status webhooks carry the id
-// of the message. [Outbox.Unknown] lists those that no webhook has settled: of
+// of the message. It knows each attempt by its wamid: a device that has the message beats
+// every failure, and the failure of one attempt says nothing of another. [Outbox.Unknown] lists those that no webhook has settled: of
 // these most were never taken. [Outbox.Resend] and [Outbox.Drop] are a person's
 // decision. For all messages that a [Filter] means, such as those of a [Label], there are
 // [Outbox.ResendAll], [Outbox.DropAll], [Outbox.ParkAll] and [Outbox.DeleteAll].

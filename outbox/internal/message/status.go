@@ -23,27 +23,6 @@ func (r *Record) knows(wamid string) bool {
 	return wamid == r.MessageID || slices.Contains(r.Others, wamid) || slices.Contains(r.Refuted, wamid)
 }
 
-// isOpen reports whether an attempt may have been accepted whose wamid nobody knows.
-func (r *Record) isOpen() bool { return len(r.Overtook) <= r.Doubts }
-
-// end takes in that the attempt that was under way has ended as the record will say, with that
-// wamid if it was accepted. The failures of other wamids are those of earlier attempts.
-func (s *stepping) end(wamid string) {
-	others := len(s.Overtook)
-	if _, ok := s.Overtook[wamid]; ok {
-		others--
-	}
-	s.Token, s.Overtook, s.Doubts = "", nil, max(0, s.Doubts-others)
-}
-
-// doubt takes in that a person decides upon a message that may have been sent.
-func (s *stepping) doubt() {
-	if s.State == StateUnknown {
-		s.Doubts = max(0, s.Doubts+1-len(s.Overtook))
-		s.Token, s.Overtook = "", nil
-	}
-}
-
 // accepted takes in that Meta has accepted the message under a wamid, also while it is being
 // sent: the webhook can overtake the answer.
 func (s *stepping) accepted(wamid string) bool {
@@ -146,19 +125,4 @@ func (s *stepping) missed(e Event) bool {
 	s.Participants = append(s.Participants, e.Participant)
 	s.ParticipantGraph = kept(e.Graph)
 	return true
-}
-
-// retryUndelivered puts what Meta reported by webhook to the Policy. What is the sender's
-// fault holds its number, as an answer that says so would.
-func (s *stepping) retryUndelivered(graph *graphretry.Error, e Event) {
-	if graph == nil {
-		s.toFailed(nil, reasonNotWhy)
-		return
-	}
-	e.Decision = s.rules.Policy.Decide(graph, s.History)
-	if e.Decision.Outcome == graphretry.OutcomeHeld && graph.AboutSender() {
-		e.Blame = BlameSender
-		s.Hold = !s.IsOwn(e.Accepted)
-	}
-	s.refused(e)
 }

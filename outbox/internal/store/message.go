@@ -366,6 +366,15 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 	return next, s.change(ctx, name, cas, then, given)
 }
 
+// owed returns when outcomes are to be told, and how they stand in the record.
+func owed(r *message.Record, outcomes []message.OutcomeKind) (at int64, text string) {
+	for _, kind := range outcomes {
+		at = micro(r.Changed)
+		text += fmt.Sprintf("%s:%d ", kind, at)
+	}
+	return at, text
+}
+
 // change carries out the parts of a change, in one statement where the database can.
 func (s *Store) change(ctx context.Context, name, cas string, then []string, given args) error {
 	if !s.dialect.oneStatement {

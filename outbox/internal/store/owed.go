@@ -15,15 +15,6 @@ import (
 // when it became known. They are no part of what rev protects: whoever changes a message
 // appends to them, and whoever has told some takes them away at the front.
 
-// owed returns when outcomes are to be told, and how they stand in the record.
-func owed(r *message.Record, outcomes []message.OutcomeKind) (at int64, text string) {
-	for _, kind := range outcomes {
-		at = micro(r.Changed)
-		text += fmt.Sprintf("%s:%d ", kind, at)
-	}
-	return at, text
-}
-
 // Owed is a message of which something is to be told.
 type Owed struct {
 	Stored

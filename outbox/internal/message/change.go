@@ -1,0 +1,174 @@
+package message
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/graphretry/graphretry"
+)
+
+// stepping is a record in the middle of a step.
+type stepping struct {
+	Record
+	Effects
+	rules *Rules
+	now   time.Time
+}
+
+// decided carries out what the Policy says of a message that was not sent, or may not
+// have been.
+func (s *stepping) decided(d graphretry.Decision) {
+	switch reason := why(d); d.Outcome {
+	case graphretry.OutcomeRetry, graphretry.OutcomeHeld:
+		s.again(d, reason)
+	case graphretry.OutcomeFailed:
+		s.toFailed(d.Graph, reason)
+	default:
+		s.toUnknown(reason)
+	}
+}
+
+// why returns why a message was not sent: the Policy's reason beside a Graph error, which
+// stands in the record by itself, and else what went wrong.
+func why(d graphretry.Decision) string {
+	if d.Graph != nil || d.Cause == "" {
+		return d.Reason.String()
+	}
+	return Shorten(d.Cause)
+}
+
+// again puts a message back into the queue, at its place, until the wait is over.
+func (s *stepping) again(d graphretry.Decision, reason string) {
+	next := s.now.Add(d.Wait)
+	if next.After(s.rules.Expiry(&s.Record)) {
+		s.toFailed(d.Graph, joined(ReasonExpired, reason))
+		return
+	}
+	s.State, s.Due = StateQueued, next
+	s.forget()
+	if d.Graph != nil {
+		s.Graph = kept(d.Graph)
+	}
+	s.Reason, s.History = reason, d.History
+}
+
+// forget leaves out what is only true of the attempts that have been made.
+func (s *stepping) forget() {
+	s.Token, s.Overtook = "", nil
+	s.MessageID, s.Others, s.Delivered, s.Read = "", nil, Moment{}, Moment{}
+	s.Participants, s.ParticipantGraph = nil, nil
+}
+
+func (s *stepping) toSent(wamid string) {
+	if s.State != StateSent {
+		s.tell(OutcomeSent)
+	}
+	s.State, s.Graph, s.Reason = StateSent, nil, ""
+	if wamid != "" {
+		s.MessageID = wamid
+	}
+}
+
+func (s *stepping) toFailed(e *graphretry.Error, reason string) {
+	s.State, s.Token, s.Overtook = StateFailed, "", nil
+	if e != nil {
+		s.Graph = kept(e)
+	}
+	s.Reason = reason
+	s.tell(OutcomeFailed)
+}
+
+// toUnknown keeps the token, so that the attempt, should its answer come late, can still
+// say what happened.
+func (s *stepping) toUnknown(reason string) {
+	if !s.isOpen() {
+		graph := s.Graph
+		s.end("")
+		s.retryUndelivered(graph, Event{})
+		return
+	}
+	s.State, s.Reason = StateUnknown, reason
+	s.tell(OutcomeUnknown)
+}
+
+func (s *stepping) tell(kind OutcomeKind) { s.Outcomes = append(s.Outcomes, kind) }
+
+func joined(reason, because string) string { return reason + ", after: " + because }
+
+// isOpen reports whether an attempt may have been accepted whose wamid nobody knows.
+func (r *Record) isOpen() bool { return len(r.Overtook) <= r.Doubts }
+
+// end takes in that the attempt that was under way has ended as the record will say, with that
+// wamid if it was accepted. The failures of other wamids are those of earlier attempts.
+func (s *stepping) end(wamid string) {
+	others := len(s.Overtook)
+	if _, ok := s.Overtook[wamid]; ok {
+		others--
+	}
+	s.Token, s.Overtook, s.Doubts = "", nil, max(0, s.Doubts-others)
+}
+
+// retryUndelivered puts what Meta reported by webhook to the Policy. What is the sender's
+// fault holds its number, as an answer that says so would.
+func (s *stepping) retryUndelivered(graph *graphretry.Error, e Event) {
+	if graph == nil {
+		s.toFailed(nil, reasonNotWhy)
+		return
+	}
+	e.Decision = s.rules.Policy.Decide(graph, s.History)
+	if e.Decision.Outcome == graphretry.OutcomeHeld && graph.AboutSender() {
+		e.Blame = BlameSender
+		s.Hold = !s.IsOwn(e.Accepted)
+	}
+	s.refused(e)
+}
+
+// BlameOf returns whom a decision blames that was made of an answer with that status, 0 if
+// there was no answer. Only what a message can cause by what it says is the sender's: an
+// expired token is never a message's own.
+func BlameOf(d graphretry.Decision, status int) Blame {
+	switch {
+	case d.Outcome != graphretry.OutcomeHeld, d.Graph != nil && !d.Graph.AboutSender():
+		return BlameMessage
+	case d.Graph != nil && slices.Contains(tokenCodes, d.Graph.Code), d.Graph == nil && status != http.StatusForbidden:
+		return BlameToken
+	}
+	return BlameSender
+}
+
+// tokenCodes are those of a token that is missing, expired or revoked.
+var tokenCodes = []graphretry.Code{0, 102, 104, 190, 200, 412}
+
+// IsOwn reports whether a refusal that blames the sender is likely to be the message's own:
+// it was refused before, and then, before this attempt, another of its number was accepted.
+func (r *Record) IsOwn(accepted time.Time) bool {
+	return !r.LastRefusal.IsZero() && accepted.After(r.LastRefusal.Time)
+}
+
+// mostRefusals is how often a message is refused for what is the sender's, with another of
+// its number accepted between each two, before it fails.
+const mostRefusals = 3
+
+// refused takes in a definite answer that is no success.
+func (s *stepping) refused(e Event) {
+	if s.isBlameless(e) {
+		s.toFailed(e.Decision.Graph, joined(reasonItself, why(e.Decision)))
+		return
+	}
+	s.decided(e.Decision)
+}
+
+// isBlameless counts a refusal that blames the sender, and reports whether it is now certain
+// that nothing is wrong with that, but with the message.
+func (s *stepping) isBlameless(e Event) bool {
+	if e.Blame == BlameMessage {
+		return false
+	}
+	own := s.IsOwn(e.Accepted)
+	s.LastRefusal = Moment{s.now}
+	if e.Blame == BlameSender && (own || s.Refusals == 0) {
+		s.Refusals++
+	}
+	return s.Refusals >= mostRefusals
+}

@@ -172,6 +172,7 @@ func (s *Store) immediate(ctx context.Context, do func(*sql.Conn) error) error {
 			break
 		}
 		if !isBusy(err) {
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 			return err
 		}
 		select {

@@ -60,3 +60,19 @@ func TestCallWithoutADeadlineSaysWhatTheDatabaseSaid(t *testing.T) {
 	}))
 	assert.Equal(t, stated("42501"), s.persist(t.Context(), func(context.Context) error { return stated("42501") }))
 }
+
+// A context that ends while a transaction begins must not leave it open in the pool.
+func TestWriteThatIsCutOffLeavesNoTransactionBehind(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		for i := range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%20)*50*time.Microsecond)
+			_ = s.Enqueue(ctx, []New{{ID: fmt.Sprint(i), Number: number, Payload: "{}"}})
+			cancel()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for i := range 20 {
+			require.NoError(t, s.Enqueue(ctx, []New{{ID: fmt.Sprint("last", i), Number: number, Payload: "{}"}}))
+		}
+	})
+}

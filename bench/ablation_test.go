@@ -166,8 +166,8 @@ func figuresWithout(t *testing.T, dir string, m *mechanism) (map[string]float64,
 // plainFigures is what is needed of plain backoff for the rows that compare with it. It
 // does not change with the gate, so it is measured once.
 type plainFigures struct {
-	Delivered, Messages int
-	MeanDelivery        time.Duration
+	Delivered, Messages, Busiest int
+	MeanDelivery                 time.Duration
 }
 
 // knownPlain are the results of plain backoff that an earlier run has left.
@@ -187,7 +187,7 @@ func (r *runs) keep(t *testing.T, dir string) {
 	known, figures := knownPlain(dir), map[string]float64{}
 	for of, result := range r.results {
 		if of.subject == plain.name {
-			known[of.scenario] = plainFigures{result.delivered, result.messages, result.meanDelivery}
+			known[of.scenario] = plainFigures{result.delivered, result.messages, result.busiest, result.meanDelivery}
 		}
 	}
 	for _, row := range allRows() {

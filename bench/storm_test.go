@@ -31,7 +31,7 @@ func TestStorm(t *testing.T) {
 		for _, scenario := range slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !s.wanted() }) {
 			for _, subject := range measured {
 				if of, ok := known[scenario.name]; ok && subject.name == plain.name {
-					runs.add(run{scenario.name, plain.name, 0}, result{delivered: of.Delivered, messages: of.Messages, meanDelivery: of.MeanDelivery})
+					runs.add(run{scenario.name, plain.name, 0}, result{delivered: of.Delivered, messages: of.Messages, busiest: of.Busiest, meanDelivery: of.MeanDelivery})
 					continue
 				}
 				n := *peerSeeds

@@ -317,6 +317,25 @@ func TestErrorThatIsAboutAnotherRequestProvesNothing(t *testing.T) {
 	assert.False(t, NeverSent(errors.Join(refused, Ambiguous(refused))))
 }
 
+// What the server did not process had a connection.
+func TestErrorOfADialProvesThatThereWasNoConnection(t *testing.T) {
+	for err, want := range map[error]bool{
+		refused: true,
+		&net.OpError{Op: "proxyconnect", Net: "tcp", Err: refused}:        true,
+		&url.Error{Op: "Post", URL: "https://example.com/", Err: refused}: true,
+		reset:                              false,
+		untrusted:                          false,
+		http2StreamError{Code: 7}:          false,
+		errNoGrant:                         false,
+		Ambiguous(refused):                 false,
+		explain(io.ErrUnexpectedEOF, true): true,
+		fmt.Errorf("tried once: %w", explain(reset, true)): true,
+	} {
+		assert.Equal(t, want, NoConnection(err), "%T %v", err, err)
+	}
+	assert.False(t, NoConnection(nil))
+}
+
 func TestConnectionThatWasAskedForAndNotGot(t *testing.T) {
 	var none *Connection
 	assert.False(t, none.Refused())

@@ -341,6 +341,8 @@ func WithOutageThreshold(answers int) Option {
 //	graphretry.lasted_s, graphretry.held
 //	                           of the end of an outage: its length in seconds, and how many
 //	                           calls waited
+//	graphretry.outage.path     of an outage of one path: the path, without the version of the
+//	                           API; left out for that of the host
 //	graphretry.after_code, graphretry.after_error
 //	                           of what is over, a success after a retry or the end of an
 //	                           outage: the code or the error before it

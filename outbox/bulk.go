@@ -144,7 +144,7 @@ func (o *Outbox) forAll(ctx context.Context, filter Filter, verb string, states 
 			switch err = one(ctx, id); {
 			case err == nil:
 				total++
-			case errors.Is(err, message.ErrRefused), errors.Is(err, ErrNotFound), errors.Is(err, errSending):
+			case errors.Is(err, ErrRefused), errors.Is(err, ErrNotFound):
 				err = nil
 			}
 		}

@@ -67,6 +67,26 @@ func (o *Outbox) list(ctx context.Context, filter Filter) ([]Status, error) {
 	return found, filter.explain(err)
 }
 
+// Count counts the messages that a filter means, all at one moment. With Filter.Limit it
+// counts no further than that, and takes a time that is bounded where most messages fit. It tries for as
+// long as ctx lasts, or 5 minutes. Its errors are those of [Outbox.List].
+func (o *Outbox) Count(ctx context.Context, filter Filter) (int, error) {
+	ctx, done, err := o.begin(ctx, listTimeout)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	meant, err := filter.meant()
+	if err != nil {
+		return 0, fmt.Errorf("outbox: cannot count the messages: %w", err)
+	}
+	n, err := o.store.Count(ctx, meant)
+	if err != nil {
+		return 0, fmt.Errorf("outbox: cannot count the messages: %w", filter.explain(err))
+	}
+	return n, nil
+}
+
 // meant returns the filter as the store has it. The error wraps ErrInvalid.
 func (f *Filter) meant() (store.Filter, error) {
 	var errs []error

@@ -48,11 +48,27 @@ func TestMessagesAreListedByFilterAndPage(t *testing.T) {
 		{outbox.Filter{States: []outbox.State{outbox.StateUnknown, outbox.StateFailed}}, []string{"failed", "unknown"}},
 		{outbox.Filter{PhoneNumberID: "222"}, []string{"queued"}},
 		{outbox.Filter{Code: graphretry.CodeParameterInvalid}, []string{"failed"}},
+		{outbox.Filter{Code: graphretry.CodeParameterInvalid, States: []outbox.State{outbox.StateFailed}, PhoneNumberID: phoneNumberID}, []string{"failed"}},
+		{outbox.Filter{Code: graphretry.CodeParameterInvalid, States: []outbox.State{outbox.StateQueued}}, []string{}},
 		{outbox.Filter{OlderThan: time.Hour}, []string{}},
 		{outbox.Filter{OlderThan: time.Nanosecond, States: []outbox.State{outbox.StateUnknown}}, []string{"unknown"}},
 	} {
 		assert.Equal(t, test.ids, b.idsOf(test.filter), "%+v", test.filter)
+		n, err := b.Count(t.Context(), test.filter)
+		require.NoError(t, err)
+		assert.Equal(t, len(test.ids), n, "%+v", test.filter)
 	}
+	_, err := b.Count(t.Context(), outbox.Filter{After: "gone"})
+	assert.ErrorIs(t, err, outbox.ErrNotFound)
+	_, err = b.Count(t.Context(), outbox.Filter{Limit: -1})
+	assert.ErrorIs(t, err, outbox.ErrInvalid)
+	kept, err := b.Payload(t.Context(), "queued")
+	require.NoError(t, err)
+	assert.Contains(t, string(kept), `"body":"queued"`)
+	_, err = b.Payload(t.Context(), "gone")
+	assert.ErrorIs(t, err, outbox.ErrNotFound)
+	_, err = b.Payload(t.Context(), "")
+	assert.ErrorIs(t, err, outbox.ErrInvalid)
 
 	stats, err := b.Stats(t.Context())
 	require.NoError(t, err)

@@ -42,6 +42,9 @@ type NumberStats struct {
 	NextProbe time.Time
 	// HeldFor is why it is held, "" if it is not.
 	HeldFor string
+	// Share is the part of its rate ([WithRate]) that it has: 1, or less since Meta has
+	// answered that it is too much. It grows again while messages are sent.
+	Share float64
 }
 
 // RunStats is what is known of one [Outbox.Run].
@@ -74,7 +77,7 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), Labels: all.Labels, OldestQueued: all.Oldest}
 	_, stats.APIDown = o.hostDown()
 	for number, states := range all.Counts {
-		stats.Numbers[number] = NumberStats{States: states}
+		stats.Numbers[number] = NumberStats{States: states, Share: 1}
 		for state, n := range states {
 			stats.States[state] += n
 		}
@@ -87,9 +90,12 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 		}
 		s := stats.Numbers[number]
 		if s.States == nil {
-			s.States = make(map[State]int)
+			s.States, s.Share = make(map[State]int), 1
 		}
 		s.Paused, s.NextProbe, s.HeldFor = this.Paused, this.NextProbe, this.Reason
+		if this.Share > 0 {
+			s.Share = min(1, this.Share)
+		}
 		if host.IsHeld() && this.IsHeld() {
 			s.NextProbe = host.NextProbe
 		}

@@ -101,6 +101,25 @@ func (o *Outbox) Status(ctx context.Context, id string) (Status, error) {
 	return statusOf(&current), nil
 }
 
+// Payload returns the payload of the message with that id, as it is sent. It is empty if the
+// payload is not kept any more: see [WithKeepPayload]. The error wraps [ErrNotFound] if there
+// is no such message, and [ErrClosed] after Close.
+func (o *Outbox) Payload(ctx context.Context, id string) ([]byte, error) {
+	ctx, done, err := o.begin(ctx, callTimeout)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := message.CheckID(id); err != nil {
+		return nil, message.AsInvalid(err)
+	}
+	payload, err := o.store.Payload(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: cannot read the payload of message %q: %w", id, err)
+	}
+	return []byte(payload), nil
+}
+
 // Unknown lists the messages that are parked as unknown, the longest parked
 // first. It takes a time that grows with their number, not with that of all
 // messages.
@@ -215,7 +234,18 @@ func (o *Outbox) delete(ctx context.Context, id string) error {
 	}
 }
 
-var errSending = errors.New("it is being sent")
+// ErrRefused is in the chain of the error of a decision that the state of its message does
+// not allow, such as [Outbox.Drop] of one that was sent.
+var ErrRefused = message.ErrRefused
+
+// sendingError is why a message cannot be deleted.
+type sendingError struct{}
+
+func (sendingError) Error() string { return "it is being sent" }
+
+func (sendingError) Is(target error) bool { return target == ErrRefused }
+
+var errSending error = sendingError{}
 
 // find is a message that somebody asked for by its id.
 func (o *Outbox) find(ctx context.Context, id string) (store.Stored, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ type Filter struct {
 type source struct {
 	from  string
 	where string
+	// mixed reports whether it has messages of other states, too.
+	mixed bool
 }
 
 // The places in which messages of a state stand, and the index by which they are found.
@@ -39,25 +42,32 @@ const (
 
 // sources returns where the messages of a filter are found.
 func sources(f *Filter) []source {
+	if f.Code != 0 {
+		// A code is in an index as the code, and in another as the subcode.
+		return []source{
+			{fromRecord, "r.code = @code AND r.code <> 0 AND r.seq > @after", true},
+			{fromRecord, "r.subcode = @code AND r.subcode <> 0 AND r.code <> @code AND r.seq > @after", true},
+		}
+	}
 	if len(f.States) == 0 || f.Number != "" && !slices.ContainsFunc(f.States, isParked) {
 		// All of a number or a label, or all, in the order in which they were enqueued.
 		where := "m.seq > @after"
 		if f.Number != "" && f.Label == "" {
 			where = "m.phone_number_id = @number AND " + where
 		}
-		return []source{{fromMessage, where}}
+		return []source{{fromMessage, where, true}}
 	}
 	var found []source
 	for _, state := range f.States {
 		switch state {
 		case message.StateQueued:
-			found = append(found, source{fromQueue, "q.seq > @after"}, source{fromClaim, "c.token = '' AND c.seq > @after"}, source{fromNew, "NOT m.adopted AND m.seq > @after"})
+			found = append(found, source{fromQueue, "q.seq > @after", false}, source{fromClaim, "c.token = '' AND c.seq > @after", false}, source{fromNew, "NOT m.adopted AND m.seq > @after", false})
 		case message.StateSending:
-			found = append(found, source{fromClaim, "c.token <> '' AND c.seq > @after"})
+			found = append(found, source{fromClaim, "c.token <> '' AND c.seq > @after", false})
 		case message.StateFailed, message.StateUnknown:
-			found = append(found, source{fromRecord, "r.state = '" + string(state) + "' AND r.state IN ('failed', 'unknown') AND r.seq > @after"})
+			found = append(found, source{fromRecord, "r.state = '" + string(state) + "' AND r.state IN ('failed', 'unknown') AND r.seq > @after", false})
 		default:
-			found = append(found, source{fromRecord, "r.state = 'sent' AND r.seq > @after"})
+			found = append(found, source{fromRecord, "r.state = 'sent' AND r.seq > @after", false})
 		}
 	}
 	return found
@@ -107,31 +117,9 @@ func (s *Store) seqOf(ctx context.Context, id string) (seq int64, err error) {
 
 // page returns the first messages after one, and whether there may be more.
 func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (page []Stored, more bool, err error) {
-	given := args{"after": after, "limit": limit, "number": f.Number, "label": f.Label, "code": f.Code,
-		"age": f.OlderThan.Microseconds(), "changed": micro(f.ChangedAfter)}
-	also := ""
-	if f.Number != "" {
-		also += " AND m.phone_number_id = @number"
-	}
-	if f.Code != 0 {
-		also += " AND (r.code = @code OR r.subcode = @code)"
-	}
-	if f.OlderThan > 0 {
-		also += " AND m.enqueued_at <= {now} - @age"
-	}
-	if !f.ChangedAfter.IsZero() {
-		// One that was due may have been sent by now, which an older copy does not know.
-		also += " AND (coalesce(r.changed_at, m.enqueued_at) > @changed OR c.seq IS NOT NULL OR q.due <= {now} OR NOT m.adopted AND m.not_before <= {now})"
-	}
+	given := f.args(after, limit)
 	for _, from := range sources(f) {
-		where := from.where + also
-		if f.Label != "" {
-			where += " AND " + from.alias() + ".label = @label AND " + from.alias() + ".label <> ''"
-		}
-		if from.from == fromMessage && len(f.States) > 0 && from.where != "NOT m.adopted AND m.seq > @after" {
-			where += " AND (" + stateOf(f.States) + ")"
-		}
-		text := "SELECT " + columns + " FROM " + from.from + " WHERE " + where + " ORDER BY " + from.order() + " LIMIT @limit"
+		text := "SELECT " + columns + " FROM " + from.from + " WHERE " + f.where(from) + " ORDER BY " + from.order() + " LIMIT @limit"
 		err := s.read(ctx, func(ctx context.Context, on runner) error {
 			before := len(page)
 			return s.query(ctx, on, text, given, func(rows *sql.Rows) error {
@@ -153,6 +141,60 @@ func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (pa
 	page = slices.CompactFunc(page, func(a, b Stored) bool { return a.Seq == b.Seq })
 	more = len(page) >= limit
 	return page[:min(limit, len(page))], more, nil
+}
+
+// args returns what the conditions of a filter refer to.
+func (f *Filter) args(after int64, limit int) args {
+	return args{"after": after, "limit": limit, "number": f.Number, "label": f.Label, "code": f.Code,
+		"age": f.OlderThan.Microseconds(), "changed": micro(f.ChangedAfter)}
+}
+
+// where returns the condition that has the messages of a source be those of a filter.
+func (f *Filter) where(from source) string {
+	where := from.where
+	if f.Number != "" {
+		where += " AND m.phone_number_id = @number"
+	}
+	if f.OlderThan > 0 {
+		where += " AND m.enqueued_at <= {now} - @age"
+	}
+	if !f.ChangedAfter.IsZero() {
+		// One that was due may have been sent by now, which an older copy does not know.
+		where += " AND (coalesce(r.changed_at, m.enqueued_at) > @changed OR c.seq IS NOT NULL OR q.due <= {now} OR NOT m.adopted AND m.not_before <= {now})"
+	}
+	if f.Label != "" {
+		where += " AND " + from.alias() + ".label = @label AND " + from.alias() + ".label <> ''"
+	}
+	if from.mixed && len(f.States) > 0 {
+		where += " AND (" + stateOf(f.States) + ")"
+	}
+	return where
+}
+
+// Count counts the messages that a filter means, up to its limit if that is not 0. What goes
+// from one place to another meanwhile is counted once.
+func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
+	after, err := s.seqOf(ctx, f.After)
+	if err != nil {
+		return 0, err
+	}
+	// One statement, which sees one moment.
+	var texts []string
+	for _, from := range sources(&f) {
+		text := "SELECT 1 AS one FROM " + from.from + " WHERE " + f.where(from)
+		if f.Limit > 0 {
+			text = "SELECT one FROM (" + text + " LIMIT @limit) AS a" + strconv.Itoa(len(texts))
+		}
+		texts = append(texts, text)
+	}
+	text := strings.Join(texts, " UNION ALL ")
+	if f.Limit > 0 {
+		text = "SELECT one FROM (" + text + ") AS found LIMIT @limit"
+	}
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		return s.query(ctx, on, "SELECT count(*) FROM ("+text+") AS counted", f.args(after, f.Limit), func(rows *sql.Rows) error { return rows.Scan(&n) })
+	})
+	return n, err
 }
 
 // stateOf returns the condition under which a message is in one of these states.

@@ -269,6 +269,22 @@ func (s *Store) Load(ctx context.Context, id string) (m Stored, err error) {
 	return m, nil
 }
 
+// Payload returns the payload of a message, "" if it is not kept any more. The error wraps
+// ErrNotFound if there is no such message.
+func (s *Store) Payload(ctx context.Context, id string) (payload string, err error) {
+	found := false
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		return s.query(ctx, on, "SELECT payload FROM {message} WHERE id = @id", args{"id": id}, func(rows *sql.Rows) error {
+			found = true
+			return rows.Scan(&payload)
+		})
+	})
+	if err == nil && !found {
+		err = ErrNotFound
+	}
+	return payload, err
+}
+
 // The parts of a change. Each but the first is carried out if the first has found the
 // message as it was read; {cas} stands for that.
 const (

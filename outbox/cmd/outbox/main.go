@@ -11,6 +11,7 @@
 //	outbox ... pause   [NUMBER]
 //	outbox ... resume  [NUMBER]
 //	outbox ... health
+//	outbox ... serve   [-addr ADDRESS] [-payloads]
 //	outbox ... enqueue [-urgent] [-label L] [-not-before T] [-expires-at T] ID NUMBER <payload.json
 //	outbox schema [-dialect postgres|sqlite] [-name NAME]
 //
@@ -52,6 +53,10 @@
 //   - pause has every machine send nothing more from a phone number, or from any, until
 //     resume.
 //   - health reports whether the database can be used, by its exit status.
+//   - serve shows it all in a browser, and decides there, until an interrupt. It listens at
+//     -addr (127.0.0.1:8080), which must be a loopback address, since it has no login: for
+//     others, mount package page behind yours. -payloads has it show the payloads. What is
+//     decided is logged on standard error with the name of the user of this process.
 //   - enqueue puts a message into the queue, the payload on its standard input being the
 //     body of Meta's POST /messages. The times are as in 2026-11-27T09:00:00Z.
 //   - schema prints the SQL that makes the tables, for migrations of your own. It needs no
@@ -137,7 +142,7 @@ var verbs = map[string]func(*command, context.Context, []string) error{
 	"stats": (*command).stats, "top": (*command).top, "list": (*command).list, "show": (*command).show,
 	"resend": (*command).resend, "drop": (*command).drop, "park": (*command).park, "delete": (*command).delete,
 	"health": (*command).health,
-	"pause":  (*command).pause, "resume": (*command).resume, "enqueue": (*command).enqueue,
+	"pause":  (*command).pause, "resume": (*command).resume, "serve": (*command).serve, "enqueue": (*command).enqueue,
 }
 
 func run(ctx context.Context, args []string, s streams) error {

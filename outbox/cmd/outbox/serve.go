@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os/user"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/page"
+)
+
+// serveGrace is how long what is under way may take to come to its end.
+const serveGrace = 10 * time.Second
+
+// serve shows the outbox in a browser.
+func (c *command) serve(ctx context.Context, args []string) error {
+	flags := newFlags("serve", c.streams)
+	address := flags.String("addr", "127.0.0.1:8080", "loopback `address` to listen at; with the port 0 any that is free")
+	payloads := flags.Bool("payloads", false, "show the payloads of messages")
+	if err := parseArguments(flags, args, 0, 0, "flags alone"); err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(*address)
+	if err != nil {
+		return wrongUsage("serve has -addr %q: want an address such as 127.0.0.1:8080", *address)
+	}
+	if !isLoopback(host) {
+		return wrongUsage("serve has -addr %q: want a loopback address such as 127.0.0.1:8080, as there is no login; for others, mount package page behind yours", *address)
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", *address)
+	if err != nil {
+		return fmt.Errorf("cannot listen at %s: %w", *address, err)
+	}
+	options := []page.Option{page.WithLogger(slog.New(slog.NewTextHandler(c.err, nil)))}
+	if me, err := user.Current(); err == nil {
+		options = append(options, page.WithUser(func(*http.Request) string { return me.Username }))
+	}
+	if *payloads {
+		options = append(options, page.WithPayload())
+	}
+	server := &http.Server{Handler: onLoopback(page.Handler(c.Outbox, options...)), ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	if _, err := fmt.Fprintf(c.out, "http://%s/\n", listener.Addr()); err != nil {
+		server.Close()
+		<-ended
+		return err
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done(): // an interrupt
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), serveGrace)
+	defer cancel()
+	err = server.Shutdown(ending)
+	server.Close()
+	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+// onLoopback refuses requests for another host. There is no login, and so a site could
+// otherwise have its own name lead to the loopback address, and be let in as the same origin.
+func onLoopback(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if !isLoopback(host) {
+			http.Error(w, "This is for localhost alone.", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// isLoopback reports whether a host is localhost or a loopback address.
+func isLoopback(host string) bool {
+	if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
+		host = host[1 : n-1]
+	}
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}

@@ -1,0 +1,324 @@
+package page
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox"
+)
+
+// decision is what a person can decide.
+type decision struct {
+	// Verb is the name of it, and Name what its button says.
+	Verb, Name string
+	// Effect says what becomes of the messages.
+	Effect string
+	// done is what has become of them, as in "3 messages were dropped".
+	done string
+	// states are those of the messages that it takes; nil for a decision about numbers.
+	states []outbox.State
+	// one carries it out for a message, or a number, and all for all that a filter means.
+	one func(*outbox.Outbox, context.Context, string) error
+	all func(*outbox.Outbox, context.Context, outbox.Filter) (int, error)
+}
+
+var decisions = map[string]decision{
+	"resend": {"resend", "Resend", "They go back into the queue as if they were new. One that was sent after all is received twice.", "put back into the queue",
+		[]outbox.State{outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Resend, (*outbox.Outbox).ResendAll},
+	"drop": {"drop", "Drop", "They become failed and are not sent. Resend takes that back.", "dropped",
+		[]outbox.State{outbox.StateQueued, outbox.StateUnknown}, (*outbox.Outbox).Drop, (*outbox.Outbox).DropAll},
+	"park": {"park", "Park", "They become unknown, as if they may have been sent. They are not sent until a webhook or a person settles them.", "parked",
+		[]outbox.State{outbox.StateQueued}, (*outbox.Outbox).Park, (*outbox.Outbox).ParkAll},
+	"delete": {"delete", "Delete", "All that is known of them goes, and their payloads. One that is queued is not sent. Nothing takes that back.", "deleted",
+		[]outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Delete, (*outbox.Outbox).DeleteAll},
+	"pause": {"pause", "Pause", "No machine sends anything until somebody resumes. What is being sent comes to its end, and a message that grows too old meanwhile fails.", "paused",
+		nil, (*outbox.Outbox).Pause, nil},
+	"resume": {"resume", "Resume", "The machines send again. A number that is paused by itself stays so.", "resumed",
+		nil, (*outbox.Outbox).Resume, nil},
+}
+
+func (d decision) takes(state outbox.State) bool { return slices.Contains(d.states, state) }
+
+// Query returns the query that names the decision.
+func (d decision) Query() string { return url.Values{"verb": {d.Verb}}.Encode() }
+
+// report says that it was carried out.
+func (d decision) report(n int) string {
+	switch {
+	case d.states == nil && n == 0:
+		return "All numbers were " + d.done + "."
+	case d.states == nil:
+		return "The number was " + d.done + "."
+	case n == 1:
+		return "1 message was " + d.done + "."
+	}
+	return count(n) + " messages were " + d.done + "."
+}
+
+// maxCount is how far messages are counted whose number is not known without counting.
+const maxCount = 10_000
+
+// subject is what a decision is about: one message, the messages of a filter, one number, or
+// all numbers.
+type subject struct {
+	decision decision
+	id       string // of a message
+	filter   filter
+}
+
+// subjectOf reads what a decision is about.
+func subjectOf(values url.Values) (subject, error) {
+	d, ok := decisions[values.Get("verb")]
+	if !ok {
+		return subject{}, wrong{http.StatusBadRequest, "There is no such decision", fmt.Sprintf("It is %q: want resend, drop, park, delete, pause or resume.", values.Get("verb"))}
+	}
+	f, err := filterOf(values)
+	if err != nil {
+		return subject{}, err
+	}
+	f.After = "" // the whole list is meant, not a page of it
+	s := subject{d, values.Get("id"), f}
+	if d.states == nil || s.id != "" {
+		return s, nil
+	}
+	if len(f.States) == 0 {
+		s.filter.Filter.States = d.states
+		return s, nil
+	}
+	s.filter.Filter.States = slices.DeleteFunc(slices.Clone(f.States), func(state outbox.State) bool { return !d.takes(state) })
+	if len(s.filter.Filter.States) == 0 {
+		return s, wrong{http.StatusBadRequest, "This filter makes no sense", fmt.Sprintf("To %s is for messages that are %s.", d.Verb, orOf(d.states))}
+	}
+	return s, nil
+}
+
+// orOf returns states with an "or" before the last.
+func orOf(states []outbox.State) string {
+	var text strings.Builder
+	for i, state := range states {
+		switch {
+		case i > 0 && i == len(states)-1:
+			text.WriteString(" or ")
+		case i > 0:
+			text.WriteString(", ")
+		}
+		text.WriteString(string(state))
+	}
+	return text.String()
+}
+
+type confirmPage struct {
+	frame
+	Decision decision
+	Filter   filter
+	ID       string
+	N        int
+	// Most reports whether there are at least N.
+	Most bool
+	// Before is how many there were when the user was asked for the first time; 0 if this
+	// is the first time.
+	Before int
+	At     int64 // when they were counted
+	OfAll  bool  // numbers
+	// Numbers and Queued are how many all numbers are, and have in the queue.
+	Numbers, Queued int
+}
+
+// Back is where the user came from.
+func (c confirmPage) Back() string {
+	switch {
+	case c.OfAll:
+		return "./"
+	case c.ID != "":
+		return "message?" + url.Values{"id": {c.ID}}.Encode()
+	}
+	return "messages?" + c.Filter.Query()
+}
+
+// Count says how many messages there are.
+func (c confirmPage) Count() string {
+	switch {
+	case c.Most:
+		return count(c.N) + " messages or more"
+	case c.N == 1:
+		return "1 message"
+	}
+	return count(c.N) + " messages"
+}
+
+// confirm asks whether a decision is meant.
+func (p *pages) confirm(w http.ResponseWriter, r *http.Request) error {
+	s, err := subjectOf(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	return p.ask(w, r, s, 0)
+}
+
+func (p *pages) ask(w http.ResponseWriter, r *http.Request, s subject, before int) error {
+	now := time.Now()
+	page := confirmPage{frame: frame{Title: s.decision.Name, Now: now}, Decision: s.decision, Filter: s.filter, ID: s.id, Before: before, At: now.UnixMicro()}
+	switch {
+	case s.decision.states == nil:
+		stats, err := p.outbox.Stats(r.Context())
+		if err != nil {
+			return err
+		}
+		page.OfAll, page.Numbers, page.Queued = true, len(stats.Numbers), stats.States[outbox.StateQueued]
+	case s.id != "":
+		if _, err := p.outbox.Status(r.Context(), s.id); err != nil {
+			return err
+		}
+		page.N = 1
+	default:
+		var err error
+		if page.N, page.Most, err = p.countOf(r.Context(), s.filter.Filter); err != nil {
+			return err
+		}
+	}
+	return p.show(w, http.StatusOK, "confirm", page)
+}
+
+// countOf counts the messages that a filter with states means. It takes the number from what
+// Stats counts if it can, and else counts no further than maxCount.
+func (p *pages) countOf(ctx context.Context, f outbox.Filter) (n int, most bool, err error) {
+	if f.Code == 0 && f.OlderThan == 0 && (f.PhoneNumberID == "" || f.Label == "") {
+		stats, err := p.outbox.Stats(ctx)
+		if err != nil {
+			return 0, false, err
+		}
+		counts := stats.States
+		switch {
+		case f.PhoneNumberID != "":
+			counts = stats.Numbers[f.PhoneNumberID].States
+		case f.Label != "":
+			counts = stats.Labels[f.Label]
+		}
+		for _, state := range f.States {
+			n += counts[state]
+		}
+		return n, false, nil
+	}
+	f.Limit = maxCount
+	n, err = p.outbox.Count(ctx, f)
+	return n, n == maxCount, err
+}
+
+// decide carries out a decision.
+func (p *pages) decide(w http.ResponseWriter, r *http.Request) error {
+	if err := r.ParseForm(); err != nil {
+		return wrong{http.StatusBadRequest, "This form cannot be read", "Nothing was changed."}
+	}
+	s, err := subjectOf(r.PostForm)
+	if err != nil {
+		return err
+	}
+	// What was begun is done, also if the browser goes away meanwhile.
+	ctx := context.WithoutCancel(r.Context())
+	switch {
+	case s.decision.states == nil:
+		return p.decideNumber(ctx, w, r, s)
+	case s.id != "":
+		return p.decideOne(ctx, w, r, s)
+	}
+	return p.decideAll(ctx, w, r, s)
+}
+
+// decideNumber pauses or resumes a number, or all if none is named and the user has said so.
+func (p *pages) decideNumber(ctx context.Context, w http.ResponseWriter, r *http.Request, s subject) error {
+	number, n := s.filter.PhoneNumberID, 1
+	if number == "" {
+		if n = 0; r.PostForm.Get("all") != "yes" {
+			return wrong{http.StatusBadRequest, "No number is named", "Nothing was changed."}
+		}
+	}
+	err := s.decision.one(p.outbox, ctx, number)
+	p.log(r, s, slog.String("graphretry.outbox.phone_number_id", number), err)
+	if err != nil {
+		return err
+	}
+	return done(w, "./", nil, s.decision, n)
+}
+
+func (p *pages) decideOne(ctx context.Context, w http.ResponseWriter, r *http.Request, s subject) error {
+	err := s.decision.one(p.outbox, ctx, s.id)
+	p.log(r, s, slog.String("graphretry.outbox.message_id", s.id), err)
+	if err != nil {
+		return refused(err)
+	}
+	if s.decision.Verb == "delete" {
+		return done(w, "messages", nil, s.decision, 1)
+	}
+	return done(w, "message", url.Values{"id": {s.id}}, s.decision, 1)
+}
+
+// decideAll decides for those messages that the user has agreed to: none that was enqueued
+// since they were counted, and if there have become more meanwhile, the user is asked anew.
+func (p *pages) decideAll(ctx context.Context, w http.ResponseWriter, r *http.Request, s subject) error {
+	agreed, err := strconv.Atoi(r.PostForm.Get("count"))
+	at, err2 := strconv.ParseInt(r.PostForm.Get("at"), 10, 64)
+	if err != nil || err2 != nil || agreed < 0 {
+		return wrong{http.StatusBadRequest, "Nobody has said how many", "Nothing was changed. Many messages are decided for by the button that says how many they are."}
+	}
+	f := s.filter.Filter
+	f.OlderThan += max(0, time.Since(time.UnixMicro(at)))
+	counting, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	n, _, err := p.countOf(counting, f)
+	if err != nil {
+		return err
+	}
+	if n > agreed {
+		return p.ask(w, r, s, agreed)
+	}
+	n, err = s.decision.all(p.outbox, ctx, f)
+	p.log(r, s, slog.Int("graphretry.outbox.messages", n), err)
+	if err != nil {
+		return err
+	}
+	return done(w, "messages", s.filter.values(), s.decision, n)
+}
+
+// refused returns the error of a decision that the message's state does not allow.
+func refused(err error) error {
+	if errors.Is(err, outbox.ErrRefused) {
+		return wrong{http.StatusConflict, "This cannot be done", sentence(err)}
+	}
+	return err
+}
+
+// done leads the browser to a page that says what was done, so that a reload does not do it
+// again.
+func done(w http.ResponseWriter, to string, query url.Values, d decision, n int) error {
+	if query == nil {
+		query = url.Values{}
+	}
+	query.Set("did", d.Verb)
+	query.Set("n", strconv.Itoa(n))
+	// http.Redirect would make it absolute, without what the pages are mounted at.
+	w.Header().Set("Location", to+"?"+query.Encode())
+	w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+// log has a decision on record.
+func (p *pages) log(r *http.Request, s subject, about slog.Attr, err error) {
+	attributes := []slog.Attr{p.who(r), slog.String("graphretry.outbox.decision", s.decision.Verb), about}
+	if s.decision.states != nil && s.id == "" {
+		attributes = append(attributes, slog.String("graphretry.outbox.filter", s.filter.String()))
+	}
+	level, text := slog.LevelInfo, "outbox: a person has decided"
+	if err != nil {
+		level, text = slog.LevelWarn, "outbox: what a person has decided was not done, or not all"
+		attributes = append(attributes, slog.String("error.message", err.Error()))
+	}
+	p.logger.LogAttrs(r.Context(), level, text, attributes...)
+}

@@ -1,0 +1,184 @@
+package page_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/outbox"
+)
+
+// run sends until the returned function is called.
+func (d *desk) run() (stop func()) {
+	d.t.Helper()
+	ctx, cancel := context.WithCancel(d.t.Context())
+	ended := make(chan error)
+	go func() { ended <- d.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(d.t, <-ended)
+	}
+}
+
+func TestOneMessageIsDecidedForAndLoggedWithTheUser(t *testing.T) {
+	d := newDesk(t)
+	d.enqueue("a")
+	for _, step := range []struct {
+		verb  string
+		after outbox.State
+		says  string
+	}{
+		{"park", outbox.StateUnknown, "1 message was parked."},
+		{"resend", outbox.StateQueued, "1 message was put back into the queue."},
+		{"drop", outbox.StateFailed, "1 message was dropped."},
+		{"delete", "", "1 message was deleted."},
+	} {
+		asked := d.get("confirm?verb=" + step.verb + "&id=a")
+		assert.Contains(t, words(asked), "1 message?")
+		got := d.agree("verb=" + step.verb + "&id=a")
+		assert.Equal(t, http.StatusOK, got.StatusCode)
+		assert.Contains(t, got.body, step.says)
+		assert.Equal(t, http.MethodGet, got.Request.Method, "a reload does nothing again")
+		assert.Equal(t, step.after, d.state("a"), step.verb)
+		assert.Regexp(t, `level=INFO msg="outbox: a person has decided" user.name=ana graphretry.outbox.decision=`+step.verb+` graphretry.outbox.message_id=a\n`, d.log.String())
+	}
+}
+
+func TestDecisionThatTheStateDoesNotAllowSaysSo(t *testing.T) {
+	d := newDesk(t)
+	d.becomes("sent", outbox.StateSent)
+	for _, verb := range []string{"drop", "resend", "park"} {
+		got := d.do(http.MethodPost, "decide", url.Values{"verb": {verb}, "id": {"sent"}})
+		assert.Equal(t, http.StatusConflict, got.StatusCode, verb)
+		assert.Contains(t, got.body, "it is sent")
+	}
+	assert.Contains(t, d.log.String(), `level=WARN msg="outbox: what a person has decided was not done, or not all"`)
+	got := d.do(http.MethodPost, "decide", url.Values{"verb": {"drop"}, "id": {"gone"}})
+	assert.Equal(t, http.StatusNotFound, got.StatusCode)
+	assert.Equal(t, outbox.StateSent, d.state("sent"))
+}
+
+func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
+	d := newDesk(t)
+	require.NoError(t, d.Pause(t.Context(), ""))
+	campaign := func(from, to int) {
+		for i := from; i < to; i++ {
+			require.NoError(t, d.Enqueue(t.Context(), fmt.Sprint("june-", i), number, []byte(payload), outbox.Label("june")))
+		}
+	}
+	campaign(0, 12)
+	d.enqueue("other")
+	asked := d.get("confirm?verb=drop&label=june")
+	assert.Contains(t, words(asked), "Drop 12 messages?")
+	assert.Contains(t, words(asked), "queued or unknown, with the label “june”")
+
+	campaign(12, 14)
+	got := d.do(http.MethodPost, "decide", fields(asked), "X-User", "ana")
+	assert.Contains(t, got.body, "12 messages were dropped.")
+	assert.Equal(t, outbox.StateFailed, d.state("june-11"))
+	assert.Equal(t, outbox.StateQueued, d.state("june-12"), "it was enqueued after the user was asked")
+	assert.Equal(t, outbox.StateQueued, d.state("other"))
+	assert.Contains(t, d.log.String(), `user.name=ana graphretry.outbox.decision=drop graphretry.outbox.messages=12 graphretry.outbox.filter="queued or unknown, with the label “june”"`)
+
+	// There are more meanwhile: the user is asked anew.
+	asked = d.get("confirm?verb=resend&label=june")
+	require.NoError(t, d.Drop(t.Context(), "june-12"))
+	got = d.do(http.MethodPost, "decide", fields(asked))
+	assert.Contains(t, words(got.body), "Resend 13 messages?")
+	assert.Contains(t, got.body, "Nothing was changed: there were 12 when you were asked")
+	assert.Equal(t, outbox.StateFailed, d.state("june-0"))
+	got = d.do(http.MethodPost, "decide", fields(got.body))
+	assert.Contains(t, got.body, "13 messages were put back into the queue.")
+	assert.Equal(t, outbox.StateQueued, d.state("june-0"))
+
+	for _, verb := range []string{"park", "delete"} {
+		d.agree("verb=" + verb + "&number=" + number + "&label=june")
+	}
+	assert.Empty(t, d.state("june-0"))
+	assert.Equal(t, outbox.StateQueued, d.state("other"))
+	assert.Contains(t, words(d.get("confirm?verb=drop&label=june")), "Drop 0 messages?")
+	assert.NotContains(t, d.get("confirm?verb=drop&label=june"), "<button", "there is nothing to agree to")
+}
+
+func TestNothingIsDecidedForManyWithoutACount(t *testing.T) {
+	d := newDesk(t)
+	d.enqueue("a", "b")
+	for _, form := range []url.Values{
+		{"verb": {"drop"}}, {"verb": {"delete"}, "state": {"queued"}}, {"verb": {"drop"}, "count": {"x"}, "at": {"1"}},
+		{"verb": {"drop"}, "count": {"2"}}, {"verb": {"pause"}}, {"verb": {""}}, {"verb": {"drop"}, "state": {"sent"}, "count": {"9"}, "at": {"1"}},
+	} {
+		got := d.do(http.MethodPost, "decide", form)
+		assert.Equal(t, http.StatusBadRequest, got.StatusCode, form)
+	}
+	stats, err := d.Stats(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 2, stats.States[outbox.StateQueued])
+	assert.False(t, stats.Paused)
+}
+
+func TestNumbersArePausedAndResumed(t *testing.T) {
+	d := newDesk(t)
+	d.enqueue("a")
+	paused := func() (all, one bool) {
+		stats, err := d.Stats(t.Context())
+		require.NoError(t, err)
+		return stats.Paused, stats.Numbers[number].Paused
+	}
+	got := d.do(http.MethodPost, "decide", fields(d.get("")), "X-User", "ben")
+	assert.Contains(t, got.body, "The number was paused.")
+	all, one := paused()
+	assert.True(t, one)
+	assert.False(t, all)
+	assert.Contains(t, d.log.String(), "user.name=ben graphretry.outbox.decision=pause graphretry.outbox.phone_number_id="+number)
+	d.do(http.MethodPost, "decide", fields(d.get("")))
+	_, one = paused()
+	assert.False(t, one)
+
+	asked := d.get("confirm?verb=pause")
+	assert.Contains(t, words(asked), "Pause all numbers? 1 number, with 1 message in the queue.")
+	got = d.agree("verb=pause")
+	assert.Contains(t, got.body, "All numbers were paused.")
+	assert.Contains(t, got.body, "All numbers are paused.")
+	all, one = paused()
+	assert.True(t, all)
+	assert.False(t, one)
+	assert.Contains(t, d.agree("verb=resume").body, "All numbers were resumed.")
+	all, _ = paused()
+	assert.False(t, all)
+}
+
+func TestFormFromAnotherOriginChangesNothing(t *testing.T) {
+	d := newDesk(t)
+	d.enqueue("a")
+	form := url.Values{"verb": {"drop"}, "id": {"a"}}
+	for _, header := range [][]string{
+		{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"},
+	} {
+		got := d.do(http.MethodPost, "decide", form, append(header, "X-User", "ana")...)
+		assert.Equal(t, http.StatusForbidden, got.StatusCode, header)
+		assert.Contains(t, got.body, "This form came from another site")
+	}
+	assert.Equal(t, outbox.StateQueued, d.state("a"))
+	assert.Contains(t, d.log.String(), `level=WARN msg="outbox: a form from another origin was refused" user.name=ana`)
+	got := d.do(http.MethodPost, "decide", form, "Sec-Fetch-Site", "same-origin")
+	assert.Equal(t, http.StatusOK, got.StatusCode)
+	assert.Equal(t, outbox.StateFailed, d.state("a"))
+}
+
+func TestNothingIsChangedByAGet(t *testing.T) {
+	d := newDesk(t)
+	d.enqueue("a")
+	for _, path := range []string{"decide?verb=drop&id=a", "confirm?verb=drop&id=a", "message?id=a&verb=drop&did=drop&n=1"} {
+		d.do(http.MethodGet, path, nil)
+		d.do(http.MethodHead, path, nil)
+	}
+	// What a POST says in its URL counts for nothing.
+	d.do(http.MethodPost, "decide?verb=drop&id=a", url.Values{})
+	assert.Equal(t, outbox.StateQueued, d.state("a"))
+	assert.Empty(t, d.log.String())
+}

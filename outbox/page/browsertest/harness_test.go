@@ -1,0 +1,280 @@
+package browsertest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/page"
+	"github.com/graphretry/graphretry/outbox/sqlite"
+)
+
+const (
+	number = "106540352242922"
+	// patience bounds what is expected within milliseconds, or, of a browser that starts or
+	// a page that refreshes itself, within seconds.
+	patience = 60 * time.Second
+)
+
+var (
+	browser      context.Context
+	browserError error
+	startOnce    sync.Once
+	stopBrowser  = func() {}
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	stopBrowser()
+	os.Exit(code)
+}
+
+// start starts the browser that all tests share. Without one the test is skipped.
+func start(t *testing.T) {
+	t.Helper()
+	var program string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			program = found
+			break
+		}
+	}
+	if program == "" {
+		t.Skip("SKIPPED: there is no Chromium here; tools/get-chromium gets it")
+	}
+	startOnce.Do(func() {
+		dir, err := os.MkdirTemp("", "outbox-browser")
+		if err != nil {
+			browserError = err
+			return
+		}
+		// Without these it asks hosts of Google's, which a machine without them waits for.
+		options := append(chromedp.DefaultExecAllocatorOptions[:],
+			chromedp.ExecPath(program), chromedp.UserDataDir(dir), chromedp.NoSandbox, chromedp.DisableGPU,
+			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+			chromedp.Flag("force-color-profile", "srgb"), chromedp.WSURLReadTimeout(patience))
+		allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+		var stopFirst context.CancelFunc
+		browser, stopFirst = chromedp.NewContext(allocator)
+		stopBrowser = func() {
+			stopFirst()
+			stopAllocator()
+			_ = os.RemoveAll(dir)
+		}
+		browserError = chromedp.Do(browser)
+	})
+	require.NoError(t, browserError)
+}
+
+// desk is an outbox, its pages, and a tab of the browser with them.
+type desk struct {
+	t   *testing.T
+	api *graphtest.API
+	*outbox.Outbox
+	web *httptest.Server
+	tab context.Context
+	// noToken is the phone number whose token has expired, "" for none.
+	noToken atomic.Value
+	log     buffer
+}
+
+func newDesk(t *testing.T, before ...chromedp.Action[chromedp.Void]) *desk {
+	t.Helper()
+	start(t)
+	d := &desk{t: t, api: graphtest.New()}
+	api := httptest.NewServer(d.api)
+	t.Cleanup(api.Close)
+	db, err := sqlite.Open(filepath.Join(t.TempDir(), "outbox.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), d, outbox.WithBaseURL(api.URL+"/v23.0"))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, d.Close()) })
+	mux := http.NewServeMux()
+	mux.Handle("/ops/", http.StripPrefix("/ops", page.Handler(d.Outbox,
+		page.WithLogger(slog.New(slog.NewTextHandler(&d.log, nil))),
+		page.WithUser(func(*http.Request) string { return "ana" }))))
+	d.web = httptest.NewServer(mux)
+	t.Cleanup(d.web.Close)
+	tab, closeTab := chromedp.NewContext(browser)
+	t.Cleanup(closeTab)
+	var cancel context.CancelFunc
+	require.NoError(t, chromedp.Do(tab)) // its first call opens it, and must have no timeout
+	d.tab, cancel = context.WithTimeout(tab, 2*patience)
+	t.Cleanup(cancel)
+	d.do(before...)
+	d.open("")
+	return d
+}
+
+// RoundTrip makes an attempt to send a message.
+func (d *desk) RoundTrip(r *http.Request) (*http.Response, error) {
+	if number := d.noToken.Load(); number != nil && strings.Contains(r.URL.Path, number.(string)) {
+		_ = r.Body.Close()
+		return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(graphtest.ErrorBody(190))), Request: r}, nil
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// do has the tab do something.
+func (d *desk) do(actions ...chromedp.Action[chromedp.Void]) {
+	d.t.Helper()
+	require.NoError(d.t, chromedp.Do(d.tab, actions...), "the log:\n%s", d.log.String())
+}
+
+// of returns what an expression is on the page that a tab has.
+func of[T any](d *desk, expression string) T {
+	d.t.Helper()
+	value, err := chromedp.Run(d.tab, chromedp.Evaluate[T](expression))
+	require.NoError(d.t, err, expression)
+	return value
+}
+
+// withoutJavaScript has the tab run none of the pages' own.
+func withoutJavaScript() chromedp.Action[chromedp.Void] {
+	return command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+}
+
+// colors has the tab prefer "light" or "dark".
+func colors(scheme string) chromedp.Action[chromedp.Void] {
+	return command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+}
+
+// command is a command to the browser that returns nothing.
+func command[P any](c cdp.Command[P, cdp.Empty], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, c, params)
+		return err
+	})
+}
+
+// open opens one of the pages.
+func (d *desk) open(path string) {
+	d.t.Helper()
+	d.do(chromedp.Navigate(d.web.URL + "/ops/" + path))
+}
+
+// click follows the link, or pushes the button, that says so, and waits for the page that
+// comes.
+func (d *desk) click(text string) {
+	d.t.Helper()
+	d.holds(fmt.Sprintf(`{
+		const found = [...document.querySelectorAll("main a, main button")].find(e => e.textContent.replace(/\s+/g, " ").trim() === %q);
+		found?.setAttribute("data-test", "");
+		found
+	}`, text))
+	ctx, cancel := context.WithTimeout(d.tab, patience)
+	defer cancel()
+	_, err := chromedp.RunResponse(ctx, chromedp.Click("[data-test]"))
+	require.NoError(d.t, err, "click %q on:\n%s", text, d.text())
+}
+
+// text returns what the page says.
+func (d *desk) text() string {
+	d.t.Helper()
+	return of[string](d, `document.body.innerText`)
+}
+
+// see waits until the page says something.
+func (d *desk) see(text string) {
+	d.t.Helper()
+	d.holds(fmt.Sprintf(`document.querySelector("main")?.textContent.replace(/\s+/g, " ").includes(%q)`, text))
+}
+
+// holds waits until an expression is true of the page.
+func (d *desk) holds(expression string) {
+	d.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		// An error is that another page has just come.
+		holds, err := chromedp.Run(d.tab, chromedp.Evaluate[bool]("!!eval("+strconv.Quote(expression)+")"))
+		if err == nil && holds {
+			return
+		}
+		if time.Now().After(deadline) {
+			require.FailNow(d.t, "it never came to be", "%s on:\n%s", expression, d.text())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// buffer is a buffer for several writers.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// payload is a text message.
+func payload(text string) []byte {
+	return fmt.Appendf(nil, `{"messaging_product":"whatsapp","to":"15550001111","type":"text","text":{"body":%q}}`, text)
+}
+
+// campaign enqueues messages with a label.
+func (d *desk) campaign(label, number string, n int) {
+	d.t.Helper()
+	var messages []outbox.Message
+	for i := range n {
+		messages = append(messages, outbox.Message{ID: fmt.Sprintf("%s-%04d", label, i+1), PhoneNumberID: number, Payload: payload(label), Options: []outbox.EnqueueOption{outbox.Label(label)}})
+	}
+	require.NoError(d.t, d.EnqueueAll(d.t.Context(), messages))
+}
+
+// run sends, until the test ends.
+func (d *desk) run() {
+	d.t.Helper()
+	ctx, cancel := context.WithCancel(d.t.Context())
+	ended := make(chan error)
+	go func() { ended <- d.Run(ctx) }()
+	d.t.Cleanup(func() {
+		cancel()
+		assert.NoError(d.t, <-ended)
+	})
+}
+
+// until waits until something is true of the outbox.
+func (d *desk) until(such func(outbox.Stats) bool) {
+	d.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		stats, err := d.Stats(d.t.Context())
+		require.NoError(d.t, err)
+		if such(stats) {
+			return
+		}
+		require.True(d.t, time.Now().Before(deadline), "%+v", stats)
+		time.Sleep(10 * time.Millisecond)
+	}
+}

@@ -25,6 +25,9 @@ type Filter struct {
 	Code graphretry.Code
 	// OlderThan fits messages that were enqueued at least so long ago.
 	OlderThan time.Duration
+	// EnqueuedBefore fits messages that were enqueued before that time, by the database's
+	// clock: see [Outbox.Now].
+	EnqueuedBefore time.Time
 	// ChangedAfter fits messages that have changed after that time, by the database's clock,
 	// or may have: those in the queue that are due, or that a Run has taken. In an older
 	// copy of a database nothing tells whether these have been sent since. It is for
@@ -113,7 +116,7 @@ func (f *Filter) meant() (store.Filter, error) {
 	}
 	states := slices.Compact(slices.Sorted(slices.Values(f.States)))
 	return store.Filter{States: states, Number: f.PhoneNumberID, Label: f.Label, Code: int(f.Code), OlderThan: f.OlderThan,
-		ChangedAfter: f.ChangedAfter, After: f.After, Limit: f.Limit}, message.AsInvalid(errors.Join(errs...))
+		EnqueuedBefore: f.EnqueuedBefore, ChangedAfter: f.ChangedAfter, After: f.After, Limit: f.Limit}, message.AsInvalid(errors.Join(errs...))
 }
 
 // explain says what was not found.

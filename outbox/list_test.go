@@ -51,6 +51,8 @@ func TestMessagesAreListedByFilterAndPage(t *testing.T) {
 		{outbox.Filter{Code: graphretry.CodeParameterInvalid, States: []outbox.State{outbox.StateFailed}, PhoneNumberID: phoneNumberID}, []string{"failed"}},
 		{outbox.Filter{Code: graphretry.CodeParameterInvalid, States: []outbox.State{outbox.StateQueued}}, []string{}},
 		{outbox.Filter{OlderThan: time.Hour}, []string{}},
+		{outbox.Filter{EnqueuedBefore: b.Now().Add(time.Minute), PhoneNumberID: "222"}, []string{"queued"}},
+		{outbox.Filter{EnqueuedBefore: b.Now().Add(-time.Minute)}, []string{}},
 		{outbox.Filter{OlderThan: time.Nanosecond, States: []outbox.State{outbox.StateUnknown}}, []string{"unknown"}},
 	} {
 		assert.Equal(t, test.ids, b.idsOf(test.filter), "%+v", test.filter)

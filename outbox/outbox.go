@@ -156,6 +156,11 @@ func (o *Outbox) now() time.Time {
 	return at.theirs.Add(time.Since(at.ours)).UTC()
 }
 
+// Now returns the time by the database's clock, by which waits and ages are told. It asks
+// nothing: the clock was read when the Outbox was opened, and is each minute while it runs.
+// It is late by less than that took, and never early.
+func (o *Outbox) Now() time.Time { return o.now() }
+
 // Close ends every [Outbox.Run] as the end of its context would, with the time
 // that this can take, and waits for them and for the calls that are under way. The
 // database stays open. It always returns nil; closing again does nothing.

@@ -4,7 +4,9 @@ import (
 	"database/sql"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,6 +24,7 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
+	"github.com/graphretry/graphretry/outbox/page"
 )
 
 var speed = flag.Bool("speed", false, "measure with as many messages as the targets are about, and judge them")
@@ -70,6 +73,7 @@ func TestSpeed(t *testing.T) {
 	t.Run("limit", m.limit)
 	t.Run("transaction", m.transaction)
 	t.Run("decisions", m.decisions)
+	t.Run("pages", m.pages)
 }
 
 const (
@@ -178,14 +182,7 @@ func (m meter) many(t *testing.T) {
 	if where.kind == "sqlite" {
 		n = measured(200_000)
 	}
-	fill(t, where, n)
-	fastest := func(do func() time.Duration) time.Duration {
-		best := time.Hour
-		for range 5 {
-			best = min(best, do())
-		}
-		return best
-	}
+	fill(t, where, n, "''")
 	timed := func(do func() error) func() time.Duration {
 		return func() time.Duration {
 			began := time.Now()
@@ -237,20 +234,66 @@ func (m meter) many(t *testing.T) {
 	m.judge(t, grown <= 50<<20, "a Run holds %d MiB; want 50", grown>>20)
 }
 
-// fill makes a queue, and as many messages that are over.
-func fill(t *testing.T, where place, n int) {
+// fastest returns the shortest of five times.
+func fastest(do func() time.Duration) time.Duration {
+	best := time.Hour
+	for range 5 {
+		best = min(best, do())
+	}
+	return best
+}
+
+// pages looks at each page for operators beside 1,000,000 messages, half of them over and half
+// with a label.
+func (m meter) pages(t *testing.T) {
+	where := m.place()
+	if where.kind != "postgres" {
+		t.Skip("it is about PostgreSQL")
+	}
+	o := openAt(t, where, nil)
+	n := measured(500_000)
+	fill(t, where, n, "CASE WHEN i % 4 < 2 THEN 'june' ELSE '' END")
+	handler := page.Handler(o, page.WithPayload(), page.WithLogger(slog.New(slog.DiscardHandler)))
+	const few = "200110" // a number that has one message in 1,000
+	for _, path := range []string{
+		"/", "/messages", "/messages?after=m" + fmt.Sprint(2*n-100), "/message?id=m77",
+		"/messages?state=queued", "/messages?state=sending", "/messages?state=sent", "/messages?state=failed", "/messages?state=unknown", "/messages?state=failed&state=queued",
+		"/messages?number=" + phoneNumberID, "/messages?number=" + few, "/messages?number=333", "/messages?state=queued&number=" + few, "/messages?state=failed&number=" + few,
+		"/messages?state=sent&number=" + few, "/messages?state=sending&number=" + phoneNumberID,
+		"/messages?label=june", "/messages?label=none", "/messages?label=june&state=queued", "/messages?label=june&state=failed", "/messages?label=june&number=" + few,
+		"/messages?label=june&state=sending", "/messages?label=june&state=queued&number=" + few,
+		"/messages?code=131026", "/messages?code=1", "/messages?code=131026&number=" + few, "/messages?code=131026&state=queued",
+		"/messages?older=0s", "/messages?older=1h", "/messages?older=1h&state=queued", "/messages?older=1h&label=june", "/messages?older=1h&state=unknown",
+		"/confirm?verb=pause", "/confirm?verb=delete", "/confirm?verb=drop&state=queued", "/confirm?verb=drop&label=june", "/confirm?verb=drop&label=june&number=" + phoneNumberID,
+		"/confirm?verb=drop&label=june&number=" + few, "/confirm?verb=resend&code=131026", "/confirm?verb=drop&code=131026", "/confirm?verb=drop&older=0s", "/confirm?verb=drop&older=1h",
+		"/confirm?verb=delete&older=0s&label=june", "/confirm?verb=delete&id=m77",
+	} {
+		took := fastest(func() time.Duration {
+			recorder := httptest.NewRecorder()
+			began := time.Now()
+			handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+			took := time.Since(began)
+			require.Equal(t, http.StatusOK, recorder.Code, "%s\n%s", path, recorder.Body)
+			return took
+		})
+		m.judge(t, took <= 200*time.Millisecond, "%d messages: the page %s comes in %v; want 200ms", 2*n, path, took)
+	}
+}
+
+// fill makes a queue, and as many messages that are over. label is SQL, of a row number i.
+func fill(t *testing.T, where place, n int, label string) {
 	t.Helper()
 	db, _, err := where.connect()
 	require.NoError(t, err)
 	defer db.Close()
 	series := fmt.Sprintf("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < %d)", 2*n)
 	for _, statement := range []string{
-		series + ` INSERT INTO graphretry_message (id, phone_number_id, payload, recipient, adopted, enqueued_at)
-			SELECT 'm' || i, CASE WHEN i % 10 = 0 THEN CAST(200000 + i % 1000 AS text) ELSE '` + phoneNumberID + `' END, '` + string(payload("x")) + `', CAST(i AS text), TRUE, ` + fmt.Sprint(time.Now().UnixMicro()) + ` FROM s`,
+		series + ` INSERT INTO graphretry_message (id, phone_number_id, payload, recipient, label, adopted, enqueued_at)
+			SELECT 'm' || i, CASE WHEN i % 10 = 0 THEN CAST(200000 + i % 1000 AS text) ELSE '` + phoneNumberID + `' END, '` + string(payload("x")) + `', CAST(i AS text), ` + label + `, TRUE, ` + fmt.Sprint(time.Now().UnixMicro()) + ` FROM s`,
 		`INSERT INTO graphretry_queue (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
-			SELECT seq, phone_number_id, recipient, '', FALSE, enqueued_at, enqueued_at, TRUE, 0, 0 FROM graphretry_message WHERE seq % 2 = 0`,
+			SELECT seq, phone_number_id, recipient, label, FALSE, enqueued_at, enqueued_at, TRUE, 0, 0 FROM graphretry_message WHERE seq % 2 = 0`,
 		`INSERT INTO graphretry_record (seq, number, label, state, changed_at, code, subcode, rev, memory)
-			SELECT seq, phone_number_id, '', CASE WHEN seq % 1001 = 0 THEN 'unknown' WHEN seq % 101 = 0 THEN 'failed' ELSE 'sent' END, enqueued_at, 0, 0, 1, '{"message_id":"wamid.HBgLMTU1NTAwMDExMTEVAgARGBI5QTND"}'
+			SELECT seq, phone_number_id, label, CASE WHEN seq % 1001 = 0 THEN 'unknown' WHEN seq % 101 = 0 THEN 'failed' ELSE 'sent' END, enqueued_at, CASE WHEN seq % 1001 <> 0 AND seq % 101 = 0 THEN 131026 ELSE 0 END, 0, 1, '{"message_id":"wamid.HBgLMTU1NTAwMDExMTEVAgARGBI5QTND"}'
 			FROM graphretry_message WHERE seq % 2 = 1`,
 	} {
 		_, err := db.Exec(statement)

@@ -63,7 +63,7 @@ func (d decision) report(n int) string {
 	return count(n) + " messages were " + d.done + "."
 }
 
-// maxCount is how far messages are counted whose number is not known without counting.
+// maxCount is how far messages are counted that no index counts.
 const maxCount = 10_000
 
 // subject is what a decision is about: one message, the messages of a filter, one number, or
@@ -126,10 +126,9 @@ type confirmPage struct {
 	// Before is how many there were when the user was asked for the first time; 0 if this
 	// is the first time.
 	Before int
-	At     int64 // when they were counted
-	OfAll  bool  // numbers
-	// Numbers and Queued are how many all numbers are, and have in the queue.
-	Numbers, Queued int
+	At     int64 // when they were counted, in microseconds since 1970, by the database's clock
+	// OfAll reports whether it is about all numbers; N is then what is in the queue.
+	OfAll bool
 }
 
 // Back is where the user came from.
@@ -164,15 +163,15 @@ func (p *pages) confirm(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p *pages) ask(w http.ResponseWriter, r *http.Request, s subject, before int) error {
-	now := time.Now()
-	page := confirmPage{frame: frame{Title: s.decision.Name, Now: now}, Decision: s.decision, Filter: s.filter, ID: s.id, Before: before, At: now.UnixMicro()}
+	now := p.outbox.Now()
+	page := confirmPage{frame: frame{Title: s.decision.Name, Now: now}, Decision: s.decision, Filter: s.filter, ID: s.id, Before: before, At: p.outbox.Now().UnixMicro()}
 	switch {
 	case s.decision.states == nil:
-		stats, err := p.outbox.Stats(r.Context())
-		if err != nil {
+		var err error
+		page.OfAll = true
+		if page.N, _, err = p.countOf(r.Context(), outbox.Filter{States: []outbox.State{outbox.StateQueued}}); err != nil {
 			return err
 		}
-		page.OfAll, page.Numbers, page.Queued = true, len(stats.Numbers), stats.States[outbox.StateQueued]
 	case s.id != "":
 		if _, err := p.outbox.Status(r.Context(), s.id); err != nil {
 			return err
@@ -187,29 +186,14 @@ func (p *pages) ask(w http.ResponseWriter, r *http.Request, s subject, before in
 	return p.show(w, http.StatusOK, "confirm", page)
 }
 
-// countOf counts the messages that a filter with states means. It takes the number from what
-// Stats counts if it can, and else counts no further than maxCount.
+// countOf counts the messages that a filter with states means, and those of a code or an age
+// no further than maxCount.
 func (p *pages) countOf(ctx context.Context, f outbox.Filter) (n int, most bool, err error) {
-	if f.Code == 0 && f.OlderThan == 0 && (f.PhoneNumberID == "" || f.Label == "") {
-		stats, err := p.outbox.Stats(ctx)
-		if err != nil {
-			return 0, false, err
-		}
-		counts := stats.States
-		switch {
-		case f.PhoneNumberID != "":
-			counts = stats.Numbers[f.PhoneNumberID].States
-		case f.Label != "":
-			counts = stats.Labels[f.Label]
-		}
-		for _, state := range f.States {
-			n += counts[state]
-		}
-		return n, false, nil
+	if f.Code != 0 || f.OlderThan != 0 || !f.EnqueuedBefore.IsZero() {
+		f.Limit = maxCount
 	}
-	f.Limit = maxCount
 	n, err = p.outbox.Count(ctx, f)
-	return n, n == maxCount, err
+	return n, f.Limit > 0 && n == f.Limit, err
 }
 
 // decide carries out a decision.
@@ -269,7 +253,9 @@ func (p *pages) decideAll(ctx context.Context, w http.ResponseWriter, r *http.Re
 		return wrong{http.StatusBadRequest, "Nobody has said how many", "Nothing was changed. Many messages are decided for by the button that says how many they are."}
 	}
 	f := s.filter.Filter
-	f.OlderThan += max(0, time.Since(time.UnixMicro(at)))
+	// Not an age: what is enqueued while the pages of a long list are gone through would grow
+	// old enough meanwhile.
+	f.EnqueuedBefore, f.OlderThan = time.UnixMicro(at).Add(-f.OlderThan), 0
 	counting, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	n, _, err := p.countOf(counting, f)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -73,6 +74,11 @@ func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
 	}
 	campaign(0, 12)
 	d.enqueue("other")
+	last, err := d.Status(t.Context(), "other")
+	require.NoError(t, err)
+	for !d.Now().After(last.Enqueued) { // Now is a little late
+		time.Sleep(time.Millisecond)
+	}
 	asked := d.get("confirm?verb=drop&label=june")
 	assert.Contains(t, words(asked), "Drop 12 messages?")
 	assert.Contains(t, words(asked), "queued or unknown, with the label “june”")
@@ -140,7 +146,7 @@ func TestNumbersArePausedAndResumed(t *testing.T) {
 	assert.False(t, one)
 
 	asked := d.get("confirm?verb=pause")
-	assert.Contains(t, words(asked), "Pause all numbers? 1 number, with 1 message in the queue.")
+	assert.Contains(t, words(asked), "Pause all numbers? 1 message is in the queue.")
 	got = d.agree("verb=pause")
 	assert.Contains(t, got.body, "All numbers were paused.")
 	assert.Contains(t, got.body, "All numbers are paused.")

@@ -107,7 +107,7 @@ func (f filter) String() string {
 		parts = append(parts, "from number "+f.PhoneNumberID)
 	}
 	if f.Label != "" {
-		parts = append(parts, fmt.Sprintf("with the label “%s”", f.Label))
+		parts = append(parts, fmt.Sprintf("with the label “%s”", plain(f.Label)))
 	}
 	if f.CodeText != "" {
 		parts = append(parts, "with the code "+f.CodeText)

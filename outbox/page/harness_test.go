@@ -135,7 +135,7 @@ func (d *desk) do(method, path string, form url.Values, header ...string) answer
 func (d *desk) get(path string) string {
 	d.t.Helper()
 	got := d.do(http.MethodGet, path, nil)
-	require.Equal(d.t, http.StatusOK, got.StatusCode, got.body)
+	require.Equal(d.t, http.StatusOK, got.StatusCode, "%s\n%s", got.body, d.log.String())
 	return got.body
 }
 

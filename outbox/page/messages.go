@@ -54,7 +54,7 @@ func (p *pages) messages(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := messagesPage{frame: p.frame(r, "Messages", time.Now()), Filter: f, Messages: found, IsFirst: f.After == ""}
+	page := messagesPage{frame: p.frame(r, "Messages", p.outbox.Now()), Filter: f, Messages: found, IsFirst: f.After == ""}
 	if len(found) > pageSize {
 		page.Messages = found[:pageSize]
 		next := f.values()
@@ -82,7 +82,7 @@ func (p *pages) message(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := messagePage{frame: p.frame(r, "Message", time.Now()), Message: status, ShowsPayload: p.payloads}
+	page := messagePage{frame: p.frame(r, "Message", p.outbox.Now()), Message: status, ShowsPayload: p.payloads}
 	if p.payloads {
 		payload, err := p.outbox.Payload(r.Context(), id)
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/graphretry/graphretry/outbox"
 )
@@ -71,7 +70,7 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := p.outbox.Now()
 	page := overviewPage{
 		frame: p.frame(r, "Overview", now), Oldest: newMoment(stats.OldestQueued, now),
 		Paused: stats.Paused, APIDown: stats.APIDown, HeldFor: plain(stats.HeldFor), NextProbe: newMoment(stats.NextProbe, now),

@@ -53,8 +53,7 @@ func (m moment) IsZero() bool { return m.at.IsZero() }
 // Exact returns the time as RFC 3339 has it.
 func (m moment) Exact() string { return m.at.UTC().Format(time.RFC3339) }
 
-// Away returns how far it is from now, as in "12s ago" or "in 3m". Where the clocks of the
-// database and of this machine differ it may be off by as much.
+// Away returns how far it is from now, as in "12s ago" or "in 3m".
 func (m moment) Away() string {
 	if away := m.now.Sub(m.at); away >= 0 {
 		return seconds(away) + " ago"

@@ -13,14 +13,15 @@ import (
 
 // Filter says which messages are meant, as that of package outbox does.
 type Filter struct {
-	States       []message.State
-	Number       string
-	Label        string
-	Code         int
-	OlderThan    time.Duration
-	ChangedAfter time.Time
-	After        string // an id
-	Limit        int
+	States         []message.State
+	Number         string
+	Label          string
+	Code           int
+	OlderThan      time.Duration
+	EnqueuedBefore time.Time
+	ChangedAfter   time.Time
+	After          string // an id
+	Limit          int
 }
 
 // source is where List reads messages of some states, in the order of seq.
@@ -43,19 +44,16 @@ const (
 // sources returns where the messages of a filter are found.
 func sources(f *Filter) []source {
 	if f.Code != 0 {
-		// A code is in an index as the code, and in another as the subcode.
+		// A code is in one index as the code, and in another as the subcode.
+		states, mixed := recordStates(f.States)
 		return []source{
-			{fromRecord, "r.code = @code AND r.code <> 0 AND r.seq > @after", true},
-			{fromRecord, "r.subcode = @code AND r.subcode <> 0 AND r.code <> @code AND r.seq > @after", true},
+			{fromRecord, "r.code = @code AND r.code <> 0 AND r.seq > @after" + states, mixed},
+			{fromRecord, "r.subcode = @code AND r.subcode <> 0 AND r.code <> @code AND r.seq > @after" + states, mixed},
 		}
 	}
 	if len(f.States) == 0 || f.Number != "" && !slices.ContainsFunc(f.States, isParked) {
 		// All of a number or a label, or all, in the order in which they were enqueued.
-		where := "m.seq > @after"
-		if f.Number != "" && f.Label == "" {
-			where = "m.phone_number_id = @number AND " + where
-		}
-		return []source{{fromMessage, where, true}}
+		return []source{{fromMessage, "m.seq > @after", true}}
 	}
 	var found []source
 	for _, state := range f.States {
@@ -71,6 +69,24 @@ func sources(f *Filter) []source {
 		}
 	}
 	return found
+}
+
+// recordStates returns the condition that a record can be that of a message in one of these
+// states, and whether it can be that of one in another: what is queued and what is being sent
+// is told by where it stands.
+func recordStates(states []message.State) (condition string, mixed bool) {
+	if len(states) == 0 {
+		return "", false
+	}
+	var names []string
+	for _, state := range states {
+		if state == message.StateSending {
+			state = message.StateQueued
+		}
+		mixed = mixed || state == message.StateQueued
+		names = append(names, "'"+string(state)+"'")
+	}
+	return " AND r.state IN (" + strings.Join(names, ", ") + ")", mixed
 }
 
 func isParked(state message.State) bool {
@@ -146,17 +162,24 @@ func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (pa
 // args returns what the conditions of a filter refer to.
 func (f *Filter) args(after int64, limit int) args {
 	return args{"after": after, "limit": limit, "number": f.Number, "label": f.Label, "code": f.Code,
-		"age": f.OlderThan.Microseconds(), "changed": micro(f.ChangedAfter)}
+		"age": f.OlderThan.Microseconds(), "before": micro(f.EnqueuedBefore), "changed": micro(f.ChangedAfter)}
 }
 
 // where returns the condition that has the messages of a source be those of a filter.
 func (f *Filter) where(from source) string {
 	where := from.where
 	if f.Number != "" {
-		where += " AND m.phone_number_id = @number"
+		column := "number"
+		if from.alias() == "m" {
+			column = "phone_number_id"
+		}
+		where += " AND " + from.alias() + "." + column + " = @number"
 	}
 	if f.OlderThan > 0 {
 		where += " AND m.enqueued_at <= {now} - @age"
+	}
+	if !f.EnqueuedBefore.IsZero() {
+		where += " AND m.enqueued_at < @before"
 	}
 	if !f.ChangedAfter.IsZero() {
 		// One that was due may have been sent by now, which an older copy does not know.
@@ -181,7 +204,13 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 	// One statement, which sees one moment.
 	var texts []string
 	for _, from := range sources(&f) {
-		text := "SELECT 1 AS one FROM " + from.from + " WHERE " + f.where(from)
+		tables := from.from
+		if !from.mixed && f.OlderThan == 0 && f.EnqueuedBefore.IsZero() && f.ChangedAfter.IsZero() {
+			// The condition is about the first of them alone.
+			tables, _, _ = strings.Cut(tables, " JOIN ")
+			tables, _, _ = strings.Cut(tables, " LEFT")
+		}
+		text := "SELECT 1 AS one FROM " + tables + " WHERE " + f.where(from)
 		if f.Limit > 0 {
 			text = "SELECT one FROM (" + text + " LIMIT @limit) AS a" + strconv.Itoa(len(texts))
 		}

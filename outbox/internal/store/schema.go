@@ -41,6 +41,7 @@ CREATE TABLE {message} (
 CREATE INDEX "{name}_message_number" ON {message} (phone_number_id, seq);
 CREATE INDEX "{name}_message_label" ON {message} (label, seq) WHERE label <> '';
 CREATE INDEX "{name}_message_new" ON {message} (phone_number_id, seq) WHERE NOT adopted;
+CREATE INDEX "{name}_message_age" ON {message} USING brin (enqueued_at) WITH (pages_per_range = 32, autosummarize = on);
 
 -- Those that wait to be sent. place is where it stands, due is when it may go, ready is
 -- whether that time has come. refused is when it was last refused for what is no fault of a
@@ -101,6 +102,8 @@ CREATE INDEX "{name}_record_count" ON {record} (number, state);
 CREATE INDEX "{name}_record_owed" ON {record} (owed, seq) WHERE owed > 0;
 CREATE INDEX "{name}_record_parked" ON {record} (state, seq) WHERE state IN ('failed', 'unknown');
 CREATE INDEX "{name}_record_label" ON {record} (label, state, seq) WHERE label <> '';
+CREATE INDEX "{name}_record_code" ON {record} (code, seq) WHERE code <> 0;
+CREATE INDEX "{name}_record_subcode" ON {record} (subcode, seq) WHERE subcode <> 0;
 
 -- The hashes of the ids of messages that somebody has deleted.
 CREATE TABLE {deleted} (
@@ -205,6 +208,8 @@ CREATE INDEX "{name}_record_count" ON {record} (number, state);
 CREATE INDEX "{name}_record_owed" ON {record} (owed, seq) WHERE owed > 0;
 CREATE INDEX "{name}_record_parked" ON {record} (state, seq) WHERE state IN ('failed', 'unknown');
 CREATE INDEX "{name}_record_label" ON {record} (label, state, seq) WHERE label <> '';
+CREATE INDEX "{name}_record_code" ON {record} (code, seq) WHERE code <> 0;
+CREATE INDEX "{name}_record_subcode" ON {record} (subcode, seq) WHERE subcode <> 0;
 CREATE TABLE {deleted} (
 	hash       TEXT PRIMARY KEY,
 	deleted_at INTEGER NOT NULL

@@ -50,7 +50,10 @@ func newDesk(t *testing.T, opts ...page.Option) *desk {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
 	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), nil, outbox.WithBaseURL(api.URL+"/v23.0"),
-		outbox.WithOutcome(func(_ context.Context, o outbox.Outcome) { d.outcomes <- o }))
+		outbox.WithOutcome(func(_ context.Context, o outbox.Outcome) error {
+			d.outcomes <- o
+			return nil
+		}))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, d.Close()) })
 	opts = append([]page.Option{

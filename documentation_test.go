@@ -33,7 +33,7 @@ func TestSnippetsOfReadmeAndGuideAreCompiled(t *testing.T) {
 		}
 		return err
 	}))
-	snippets := regexp.MustCompile("(?ms)^```go\n(.*?)^```").FindAllStringSubmatch(readFile(t, "README.md")+readFile(t, "docs/guide.md"), -1)
+	snippets := regexp.MustCompile("(?ms)^```go\n(.*?)^```").FindAllStringSubmatch(readFile(t, "README.md")+readFile(t, "docs/guide.md")+readFile(t, "graphtest/README.md"), -1)
 	require.NotEmpty(t, snippets)
 	for _, snippet := range snippets {
 		found := false

@@ -23,7 +23,7 @@ import (
 // The first of these rules that has an answer for a call gives it:
 //
 //  1. the queue: [API.AnswerNext];
-//  2. the times it is down: [API.DownBetween] and [API.DownAfter];
+//  2. the times it is down: [API.Down], [API.DownAfter] and [API.DownBetween];
 //  3. the share that is drawn at random: [API.AnswerShare];
 //  4. the limit of calls per second: [API.SetLimit];
 //  5. the request itself: one that is well formed succeeds.
@@ -137,6 +137,10 @@ func (a *API) DownBetween(from, until time.Time, answer Answer) {
 	}
 	a.down("DownBetween", from, until, answer)
 }
+
+// Down takes the API down from now on for length, which must not be negative. The zero
+// Answer means code 2, API Service.
+func (a *API) Down(length time.Duration, answer Answer) { a.DownAfter(0, length, answer) }
 
 // DownAfter is [API.DownBetween] counted from now: the API goes down after a
 // delay and stays down for length. Neither may be negative.

@@ -3,7 +3,7 @@
 // and records the calls that reach it.
 //
 //   - [New] and [WithSeed] make an [API].
-//   - [API.AnswerNext], [API.DownBetween], [API.DownAfter], [API.AnswerShare] and
+//   - [API.AnswerNext], [API.Down], [API.DownAfter], [API.DownBetween], [API.AnswerShare] and
 //     [API.SetLimit] script its answers, each an [Answer], which may end in a [Fault].
 //   - [API.SetLatency] and [API.SetSlowShare] set how fast it is; [API.Clear] removes
 //     the script.
@@ -22,7 +22,7 @@
 //	func TestReminderOutlastsAnOutage(t *testing.T) {
 //		synctest.Test(t, func(t *testing.T) {
 //			api := graphtest.New()
-//			api.DownAfter(0, 3*time.Minute, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+//			api.Down(3*time.Minute, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
 //
 //			client, err := graphretry.WrapClient(&http.Client{Transport: api})
 //			require.NoError(t, err)

@@ -38,7 +38,7 @@ func sendReminder(client *http.Client, url, id string) error {
 func TestReminderOutlastsAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := graphtest.New()
-		api.DownAfter(0, 3*time.Minute, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+		api.Down(3*time.Minute, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
 
 		client, err := graphretry.WrapClient(&http.Client{Transport: api})
 		require.NoError(t, err)
@@ -259,7 +259,7 @@ func ExampleMessage() {
 // A program that tries again at once puts more calls on an API that is down.
 func ExampleTotals() {
 	api := graphtest.New()
-	api.DownAfter(0, time.Hour, graphtest.Answer{Code: graphretry.CodeAPIService})
+	api.Down(time.Hour, graphtest.Answer{Code: graphretry.CodeAPIService})
 	for range 10 {
 		_ = sendReminder(&http.Client{Transport: api}, "https://graph.facebook.com", "reminder-1")
 	}

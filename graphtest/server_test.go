@@ -54,3 +54,11 @@ func TestServerIsClosedWhenTheTestEnds(t *testing.T) {
 	})
 	assert.Error(t, <-failed)
 }
+
+func TestServerOfAProgramIsClosedByIt(t *testing.T) {
+	server := graphtest.StartServer(graphtest.WithSeed(7))
+	require.NoError(t, sendReminder(server.Client(), "https://graph.facebook.com", "reminder-1"))
+	assert.Equal(t, []string{"reminder-1"}, server.AcceptedKeys())
+	server.Close()
+	assert.Error(t, sendReminder(server.Client(), "https://graph.facebook.com", "reminder-2"))
+}

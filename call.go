@@ -394,7 +394,7 @@ func (c *call) observe(event Event) {
 // observeChanges tells the observers of the outages that have begun or ended.
 func (c *call) observeChanges(changes []outage.Change) {
 	for _, change := range changes {
-		event := Event{Kind: EventOutageBegan}
+		event := Event{Kind: EventOutageBegan, Graph: graphError(change.Cause)}
 		if ended := change.Ended; ended != nil {
 			event = Event{Kind: EventOutageEnded, Graph: graphError(ended.Cause), Held: ended.Held, Lasted: ended.Lasted}
 		}

@@ -178,6 +178,27 @@ func TestCallOfAPathThatIsDownIsToldSo(t *testing.T) {
 	}
 }
 
+// The call that shows that the fault is another path's is a success of its own.
+func TestOutageThatTurnsOutToBeAPathsSaysWhatBeganIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newNumbers()
+		transport, events := eventsOf(t, api, graphretry.WithOutageThreshold(3))
+		api.fail(noisyURL, time.Hour)
+		once := graphretry.ContextWithOptions(t.Context(), graphretry.WithoutWaiting())
+		for _, url := range []string{noisyURL, noisyURL, noisyURL, quietURL} {
+			_, err := statusOf(once, transport, url)
+			require.NoError(t, err)
+		}
+		var heard []string
+		for _, event := range events() {
+			if event.Kind == graphretry.EventOutageBegan || event.Kind == graphretry.EventOutageEnded {
+				heard = append(heard, fmt.Sprintf("%v %q %d", event.Kind, event.Path, event.Graph.Code))
+			}
+		}
+		assert.Equal(t, []string{`outage began "" 131016`, `outage ended "" 131016`, `outage began "/1001/messages" 131016`}, heard)
+	})
+}
+
 // One outage of a hundred numbers is one outage in the log.
 func TestOutageOfAllNumbersIsOneOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

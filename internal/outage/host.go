@@ -353,7 +353,7 @@ func (h *Host) handOver() []Change {
 	own.path = h.blamed
 	changes := []Change{
 		{Ended: &Summary{Lasted: now.Sub(own.outage.began), Held: len(others), Cause: own.outage.cause}},
-		{Path: own.path},
+		{Path: own.path, Cause: own.outage.cause},
 	}
 	h.absolve()
 	h.paths.add(now, own)

@@ -139,7 +139,7 @@ func TestCallOfAnotherPathIsSentWhereOnlyOneIsKnownToBeDown(t *testing.T) {
 		assert.False(t, isReleased(second), "one is enough")
 		time.Sleep(time.Second)
 		changes := h.Answered(quiet, asks.permit(), ResultUp, nil)
-		assert.Equal(t, []Change{{Ended: &Summary{Lasted: time.Second, Held: 1, Cause: errPath}}, {Path: Key(noisy)}}, changes,
+		assert.Equal(t, []Change{{Ended: &Summary{Lasted: time.Second, Held: 1, Cause: errPath}}, {Path: Key(noisy), Cause: errPath}}, changes,
 			"it is no outage of the host, but one of the path")
 		assert.True(t, isReleased(second))
 		assert.False(t, isReleased(held))

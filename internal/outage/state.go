@@ -58,6 +58,9 @@ type Change struct {
 	Path string
 	// Ended is the outage that is over, nil if it began.
 	Ended *Summary
+	// Cause is the cause of an outage that began before the answer which tells of it, nil
+	// if that answer is the cause.
+	Cause error
 }
 
 // Summary is what is told of an outage when it is over.

@@ -341,6 +341,15 @@ func TestEachLineIsOneThatPipelinesTake(t *testing.T) {
 				resp.Body.Close()
 			}
 		}
+		// One number fails, and another one does not.
+		api := newNumbers()
+		api.fail(noisyURL, time.Minute)
+		transport := newTransport(t, api, graphretry.WithLogger(logger), graphretry.WithOutageThreshold(1), graphretry.WithoutWaiting())
+		for _, url := range []string{noisyURL, quietURL} {
+			sent, err := statusOf(t.Context(), transport, url)
+			require.NoError(t, err)
+			assert.Equal(t, url == quietURL, sent == http.StatusOK)
+		}
 		seen := map[string]bool{}
 		for _, record := range records(t, &log) {
 			nested(t, record)

@@ -53,10 +53,10 @@ func (m moment) IsZero() bool { return m.at.IsZero() }
 // Exact returns the time as RFC 3339 has it.
 func (m moment) Exact() string { return m.at.UTC().Format(time.RFC3339) }
 
-// Away returns how far it is from now, as in "12s ago" or "in 3m".
+// Away returns how far it is from now, as in "12s ago" or "in 3m". Now may be a little late.
 func (m moment) Away() string {
-	if away := m.now.Sub(m.at); away >= 0 {
-		return seconds(away) + " ago"
+	if away := m.now.Sub(m.at); away > -time.Second {
+		return seconds(max(0, away)) + " ago"
 	}
 	return "in " + seconds(m.at.Sub(m.now))
 }

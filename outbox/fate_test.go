@@ -217,7 +217,7 @@ func TestWebhooksInRandomOrderSendNothingTwice(t *testing.T) {
 	participant := func(n, code int) string {
 		return fmt.Sprintf(`"recipient_type":"group","recipient_id":"g","recipient_participant_id":"1555%d","errors":[{"code":%d}]`, n, code)
 	}
-	for handled < messages || len(pending) > 0 {
+	for {
 		require.True(t, time.Now().Before(deadline), "%s", b.log)
 		accepted := b.api.Accepted()
 		for _, m := range accepted[handled:] {
@@ -236,6 +236,10 @@ func TestWebhooksInRandomOrderSendNothingTwice(t *testing.T) {
 			pending = append(append(pending, words...), words...)
 		}
 		if len(pending) == 0 {
+			// A message that was reported as failed can be on its way once more.
+			if b.states(ids)[outbox.StateSent] == messages && handled == len(b.api.Accepted()) {
+				break
+			}
 			time.Sleep(time.Millisecond)
 			continue
 		}
@@ -243,9 +247,6 @@ func TestWebhooksInRandomOrderSendNothingTwice(t *testing.T) {
 		b.status(pending[i].m, pending[i].status, pending[i].more)
 		pending[i] = pending[len(pending)-1]
 		pending = pending[:len(pending)-1]
-		if len(pending) == 0 {
-			b.queueIsEmpty()
-		}
 	}
 	times := make(map[string]int)
 	for _, key := range b.api.AcceptedKeys() {
@@ -259,7 +260,6 @@ func TestWebhooksInRandomOrderSendNothingTwice(t *testing.T) {
 		assert.LessOrEqual(t, times[id], most, id)
 	}
 	assert.NotEmpty(t, failed)
-	assert.Equal(t, messages, b.states(ids)[outbox.StateSent])
 }
 
 // refusing is a RoundTripper that refuses messages by what they say: those that begin with

@@ -373,7 +373,7 @@ func (a *attempt) settle(name string, e message.Event) error {
 func (a *attempt) giveBack(wait time.Duration) error {
 	due := a.claim.Due
 	if wait > 0 {
-		due = a.outbox.now().Add(wait)
+		due = a.outbox.atMost().Add(wait)
 	}
 	return a.persist(func() error { return a.outbox.store.GiveBack(a.lasting, &a.claim, a.token, due) })
 }

@@ -95,9 +95,10 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 	o.store.OnTrouble = func(err error) {
 		o.logger.Error("outbox: the database has trouble, and is asked again", errorOf(err.Error()))
 	}
+	asked := time.Now()
 	now, err := o.store.Now(ctx)
 	if err == nil {
-		o.setClock(now)
+		o.setClock(now, asked)
 		err = o.checkRetention(ctx)
 	}
 	if err != nil {
@@ -144,10 +145,17 @@ func (o *Outbox) makeTransport(next http.RoundTripper) error {
 	return err
 }
 
-// reading is a look at the database's clock.
-type reading struct{ theirs, ours time.Time }
+// reading is a look at the database's clock, which took so long.
+type reading struct {
+	theirs, ours time.Time
+	took         time.Duration
+}
 
-func (o *Outbox) setClock(now time.Time) { o.clock.Store(&reading{now, time.Now()}) }
+// setClock takes in what the database's clock has said since it was asked.
+func (o *Outbox) setClock(now, asked time.Time) {
+	ours := time.Now()
+	o.clock.Store(&reading{now, ours, ours.Sub(asked)})
+}
 
 // now returns the time by the database's clock, as it was read last. All machines tell
 // waits and ages by it, so that one whose own clock is wrong expires nothing.
@@ -155,6 +163,10 @@ func (o *Outbox) now() time.Time {
 	at := o.clock.Load()
 	return at.theirs.Add(time.Since(at.ours)).UTC()
 }
+
+// atMost returns a time that the database's clock has not passed yet. Waits are counted from
+// there, so that none is shorter than it should be.
+func (o *Outbox) atMost() time.Time { return o.now().Add(o.clock.Load().took) }
 
 // Now returns the time by the database's clock, by which waits and ages are told. It asks
 // nothing: the clock was read when the Outbox was opened, and is each minute while it runs.

@@ -235,11 +235,12 @@ func (r *running) round(ctx context.Context) (claimed bool, err error) {
 
 // lookAround finds out which numbers have something due, and what all know of them.
 func (r *running) lookAround(ctx context.Context) error {
+	asked := time.Now()
 	look, err := r.store.Look(ctx)
 	if err != nil {
 		return err
 	}
-	r.setClock(look.Now)
+	r.setClock(look.Now, asked)
 	r.lanes.Look(look.Due, look.Shared)
 	r.blind = look.Shared == nil
 	r.next = look.Next

@@ -267,7 +267,7 @@ func (o *Outbox) find(ctx context.Context, id string) (store.Stored, error) {
 // is in the end. name is that of the write, for tests.
 func (o *Outbox) apply(ctx context.Context, name string, current store.Stored, e message.Event) (store.Stored, error) {
 	for {
-		next, effects := message.Step(current.Record, e, o.now(), &o.rules)
+		next, effects := message.Step(current.Record, e, o.atMost(), &o.rules)
 		if !effects.Write {
 			return current, effects.Refused
 		}

@@ -36,29 +36,28 @@ func NeverSent(err error, more ...func(error) bool) bool {
 			return true
 		}
 		switch err := err.(type) {
-		case *explained, *explainedNetError, *tls.CertificateVerificationError:
-			return true // of the first two those that are ambiguous are out already
-		case *net.OpError:
-			return err.Op == "dial" || err.Op == "proxyconnect"
+		case *tls.CertificateVerificationError:
+			return true
 		case tls.RecordHeaderError:
 			return err.Conn != nil // it was the first record, and no TLS
 		}
-		return http2NotProcessed(err) || http3NotProcessed(err)
+		return noConnection(err) || http2NotProcessed(err) || http3NotProcessed(err)
 	})
 }
 
 // NoConnection reports whether err proves that no connection could be made, directly or
 // to a proxy. [Connection.Explain] has it known of more errors.
-func NoConnection(err error) bool {
-	return !IsAmbiguous(err) && each(err, func(err error) bool {
-		switch err := err.(type) {
-		case *explained, *explainedNetError:
-			return true // those that are ambiguous are out already
-		case *net.OpError:
-			return err.Op == "dial" || err.Op == "proxyconnect"
-		}
-		return false
-	})
+func NoConnection(err error) bool { return !IsAmbiguous(err) && each(err, noConnection) }
+
+// noConnection reports whether err itself proves it, of errors that are not ambiguous.
+func noConnection(err error) bool {
+	switch err := err.(type) {
+	case *explained, *explainedNetError:
+		return true
+	case *net.OpError:
+		return err.Op == "dial" || err.Op == "proxyconnect"
+	}
+	return false
 }
 
 // Temporary reports whether err is a failure of the network that may pass. It

@@ -79,6 +79,7 @@ type lane struct {
 	served    int       // counts up: who was served last has the most
 	accepted  time.Time // when one was accepted last
 	pace      pace
+	others    time.Time // until when another process has leased, as was last seen
 }
 
 func (l *Lanes) lane(number string) *lane {
@@ -119,6 +120,9 @@ func (l *Lanes) Look(due map[string]bool, shared map[string]Shared) {
 			if this.IsHeld() && !found.IsHeld() {
 				// Another process has found out that messages of the number are accepted.
 				this.run, this.ambiguous = 0, false
+			}
+			if !found.LeasedUntil.Equal(this.pace.until) {
+				this.others = found.LeasedUntil
 			}
 			this.Shared = found
 		} else {

@@ -248,6 +248,41 @@ func TestRateHoldsInEverySecond(t *testing.T) {
 	}
 }
 
+// One process that has sent for a while, and another one that joins, keep their workers busy
+// at a rate that is higher than they can send.
+func TestProcessThatJoinsGetsItsPartOfAHighRate(t *testing.T) {
+	const took = 50 * time.Millisecond // an attempt
+	leased := map[string]time.Time{}
+	workers := []int{8, 64}
+	var all []*simulation
+	sent := make([]int, len(workers))
+	for i := range 12_000 / 5 {
+		now := start.Add(time.Duration(i) * 5 * time.Millisecond)
+		if i == 0 || i == 2000/5 {
+			s := newSimulation(t, 1e6, "1")
+			s.leased = leased
+			all = append(all, s)
+		}
+		for j, s := range all {
+			s.now = now
+			for len(s.lanes["1"].flights) > 0 && now.Sub(s.lanes["1"].flights[0]) >= took {
+				s.end("1", Up)
+				if i >= 7000/5 {
+					sent[j]++
+				}
+			}
+			if i%50 == 0 {
+				s.shared["1"] = Shared{Share: 1, LeasedUntil: leased["1"]}
+				s.Look(s.due, s.shared)
+			}
+			s.begin(s.plan(workers[j]))
+		}
+	}
+	for j, n := range workers {
+		assert.GreaterOrEqual(t, float64(sent[j]), 0.8*5*float64(n)/took.Seconds(), "the process with %d workers", n)
+	}
+}
+
 const number = "106540352242922"
 
 // lanes is a process with messages of one number to send.

@@ -30,6 +30,9 @@ const (
 	// leaseShare is the part of the rate that is leased. Messages take a while to arrive,
 	// and not all the same, so that at the full rate some second would have too many.
 	leaseShare = 0.95
+	// forgotten is how long after the end of another process's lease it is taken for gone.
+	// While it is there, who took a long lease would have it wait for all of that.
+	forgotten = time.Second
 	// burst is how much of its time a number may be late and still use.
 	burst = 30 * time.Millisecond
 	// Slowdown is what the share is multiplied by if the API asks for less, and Speedup is
@@ -45,7 +48,7 @@ type pace struct {
 	interval time.Duration
 	last     float64 // turns of the last lease
 	spent    float64 // of these
-	alone    bool    // nobody else had leased ahead when that was made
+	alone    bool    // nobody else leases turns of the number, as far as is known
 }
 
 func (p *pace) isLeased() bool { return p.interval > 0 && p.next.Before(p.until) }
@@ -128,6 +131,6 @@ func (l *Lanes) Lease(wanted map[string]Lease, got map[string]Leased) {
 		this.LeasedUntil, this.Share = g.Until, g.Share
 		first := g.Until.Add(-length)
 		this.pace = pace{next: first, until: g.Until, interval: time.Duration(math.Ceil(float64(length) / w.turns)), last: w.turns,
-			alone: !first.After(g.Now.Add(time.Millisecond))}
+			alone: !first.After(g.Now.Add(time.Millisecond)) && g.Now.Sub(this.others) > forgotten}
 	}
 }

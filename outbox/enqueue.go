@@ -29,8 +29,8 @@ type Message struct {
 }
 
 // Enqueue puts a message into the queue. When it returns nil the message is on the
-// database's disk, and Run sends it, on whatever machine. On SQLite callers who enqueue at
-// the same time share a sync of the disk; PostgreSQL sees to that by itself.
+// database's disk, and Run sends it, on whatever machine. Callers who enqueue at the same time
+// share a statement, and so a sync of the disk.
 //
 // The same id twice is one message, whatever else differs: the first one counts.
 // It holds for as long as the message is kept, which is the retention after it

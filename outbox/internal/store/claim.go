@@ -327,7 +327,7 @@ func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
 	}
 	var err error
 	if s.dialect.sharesCommits {
-		err = s.group.do(ctx, s, mark)
+		err = s.commits.do(ctx, mark)
 	} else {
 		var leave func()
 		if leave, err = s.enter(ctx); err != nil {

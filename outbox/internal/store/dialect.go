@@ -63,6 +63,7 @@ func Open(ctx context.Context, db *sql.DB, kind Kind, name string, migrate bool)
 	if most := db.Stats().MaxOpenConnections; most > 0 {
 		s.ordinary = make(chan struct{}, max(1, most-1))
 	}
+	s.commits, s.enqueues = s.newCommits(), s.newEnqueues()
 	check := s.checkSQLite
 	if kind == Postgres {
 		check = s.checkPostgres

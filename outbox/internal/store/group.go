@@ -10,31 +10,33 @@ import (
 	"time"
 )
 
-// group has writes that come at the same moment share one transaction, and so one sync of
-// the disk, where the database does not do that by itself. One of the callers carries it out
-// for all; those who come meanwhile are the next transaction.
-type group struct {
+// group has what callers want at the same moment be done at once: one of them does it for
+// all, and those who come meanwhile are the next batch. No goroutine is begun.
+type group[T any] struct {
+	// share does what the members of a batch want, on behalf of the first one, whose context
+	// it gets. It sets err of each.
+	share func(ctx context.Context, batch []*member[T])
+	// size is what a member counts for, and a batch has members of most together, or one.
+	size func(T) int
+	most int
+
 	mu      sync.Mutex
-	waiting []*groupWrite
+	waiting []*member[T]
 	busy    bool
 }
 
-// groupWrite is one caller's write.
-type groupWrite struct {
-	ctx     context.Context
-	do      func(ctx context.Context, on runner) error
-	started bool // guarded by the group's mutex
-	left    bool // its caller waits no more; guarded by the group's mutex
+// member is what one caller wants.
+type member[T any] struct {
+	what    T
 	err     error
+	started bool          // its caller stays until it is done; guarded by the group's mutex
+	left    bool          // its caller waits no more; guarded by the group's mutex
 	done    chan struct{} // closed when err is known
-	lead    chan struct{} // closed when its caller is to carry out the next transaction
+	lead    chan struct{} // closed when its caller is to do what the next batch wants
 }
 
-// mostShared is how many writes share a transaction at most.
-const mostShared = 256
-
-func (g *group) do(ctx context.Context, s *Store, do func(ctx context.Context, on runner) error) error {
-	w := &groupWrite{ctx: ctx, do: do, done: make(chan struct{}), lead: make(chan struct{})}
+func (g *group[T]) do(ctx context.Context, what T) error {
+	w := &member[T]{what: what, done: make(chan struct{}), lead: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, w)
 	if !g.busy {
@@ -46,7 +48,7 @@ func (g *group) do(ctx context.Context, s *Store, do func(ctx context.Context, o
 	case <-w.done:
 		return w.err
 	case <-w.lead:
-		g.lead(s, ctx)
+		g.lead(ctx)
 		return w.err
 	case <-ctx.Done():
 	}
@@ -56,7 +58,7 @@ func (g *group) do(ctx context.Context, s *Store, do func(ctx context.Context, o
 	if w.left {
 		select {
 		case <-w.lead: // it came in the same moment, and the others wait for it
-			g.lead(s, ctx)
+			g.lead(ctx)
 		default:
 		}
 		return context.Cause(ctx)
@@ -65,15 +67,22 @@ func (g *group) do(ctx context.Context, s *Store, do func(ctx context.Context, o
 	return w.err
 }
 
-// lead carries out what waits, as its first caller.
-func (g *group) lead(s *Store, ctx context.Context) {
+// lead does what waits, as its first caller.
+func (g *group[T]) lead(ctx context.Context) {
 	g.mu.Lock()
-	n := min(len(g.waiting), mostShared)
+	n, size := 0, 0
+	for n < len(g.waiting) && (n == 0 || size+g.size(g.waiting[n].what) <= g.most) {
+		size += g.size(g.waiting[n].what)
+		n++
+	}
 	batch := g.waiting[:n:n]
 	g.waiting = g.waiting[n:]
 	g.mu.Unlock()
-	// The end of the leader's time ends the transaction of all: the others try again.
-	g.shared(ctx, s, batch)
+	// The end of the leader's time ends the write of all: the others try again.
+	g.share(ctx, batch)
+	for _, w := range batch {
+		close(w.done)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for len(g.waiting) > 0 && g.waiting[0].left {
@@ -86,46 +95,64 @@ func (g *group) lead(s *Store, ctx context.Context) {
 	}
 }
 
-// start reports whether a write is still waited for. From then on its caller stays.
-func (g *group) start(w *groupWrite) bool {
+// start reports whether a member is still waited for. From then on its caller stays.
+func (g *group[T]) start(w *member[T]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w.started = !w.left
 	return w.started
 }
 
-// shared carries out writes in one transaction. One that fails is rolled back by itself.
-func (g *group) shared(ctx context.Context, s *Store, batch []*groupWrite) {
-	alone := len(batch) == 1
-	err := s.immediate(ctx, func(conn *sql.Conn) error {
-		for _, w := range batch {
-			if !g.start(w) {
-				continue
-			}
-			if alone {
-				return w.do(ctx, conn)
-			}
-			if _, err := conn.ExecContext(ctx, "SAVEPOINT one"); err != nil {
-				return err
-			}
-			if w.err = w.do(ctx, conn); w.err != nil {
-				if _, err := conn.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
+// hasLeft reports whether the caller of a member waits no more. One that has not may leave
+// at any time, unless start has said that it stays.
+func (g *group[T]) hasLeft(w *member[T]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return w.left
+}
+
+// commits has writes that come at the same moment share one transaction, and so one sync of
+// the disk, where the database does not do that by itself.
+type commits = group[func(ctx context.Context, on runner) error]
+
+// mostShared is how many writes share a transaction at most.
+const mostShared = 256
+
+func (s *Store) newCommits() *commits {
+	g := &commits{size: func(func(context.Context, runner) error) int { return 1 }, most: mostShared}
+	g.share = func(ctx context.Context, batch []*member[func(context.Context, runner) error]) {
+		alone := len(batch) == 1
+		err := s.immediate(ctx, func(conn *sql.Conn) error {
+			for _, w := range batch {
+				if !g.start(w) {
+					continue
+				}
+				if alone {
+					return w.what(ctx, conn)
+				}
+				// One that fails is rolled back by itself.
+				if _, err := conn.ExecContext(ctx, "SAVEPOINT one"); err != nil {
+					return err
+				}
+				if w.err = w.what(ctx, conn); w.err != nil {
+					if _, err := conn.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
+						return err
+					}
+				}
+				if _, err := conn.ExecContext(ctx, "RELEASE one"); err != nil {
 					return err
 				}
 			}
-			if _, err := conn.ExecContext(ctx, "RELEASE one"); err != nil {
-				return err
+			return nil
+		})
+		for _, w := range batch {
+			g.start(w) // who has not been reached learns of the failure
+			if err != nil {
+				w.err = err
 			}
 		}
-		return nil
-	})
-	for _, w := range batch {
-		g.start(w) // who has not been reached learns of the failure
-		if err != nil {
-			w.err = err
-		}
-		close(w.done)
 	}
+	return g
 }
 
 // immediate runs a transaction that takes SQLite's one lock at its beginning. A transaction

@@ -43,13 +43,57 @@ func byID(messages []New) []int {
 }
 
 // Enqueue puts messages into the queue, all or none. Of those whose id is known nothing is
-// changed.
+// changed. Callers who enqueue at the same moment share a statement.
 func (s *Store) Enqueue(ctx context.Context, messages []New) error {
-	order := byID(messages)
-	if s.dialect.oneStatement {
-		return s.enqueueAtOnce(ctx, messages, order)
+	return s.persist(ctx, func(ctx context.Context) error { return s.enqueues.do(ctx, messages) })
+}
+
+// enqueues has messages that are enqueued at the same moment be inserted at once.
+type enqueues = group[[]New]
+
+// mostBytes is how many bytes are inserted at once, in which a message counts for some more
+// than its payload has.
+const mostBytes = 4 << 20
+
+func (s *Store) newEnqueues() *enqueues {
+	g := &enqueues{most: mostBytes, size: func(messages []New) (bytes int) {
+		for i := range messages {
+			bytes += 1024 + len(messages[i].Payload)
+		}
+		return bytes
+	}}
+	g.share = func(ctx context.Context, batch []*member[[]New]) {
+		var all []New
+		known := make(map[string]bool) // of two with the same id the first one counts
+		for _, w := range batch {
+			if g.hasLeft(w) {
+				continue
+			}
+			for _, m := range w.what {
+				if !known[m.ID] {
+					known[m.ID] = true
+					all = append(all, m)
+				}
+			}
+		}
+		err := s.insert(ctx, all)
+		for _, w := range batch {
+			if err != nil && len(batch) > 1 && !Temporary(err) {
+				w.err = s.insert(ctx, w.what) // it may be the fault of one of the others
+			} else {
+				w.err = err
+			}
+		}
 	}
-	return s.enqueueInTurn(ctx, messages, order)
+	return g
+}
+
+// insert is Enqueue for one try.
+func (s *Store) insert(ctx context.Context, messages []New) error {
+	if s.dialect.oneStatement {
+		return s.insertAtOnce(ctx, messages)
+	}
+	return s.insertInTurn(ctx, messages)
 }
 
 const enqueueStatement = `WITH given AS MATERIALIZED (
@@ -70,10 +114,10 @@ SELECT f.seq, g.number, g.recipient, g.label, g.urgent, greatest(g.not_before, g
 	g.not_before <= g.now, g.expires, 0
 FROM fresh AS f JOIN given AS g ON g.id = f.id`
 
-// enqueueAtOnce is one statement for all.
-func (s *Store) enqueueAtOnce(ctx context.Context, messages []New, order []int) error {
+// insertAtOnce is one statement for all.
+func (s *Store) insertAtOnce(ctx context.Context, messages []New) error {
 	columns := make([]array, 11)
-	for _, i := range order {
+	for _, i := range byID(messages) {
 		m := &messages[i]
 		for j, text := range []string{m.ID, m.Number, m.Recipient, m.Payload, m.Headers, m.Label} {
 			columns[j].text(text)
@@ -89,7 +133,7 @@ func (s *Store) enqueueAtOnce(ctx context.Context, messages []New, order []int) 
 	for i, name := range []string{"ids", "numbers", "recipients", "payloads", "headers", "labels", "urgent", "not_before", "expires", "hashes", "places"} {
 		given[name] = columns[i].String()
 	}
-	return s.statement(ctx, "enqueue", func(ctx context.Context, on runner) error {
+	return s.onceAlone(ctx, "enqueue", func(ctx context.Context, on runner) error {
 		_, err := s.exec(ctx, on, enqueueStatement, given)
 		return err
 	})
@@ -130,46 +174,43 @@ func (a *array) String() string {
 }
 
 const (
+	// insertMessages is what stands around the rows. Who has the rows as JSON has SQLite parse
+	// that once for each column.
 	insertMessages = `INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, label, urgent, not_before, expires_at, enqueued_at, adopted)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, {now}, TRUE FROM json_each(@messages)
-WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = value ->> 9)
-ON CONFLICT (id) DO NOTHING RETURNING seq, id`
+SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, {now}, TRUE FROM (VALUES %s) AS given
+WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = column10)
+ON CONFLICT (id) DO NOTHING`
+	// Nobody else writes meanwhile, and a new seq is above all that were before. They stand in
+	// the queue in their order, a microsecond apart.
 	insertQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, max(value ->> 5, {now} + (value ->> 6)), max(value ->> 5, {now} + (value ->> 6)),
-	value ->> 5 <= {now}, value ->> 7, 0 FROM json_each(@messages)`
+SELECT seq, phone_number_id, recipient, label, urgent, max(not_before, {now} + seq - @last), max(not_before, {now} + seq - @last), not_before <= {now}, expires_at, 0
+FROM {message} WHERE seq > @last`
+	// rowsAtOnce is how many rows an INSERT has. A driver goes through all arguments for each.
+	rowsAtOnce = 50
 )
 
-// enqueueInTurn is one statement for each table.
-func (s *Store) enqueueInTurn(ctx context.Context, messages []New, order []int) error {
-	index := make(map[string]int, len(messages))
-	rows := make([][]any, 0, len(messages))
-	for _, i := range order {
-		m := &messages[i]
-		index[m.ID] = i
-		rows = append(rows, []any{m.ID, m.Number, m.Recipient, m.Payload, m.Headers, m.Label, flag(m.Urgent), micro(m.NotBefore), micro(m.ExpiresAt), hashOf(m.ID)})
-	}
-	given, err := json.Marshal(rows)
-	if err != nil {
-		return err
-	}
-	return s.write(ctx, "enqueue", func(ctx context.Context, on runner) error {
+// insertInTurn is one statement for each table.
+func (s *Store) insertInTurn(ctx context.Context, messages []New) error {
+	return s.onceAlone(ctx, "enqueue", func(ctx context.Context, on runner) error {
 		now := s.clock().UnixMicro()
-		var fresh [][]any
-		err := s.query(ctx, on, insertMessages, args{"messages": string(given), "now": now}, func(rows *sql.Rows) error {
-			var seq int64
-			var id string
-			err := rows.Scan(&seq, &id)
-			m := &messages[index[id]]
-			fresh = append(fresh, []any{seq, m.Number, m.Recipient, m.Label, flag(m.Urgent), micro(m.NotBefore), index[id], micro(m.ExpiresAt)})
-			return err
-		})
-		if err != nil || len(fresh) == 0 {
+		var last int64
+		err := s.query(ctx, on, "SELECT coalesce(max(seq), 0) FROM {message}", nil, func(rows *sql.Rows) error { return rows.Scan(&last) })
+		if err != nil {
 			return err
 		}
-		given, err := json.Marshal(fresh)
-		if err == nil {
-			_, err = s.exec(ctx, on, insertQueue, args{"messages": string(given), "now": now})
+		insert := s.compile(insertMessages)
+		for some := range slices.Chunk(messages, rowsAtOnce) {
+			given := insert.values(args{"now": now}, s.clock)
+			for i := range some {
+				m := &some[i]
+				given = append(given, m.ID, m.Number, m.Recipient, m.Payload, m.Headers, m.Label, m.Urgent, micro(m.NotBefore), micro(m.ExpiresAt), hashOf(m.ID))
+			}
+			rows := strings.Repeat(", (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", len(some))[2:]
+			if _, err := on.ExecContext(ctx, fmt.Sprintf(insert.text, rows), given...); err != nil {
+				return err
+			}
 		}
+		_, err = s.exec(ctx, on, insertQueue, args{"last": last, "now": now})
 		return err
 	})
 }

@@ -43,7 +43,8 @@ type Store struct {
 	// ordinary bounds the connections that all but the heartbeat have at once, so that
 	// one is left for that.
 	ordinary chan struct{}
-	group    group
+	commits  *commits
+	enqueues *enqueues
 	compiled sync.Map // statement as it is written: statement
 
 	// Failpoint, if it is set, is called before each write with its name. A test has a
@@ -206,7 +207,7 @@ func (s *Store) once(ctx context.Context, name string, do func(ctx context.Conte
 		}
 	}
 	if s.dialect.sharesCommits {
-		return s.group.do(ctx, s, do)
+		return s.commits.do(ctx, do)
 	}
 	leave, err := s.enter(ctx)
 	if err != nil {
@@ -218,17 +219,25 @@ func (s *Store) once(ctx context.Context, name string, do func(ctx context.Conte
 
 // statement is write for what is one statement, which needs no transaction around it.
 func (s *Store) statement(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
+	return s.persist(ctx, func(ctx context.Context) error { return s.onceAlone(ctx, name, do) })
+}
+
+// onceAlone is statement for one try.
+func (s *Store) onceAlone(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
 	if s.dialect.sharesCommits || s.explicit {
-		return s.write(ctx, name, do)
+		return s.lost(name, s.once(ctx, name, do))
 	}
-	return s.read(ctx, func(ctx context.Context, on runner) error {
-		if s.Failpoint != nil {
-			if err := s.Failpoint(name); err != nil {
-				return err
-			}
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if s.Failpoint != nil {
+		if err := s.Failpoint(name); err != nil {
+			return err
 		}
-		return s.lost(name, do(ctx, on))
-	})
+	}
+	return s.lost(name, do(ctx, s.db))
 }
 
 // transact runs a transaction of its own.

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// crowd has callers enqueue while another one is at it, and returns how each has ended, once
+// all of them wait. The first one's write is held up until then.
+func crowd(t *testing.T, s *Store, meanwhile func(), callers ...[]New) (errs []error, writes int) {
+	t.Helper()
+	held, release := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	var count atomic.Int64
+	s.Failpoint = func(string) error {
+		count.Add(1)
+		first.Do(func() { close(held); <-release })
+		return nil
+	}
+	defer func() { s.Failpoint = nil }()
+	var all sync.WaitGroup
+	all.Go(func() { assert.NoError(t, s.Enqueue(t.Context(), []New{{ID: "first", Number: number, Payload: "{}"}})) })
+	<-held
+	errs = make([]error, len(callers))
+	for i, messages := range callers {
+		all.Go(func() { errs[i] = s.Enqueue(t.Context(), messages) })
+		for s.enqueues.waits() <= i {
+			runtime.Gosched()
+		}
+	}
+	meanwhile()
+	close(release)
+	all.Wait()
+	return errs, int(count.Load())
+}
+
+func TestThoseWhoEnqueueAtTheSameMomentShareAWrite(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		errs, writes := crowd(t, s, func() {},
+			[]New{{ID: "a", Number: number, Payload: `{"to":"1"}`}},
+			[]New{{ID: "a", Number: number, Payload: `{"to":"2"}`}, {ID: "b", Number: number, Payload: "{}"}},
+			[]New{{ID: "c", Number: number, Payload: "{}"}, {ID: "first", Number: number, Payload: "{}"}})
+		assert.Equal(t, make([]error, 3), errs)
+		assert.Equal(t, 2, writes, "the first one's, and one for all others")
+		payload, err := s.Payload(ctx, "a")
+		require.NoError(t, err)
+		assert.Equal(t, `{"to":"1"}`, payload, "of two with the same id the first one counts")
+		require.NoError(t, s.Begin(ctx, run))
+		assert.Equal(t, []string{"first", "a", "b", "c"}, ids(take(t, s, 8, false)))
+	})
+}
+
+func TestMessageThatTheDatabaseRefusesHarmsNobodyElse(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		// A rule of the user's own, on the table that is open to plain SQL.
+		rule := `CREATE TRIGGER mine BEFORE INSERT ON {message} WHEN NEW.label = 'bad' BEGIN SELECT RAISE(ABORT, 'no such campaign'); END`
+		if s.dialect.kind == Postgres {
+			rule = `ALTER TABLE {message} ADD CONSTRAINT mine CHECK (label <> 'bad')`
+		}
+		_, err := s.exec(t.Context(), s.db, rule, nil)
+		require.NoError(t, err)
+		errs, _ := crowd(t, s, func() {},
+			[]New{{ID: "a", Number: number, Payload: "{}"}},
+			[]New{{ID: "b", Number: number, Payload: "{}"}, {ID: "bad", Label: "bad", Number: number, Payload: "{}"}},
+			[]New{{ID: "c", Number: number, Payload: "{}"}})
+		assert.NoError(t, errs[0])
+		assert.Error(t, errs[1])
+		assert.NoError(t, errs[2])
+		for id, want := range map[string]error{"first": nil, "a": nil, "b": ErrNotFound, "bad": ErrNotFound, "c": nil} {
+			_, err := s.Load(t.Context(), id)
+			assert.ErrorIs(t, err, want, id)
+		}
+	})
+}
+
+func TestCallerWhoseTimeIsUpKeepsNobodyWaiting(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		errs, _ := crowd(t, s, func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			// It comes back although the first one's write is still held up.
+			assert.ErrorIs(t, s.Enqueue(ctx, []New{{ID: "gone", Number: number, Payload: "{}"}}), context.Canceled)
+		}, []New{{ID: "a", Number: number, Payload: "{}"}})
+		assert.Equal(t, []error{nil}, errs)
+		_, err := s.Load(t.Context(), "a")
+		assert.NoError(t, err)
+		_, err = s.Load(t.Context(), "gone")
+		assert.ErrorIs(t, err, ErrNotFound)
+	})
+}
+
+// waits returns how many members wait for the next batch.
+func (g *group[T]) waits() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
+}

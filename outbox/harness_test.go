@@ -69,7 +69,7 @@ func newHarness(t *testing.T, opts ...outbox.Option) *bench {
 	b := &bench{t: t, api: graphtest.New(), log: &syncBuffer{}}
 	web := httptest.NewServer(b.api)
 	t.Cleanup(web.Close)
-	b.url = web.URL + "/v23.0"
+	b.url = web.URL + "/v25.0"
 	where := newPlace(t)
 	b.database = func() outbox.Database { return where.open(t) }
 	b.Outbox = b.open(nil, opts...)

@@ -121,7 +121,7 @@ func TestBadOptionIsRefused(t *testing.T) {
 		`WithAttemptTimeout(-1ns): want more than 0`:    outbox.WithAttemptTimeout(-1),
 		`WithWorkers(0): want 1 to 1000`:                outbox.WithWorkers(0),
 		`WithBaseURL: want a URL such as`:               outbox.WithBaseURL("graph.facebook.com"),
-		`without user, query or fragment`:               outbox.WithBaseURL("https://graph.facebook.com/v23.0?access_token=SECRET"),
+		`without user, query or fragment`:               outbox.WithBaseURL("https://graph.facebook.com/v25.0?access_token=SECRET"),
 		`WithAccessToken: want a token of visible`:      outbox.WithAccessToken("two words"),
 		`WithLogger(nil): want a logger`:                outbox.WithLogger(nil),
 		`graphretry: WithInitialInterval(0s)`:           outbox.WithTransportOptions(graphretry.WithInitialInterval(0)),

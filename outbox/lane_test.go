@@ -109,7 +109,7 @@ func TestLaneThatIsHeldLeavesTheOthersAlone(t *testing.T) {
 	b := newHarness(t)
 	const broken, sound = "111", "222"
 	next := roundTripper(func(req *http.Request) (*http.Response, error) {
-		if req.URL.Path == "/v23.0/"+broken+"/messages" {
+		if req.URL.Path == "/v25.0/"+broken+"/messages" {
 			return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}, Body: newBody(`{"error":{"code":190,"message":"expired"}}`)}, nil
 		}
 		return http.DefaultTransport.RoundTrip(req)
@@ -205,7 +205,7 @@ func TestNumberWhoseAPIHangsKeepsNoOtherWaiting(t *testing.T) {
 	defer close(release)
 	hanging := make(chan struct{}, 10)
 	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
-		if req.URL.Path == "/v23.0/111/messages" {
+		if req.URL.Path == "/v25.0/111/messages" {
 			hanging <- struct{}{}
 			<-release
 		}
@@ -229,7 +229,7 @@ func TestNumberWhosePathIsDownLeavesTheOthersAlone(t *testing.T) {
 	down := atomic.Bool{}
 	down.Store(true)
 	o := b.open(roundTripper(func(req *http.Request) (*http.Response, error) {
-		if req.URL.Path == "/v23.0/111/messages" && down.Load() {
+		if req.URL.Path == "/v25.0/111/messages" && down.Load() {
 			broken.Add(1)
 			return &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{}, Body: newBody(`{"error":{"code":131016,"message":"unavailable"}}`)}, nil
 		}

@@ -108,7 +108,7 @@ func TestEachNumberHasATokenOfItsOwn(t *testing.T) {
 	run(t, o)
 	b.becomes("111", outbox.StateSent)
 	b.becomes("222", outbox.StateSent)
-	assert.ElementsMatch(t, []string{"/v23.0/111/messages Bearer token-of-111", "/v23.0/222/messages Bearer token-of-222"}, []string{<-seen, <-seen})
+	assert.ElementsMatch(t, []string{"/v25.0/111/messages Bearer token-of-111", "/v25.0/222/messages Bearer token-of-222"}, []string{<-seen, <-seen})
 	assert.Contains(t, b.log.String(), "the vault is sealed")
 	assert.NotContains(t, b.log.String(), "token-of")
 }

@@ -20,7 +20,7 @@ import (
 // The defaults.
 const (
 	defaultName           = "graphretry"
-	defaultBaseURL        = "https://graph.facebook.com/v23.0"
+	defaultBaseURL        = "https://graph.facebook.com/v25.0"
 	defaultRetention      = 30 * 24 * time.Hour
 	defaultMaxAge         = 24 * time.Hour
 	defaultAttemptTimeout = time.Minute
@@ -193,7 +193,7 @@ func positiveRate(option string, perSecond float64) error {
 }
 
 // WithBaseURL sets what comes before /{phone-number-id}/messages. The default is
-// https://graph.facebook.com/v23.0. Want an http or https URL with the API's
+// https://graph.facebook.com/v25.0. Want an http or https URL with the API's
 // version and without a query. The outage gate watches over its host.
 func WithBaseURL(base string) Option {
 	return Option{func(s *settings) error {

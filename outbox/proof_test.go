@@ -98,7 +98,7 @@ func newProof(t *testing.T) *proof {
 	}
 	web := httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(web.Close)
-	p.apiURL = web.URL + "/v23.0"
+	p.apiURL = web.URL + "/v25.0"
 	return p
 }
 

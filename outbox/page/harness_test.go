@@ -49,7 +49,7 @@ func newDesk(t *testing.T, opts ...page.Option) *desk {
 	db, err := sqlite.Open(filepath.Join(t.TempDir(), "outbox.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
-	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), nil, outbox.WithBaseURL(api.URL+"/v23.0"),
+	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), nil, outbox.WithBaseURL(api.URL+"/v25.0"),
 		outbox.WithOutcome(func(_ context.Context, o outbox.Outcome) error {
 			d.outcomes <- o
 			return nil

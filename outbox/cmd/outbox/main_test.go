@@ -55,7 +55,7 @@ func newOperator(t *testing.T, ids ...string) *operator {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
 	c.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), c,
-		outbox.WithBaseURL(web.URL+"/v23.0"),
+		outbox.WithBaseURL(web.URL+"/v25.0"),
 		outbox.WithOutcome(func(_ context.Context, o outbox.Outcome) error { c.outcomes <- o; return nil }))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, c.Close()) })

@@ -108,7 +108,7 @@ func newDesk(t *testing.T, before ...chromedp.Action[chromedp.Void]) *desk {
 	db, err := sqlite.Open(filepath.Join(t.TempDir(), "outbox.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
-	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), d, outbox.WithBaseURL(api.URL+"/v23.0"))
+	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), d, outbox.WithBaseURL(api.URL+"/v25.0"))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, d.Close()) })
 	mux := http.NewServeMux()

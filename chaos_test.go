@@ -355,7 +355,7 @@ func (c *chaos) send(ctx context.Context, transport http.RoundTripper, call *cha
 		time.AfterFunc(call.leaves, leave)
 		ctx = leaving
 	}
-	url := fmt.Sprintf("%s/v23.0/%d", c.servers[call.number%2].URL, call.number)
+	url := fmt.Sprintf("%s/v25.0/%d", c.servers[call.number%2].URL, call.number)
 	var body io.Reader
 	if call.method == http.MethodPost {
 		url, body = url+"/messages", strings.NewReader(call.message())

@@ -112,7 +112,7 @@ func TestMessageWhoseConnectionBreaksAfterItWasTakenArrivesOnce(t *testing.T) {
 					api := graphtest.New()
 					server := protocol.serve(t, api)
 					transport := server.transport(t, server.next, allOptIns...)
-					sendFiftyMessages(t, api, answer, transport, server.URL+"/v23.0/1/messages", kind)
+					sendFiftyMessages(t, api, answer, transport, server.URL+"/v25.0/1/messages", kind)
 				})
 			}
 		}

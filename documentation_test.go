@@ -1,6 +1,7 @@
 package graphretry_test
 
 import (
+	"cmp"
 	"context"
 	"go/ast"
 	"go/doc"
@@ -12,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/graphtest"
 )
 
 // Each snippet stands, line for line, in a Go file that is compiled with the tests.
@@ -70,6 +73,33 @@ func TestReadmeNamesCodesByTheirTitles(t *testing.T) {
 			assert.Equal(t, graphretry.Code(code).Title(), title, "code %d", code)
 		}
 	}
+}
+
+// Meta ends a version of its API some two years after it came out. So there is one in this
+// tree, graphtest.APIVersion, but where a test is about another.
+func TestEveryFileNamesTheNewestVersionOfTheAPI(t *testing.T) {
+	others := map[string]string{ // the version that a test is about, by its file
+		"graphtest/graph_test.go":       "19",
+		"internal/outage/paths_test.go": "24",
+	}
+	version := regexp.MustCompile(`\bv([1-9][0-9])\.0(?:[^.\w]|$)`)
+	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() && slices.Contains([]string{".git", "bin", "node_modules"}, entry.Name()) {
+			return cmp.Or(err, filepath.SkipDir)
+		}
+		if !slices.Contains([]string{".go", ".html", ".json", ".md", ".sql", ".txt", ".yaml", ".yml"}, filepath.Ext(path)) {
+			return nil
+		}
+		path = filepath.ToSlash(path)
+		seen := false
+		for _, named := range version.FindAllStringSubmatch(readFile(t, path), -1) {
+			other := named[1] == others[path]
+			assert.True(t, other || "v"+named[1]+".0" == graphtest.APIVersion, "%s names version %s: want %s", path, named[1], graphtest.APIVersion)
+			seen = seen || other
+		}
+		assert.Equal(t, others[path] != "", seen, "%s is said to be about version %s", path, others[path])
+		return nil
+	}))
 }
 
 func TestReadmeHasEveryOption(t *testing.T) {

@@ -145,7 +145,7 @@ func ExampleWithNetworkRetries() {
 	}
 
 	api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak})
-	resp, err := client.Get("https://graph.facebook.com/v23.0/106540352242922")
+	resp, err := client.Get("https://graph.facebook.com/v25.0/106540352242922")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func ExampleWithAttemptTimeout() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	resp, err := client.Get("https://graph.facebook.com/v23.0/106540352242922")
+	resp, err := client.Get("https://graph.facebook.com/v25.0/106540352242922")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -300,8 +300,8 @@ func ExampleWithLogger() {
 	}
 	fmt.Println(sendReminder(context.Background(), client))
 	// Output:
-	// level=WARN msg="graphretry: retrying" http.request.method=POST server.address=graph.facebook.com url.path=/v23.0/106540352242922/messages graphretry.wait_s=0.001 graphretry.reason="temporary failure" error.type=transient http.response.status_code=500 graph.code=131016 graph.class=transient graph.title="Service unavailable" graph.message="(#131016) Service unavailable" graph.details="Service unavailable" graph.fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ graph.advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
-	// level=INFO msg="graphretry: recovered" http.request.method=POST server.address=graph.facebook.com url.path=/v23.0/106540352242922/messages http.request.resend_count=1 graphretry.after_code=131016
+	// level=WARN msg="graphretry: retrying" http.request.method=POST server.address=graph.facebook.com url.path=/v25.0/106540352242922/messages graphretry.wait_s=0.001 graphretry.reason="temporary failure" error.type=transient http.response.status_code=500 graph.code=131016 graph.class=transient graph.title="Service unavailable" graph.message="(#131016) Service unavailable" graph.details="Service unavailable" graph.fbtrace_id=AkVEzfBgLZzKxgWrcdG7OZQ graph.advice="Follow Meta's status page: a part of the Cloud API is down; see what is overdue once it is back."
+	// level=INFO msg="graphretry: recovered" http.request.method=POST server.address=graph.facebook.com url.path=/v25.0/106540352242922/messages http.request.resend_count=1 graphretry.after_code=131016
 	// 200 OK
 }
 

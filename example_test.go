@@ -20,7 +20,7 @@ import (
 // The examples use a [graphtest.API] instead of graph.facebook.com, and intervals of
 // milliseconds instead of the default of 5 seconds.
 const (
-	sendURL     = "https://graph.facebook.com/v23.0/106540352242922/messages"
+	sendURL     = "https://graph.facebook.com/v25.0/106540352242922/messages"
 	accessToken = "EAAJ-example"
 	reminder    = `{"messaging_product":"whatsapp","to":"16505551234","type":"text","text":{"body":"Tomorrow at nine."}}`
 )
@@ -344,7 +344,7 @@ func ExamplePathStatus() {
 		log.Fatal(err)
 	}
 	for _, number := range []string{"1001", "1002", "1001", "1001", "1001", "1002"} {
-		resp, err := client.Post(api.URL+"/v24.0/"+number+"/messages", "application/json", strings.NewReader("{}"))
+		resp, err := client.Post(api.URL+"/v25.0/"+number+"/messages", "application/json", strings.NewReader("{}"))
 		if err != nil {
 			fmt.Println(number, errors.Is(err, graphretry.ErrOutage))
 			continue

@@ -24,7 +24,7 @@ import (
 // watches both.
 
 const (
-	messagesURL = "https://graph.facebook.com/v23.0/106540352242922/messages"
+	messagesURL = "https://graph.facebook.com/v25.0/106540352242922/messages"
 	messageBody = `{"messaging_product":"whatsapp","to":"15550100001","type":"text","text":{"body":"hello"}}`
 )
 

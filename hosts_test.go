@@ -20,12 +20,12 @@ func TestOnlyCallsToItsHostsAreRetried(t *testing.T) {
 		url   string
 		ours  bool
 	}{
-		{nil, "https://graph.facebook.com/v23.0/me", true},
-		{nil, "https://graph.facebook.com:443/v23.0/me", true},
-		{nil, "https://graph.facebook.com:8443/v23.0/me", true},
-		{nil, "http://graph.facebook.com/v23.0/me", true},
-		{nil, "https://GRAPH.Facebook.com/v23.0/me", true},
-		{nil, "https://user:password@graph.facebook.com/v23.0/me", true},
+		{nil, "https://graph.facebook.com/v25.0/me", true},
+		{nil, "https://graph.facebook.com:443/v25.0/me", true},
+		{nil, "https://graph.facebook.com:8443/v25.0/me", true},
+		{nil, "http://graph.facebook.com/v25.0/me", true},
+		{nil, "https://GRAPH.Facebook.com/v25.0/me", true},
+		{nil, "https://user:password@graph.facebook.com/v25.0/me", true},
 		{nil, "https://graph.facebook.com?fields=id", true},
 		{nil, "https://facebook.com/graph.facebook.com", false},
 		{nil, "https://graph.facebook.com.example.com/", false},

@@ -98,7 +98,7 @@ func TestLogHasEveryAttributeThatHasAValue(t *testing.T) {
 			assert.NotEmpty(t, record["graphretry.reason"])
 			assert.Equal(t, "POST", record["http.request.method"])
 			assert.Equal(t, "graph.facebook.com", record["server.address"])
-			assert.Equal(t, "/v23.0/106540352242922/messages", record["url.path"])
+			assert.Equal(t, "/v25.0/106540352242922/messages", record["url.path"])
 		}
 		first := all[0]
 		assert.EqualValues(t, 2, first["graph.code"])

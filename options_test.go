@@ -55,7 +55,7 @@ func badOptions() map[string]struct {
 		"port out of range":         {graphretry.WithHosts("example.com:65536"), []string{`WithHosts("example.com:65536")`}},
 		"negative port":             {graphretry.WithHosts("example.com:-1"), []string{`WithHosts("example.com:-1")`}},
 		"URL for a host":            {graphretry.WithHosts("https://graph.facebook.com"), []string{`WithHosts("https://graph.facebook.com")`}},
-		"host with a path":          {graphretry.WithHosts("graph.facebook.com/v23.0"), []string{`WithHosts("graph.facebook.com/v23.0")`}},
+		"host with a path":          {graphretry.WithHosts("graph.facebook.com/v25.0"), []string{`WithHosts("graph.facebook.com/v25.0")`}},
 		"host with a space":         {graphretry.WithHosts("graph.facebook.com "), []string{`WithHosts("graph.facebook.com ")`}},
 		"host with a wildcard":      {graphretry.WithHosts("*.facebook.com"), []string{`WithHosts("*.facebook.com")`}},
 		"host with a user":          {graphretry.WithHosts("me@graph.facebook.com"), []string{`WithHosts("me@graph.facebook.com")`}},

@@ -24,8 +24,8 @@ import (
 
 // The messages of two phone numbers.
 const (
-	noisyURL = "https://graph.facebook.com/v24.0/1001/messages"
-	quietURL = "https://graph.facebook.com/v24.0/1002/messages"
+	noisyURL = "https://graph.facebook.com/v25.0/1001/messages"
+	quietURL = "https://graph.facebook.com/v25.0/1002/messages"
 )
 
 // numbers is an API of which phone numbers can fail alone, with 131016.
@@ -209,7 +209,7 @@ func TestOutageOfAllNumbersIsOneOutage(t *testing.T) {
 		for number := range 100 {
 			senders.Go(func() {
 				time.Sleep(time.Duration(number) * 7 * time.Millisecond)
-				sends(t, &group, transport, fmt.Sprintf("https://graph.facebook.com/v24.0/%d/messages", 2000+number), 1, 80*time.Second, func(time.Duration) {})
+				sends(t, &group, transport, fmt.Sprintf("https://graph.facebook.com/v25.0/%d/messages", 2000+number), 1, 80*time.Second, func(time.Duration) {})
 			})
 		}
 		senders.Wait()
@@ -225,7 +225,7 @@ func TestLogNamesThePathThatIsDown(t *testing.T) {
 		api := newNumbers()
 		transport := newTransport(t, api, graphretry.WithOutageThreshold(2), graphretry.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))))
 		token := "EAAG" + strings.Repeat("x", 60)
-		url := "https://graph.facebook.com/v24.0/" + token + "/messages"
+		url := "https://graph.facebook.com/v25.0/" + token + "/messages"
 		api.fail(url, time.Hour)
 		once := graphretry.ContextWithOptions(t.Context(), graphretry.WithoutWaiting())
 		for _, url := range []string{url, quietURL, url} {

@@ -122,7 +122,7 @@ func carriers() map[string]carrier {
 		"an app's token in the body":     body("access_token=123456|s3cr3t", "123456|s3cr3t", "123456%7Cs3cr3t"),
 		"name and value in the body":     body("a=b&access_token=s3cr3t", "&access_token=s3cr3t", "access_token%3Ds3cr3t", `{"access_token":"s3cr3t"}`, `{\"app_secret\":\"s3cr3t\"}`),
 		"token behind an escape":         body("", "%3DEAAGm0PX4ZCps3cr3t", "%20EAAGm0PX4ZCps3cr3t", "_EAAGm0PX4ZCps3cr3t", "xIGAAs3cr3ts3cr3t", "%3D123456%7Cs3cr3t"),
-		"in a path":                      {func(req *http.Request) { req.URL.Path = "/v23.0/106540352242922/messages&appsecret_proof=0123s3cr3t" }, []string{"0123s3cr3t"}},
+		"in a path":                      {func(req *http.Request) { req.URL.Path = "/v25.0/106540352242922/messages&appsecret_proof=0123s3cr3t" }, []string{"0123s3cr3t"}},
 		"a second query in a value":      {query("redirect=https://example.com/?access_token=s3cr3t-t0k3n"), []string{"s3cr3t-t0k3n"}},
 		"the same, escaped":              {query("redirect=https%3A%2F%2Fexample.com%2F%3Faccess_token%3Ds3cr3t-t0k3n%26x%3Dy"), []string{"s3cr3t-t0k3n"}},
 		"a gateway's key":                {header("D360-Api-Key", "s3cr3t-k3y"), []string{"s3cr3t-k3y"}},
@@ -170,7 +170,7 @@ func carriers() map[string]carrier {
 		"trailer":                    {func(req *http.Request) { req.Trailer = http.Header{"X-Secret": {"s3cr3t-one"}} }, []string{"s3cr3t-one"}},
 		"fragment":                   {func(req *http.Request) { req.URL.Fragment = "access_token=s3cr3t-t0k3n" }, []string{"s3cr3t-t0k3n"}},
 		"path with a blank": {func(req *http.Request) {
-			req.URL.Path = "/v23.0/106540352242922/messages&appsecret_proof=0123 s3cr3t/m0re"
+			req.URL.Path = "/v25.0/106540352242922/messages&appsecret_proof=0123 s3cr3t/m0re"
 		}, []string{"0123 s3cr3t/m0re", "0123%20s3cr3t%2Fm0re"}},
 		"in the body": {
 			func(req *http.Request) {

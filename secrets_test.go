@@ -101,7 +101,7 @@ func TestSecretsInErrorsOfTheNextRoundTripperAreBlankedInLogs(t *testing.T) {
 			assert.Equal(t, failure, err, "the error itself is the caller's")
 			carrier.isNotIn(t, said.String())
 			assert.Contains(t, said.String(), "refused")
-			assert.Contains(t, said.String(), "/v23.0/106540352242922/messages")
+			assert.Contains(t, said.String(), "/v25.0/106540352242922/messages")
 		})
 	}
 }
@@ -111,7 +111,7 @@ func TestSecretsInErrorsOfTheNextRoundTripperAreBlankedInLogs(t *testing.T) {
 func TestNoQueryInAnErrorOfTheNextRoundTripperIsLogged(t *testing.T) {
 	const secret = "1234|s3cr3t"
 	for _, test := range []struct{ error, logged string }{
-		{`Get "https://graph.facebook.com/v23.0/1?access_token=1234|s3cr3t": EOF`, `Get "https://graph.facebook.com/v23.0/1?[REDACTED]": EOF`},
+		{`Get "https://graph.facebook.com/v25.0/1?access_token=1234|s3cr3t": EOF`, `Get "https://graph.facebook.com/v25.0/1?[REDACTED]": EOF`},
 		{`Get "https://graph.facebook.com/1?filtering=[{\"to\":\"1234|s3cr3t\"}]&a=b": EOF`, `Get "https://graph.facebook.com/1?[REDACTED]": EOF`},
 		{`GET https://graph.facebook.com/1?filtering=[{"to":"1234|s3cr3t"}]: EOF`, `GET https://graph.facebook.com/1?[REDACTED] EOF`},
 		{`GET http://127.0.0.1:8080/1?x=1234|s3cr3t`, `GET http://127.0.0.1:8080/1?[REDACTED]`},
@@ -161,7 +161,7 @@ func TestNoQueryOfTheRequestIsLogged(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 	assert.NotContains(t, said.String(), "16505551234")
 	assert.NotContains(t, said.String(), "rgen")
-	assert.Contains(t, said.String(), "path=/v23.0/106540352242922/messages")
+	assert.Contains(t, said.String(), "path=/v25.0/106540352242922/messages")
 }
 
 func TestUserOfAProxyIsNotLogged(t *testing.T) {
@@ -262,13 +262,13 @@ func TestSecretInAPathIsNotLogged(t *testing.T) {
 	var said outlets
 	transport, err := graphretry.NewTransport(graphtest.New(), append(said.options(), graphretry.WithMaxElapsedTime(1))...)
 	require.NoError(t, err)
-	req, err := http.NewRequest(http.MethodPost, "https://graph.facebook.com/v23.0/s3cr3t-t0k3n/messages", strings.NewReader("{}"))
+	req, err := http.NewRequest(http.MethodPost, "https://graph.facebook.com/v25.0/s3cr3t-t0k3n/messages", strings.NewReader("{}"))
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer s3cr3t-t0k3n")
 	resp, err := transport.RoundTrip(req)
 	require.NoError(t, err)
 	resp.Body.Close()
-	assert.Contains(t, said.String(), "/v23.0/[REDACTED]/messages")
+	assert.Contains(t, said.String(), "/v25.0/[REDACTED]/messages")
 	assert.NotContains(t, said.String(), "s3cr3t-t0k3n")
 }
 
@@ -363,7 +363,7 @@ func TestBodyIsLookedIntoWhileItIsStillSent(t *testing.T) {
 	client, err := graphretry.WrapClient(&http.Client{Transport: &http.Transport{}}, graphretry.WithHosts(listener.Addr().String()),
 		graphretry.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
 	require.NoError(t, err)
-	resp, err := client.Post("http://"+listener.Addr().String()+"/v23.0/1/messages", "text/plain", bytes.NewReader(make([]byte, 8<<20)))
+	resp, err := client.Post("http://"+listener.Addr().String()+"/v25.0/1/messages", "text/plain", bytes.NewReader(make([]byte, 8<<20)))
 	close(described)
 	if err == nil {
 		resp.Body.Close()

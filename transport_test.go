@@ -209,7 +209,7 @@ func TestManyCallsAtOnceAreEachDeliveredOnceOverRealConnections(t *testing.T) {
 					for i := range 10 {
 						key := fmt.Sprint(sender, ".", i)
 						content := fmt.Sprintf(`{"messaging_product":"whatsapp","to":"1","biz_opaque_callback_data":%q}`, key)
-						resp, err := (&http.Client{Transport: transport}).Post(server.URL+"/v23.0/1/messages", "application/json", io.LimitReader(strings.NewReader(content), 1<<20))
+						resp, err := (&http.Client{Transport: transport}).Post(server.URL+"/v25.0/1/messages", "application/json", io.LimitReader(strings.NewReader(content), 1<<20))
 						if assert.NoError(t, err) {
 							assert.Equal(t, http.StatusOK, resp.StatusCode)
 							assert.NoError(t, resp.Body.Close())

@@ -64,7 +64,7 @@ type sender struct {
 func newSender(tb testing.TB) *sender {
 	tb.Helper()
 	content := strings.NewReader(`{"messaging_product":"whatsapp","to":"15550001111","type":"text","text":{"body":"Hello"}}`)
-	req, err := http.NewRequest(http.MethodPost, "https://graph.facebook.com/v23.0/106540352242922/messages", content)
+	req, err := http.NewRequest(http.MethodPost, "https://graph.facebook.com/v25.0/106540352242922/messages", content)
 	require.NoError(tb, err)
 	return &sender{content, req.Body, req}
 }

@@ -372,11 +372,11 @@ func (s scenario) failing() string {
 }
 
 // media is where media are uploaded.
-const media = "/v23.0/106540352242922/media"
+const media = "/v25.0/106540352242922/media"
 
 // messagesOf is where messages of a phone number are sent.
 func messagesOf(number int) string {
-	return fmt.Sprintf("/v23.0/%d/messages", 106540352242922+number)
+	return fmt.Sprintf("/v25.0/%d/messages", 106540352242922+number)
 }
 
 // deliver sends message i and reports whether the call returned with success.

@@ -51,7 +51,7 @@ func heapHeldByUpload(t *testing.T, subject subject) (held int64) {
 			}
 		}
 	}))
-	req, err := http.NewRequest(http.MethodPost, "https://graph.facebook.com/v23.0/106540352242922/media", io.LimitReader(zeros{}, uploadSize))
+	req, err := http.NewRequest(http.MethodPost, "https://graph.facebook.com/v25.0/106540352242922/media", io.LimitReader(zeros{}, uploadSize))
 	require.NoError(t, err)
 	require.Nil(t, req.GetBody)
 	before = heap()

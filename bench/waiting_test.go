@@ -35,7 +35,7 @@ func TestHundredThousandCallsWaitInLittleMemory(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		wait := func() {
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://graph.facebook.com/v23.0/1/messages", strings.NewReader("{}"))
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://graph.facebook.com/v25.0/1/messages", strings.NewReader("{}"))
 			if !assert.NoError(t, err) {
 				return
 			}

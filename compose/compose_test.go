@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	messagesURL = "https://graph.facebook.com/v23.0/106540352242922/messages"
+	messagesURL = "https://graph.facebook.com/v25.0/106540352242922/messages"
 	message     = `{"messaging_product":"whatsapp","to":"15550100001","type":"text","text":{"body":"See you at nine."}}`
 )
 

@@ -227,7 +227,7 @@ func TestGzipIsForACallerWhoAsksForIt(t *testing.T) {
 func TestEmptyBodyIsNotCompressed(t *testing.T) {
 	w, api := newMemory()
 	api.AnswerNext(1, graphtest.Answer{Status: 503, Body: []byte{}, Gzip: true})
-	request, err := http.NewRequest(http.MethodGet, w.url+"/v23.0/1", nil)
+	request, err := http.NewRequest(http.MethodGet, w.url+"/v25.0/1", nil)
 	require.NoError(t, err)
 	request.Header.Set("Accept-Encoding", "gzip")
 	response, err := w.client.Do(request)
@@ -297,7 +297,7 @@ func TestScriptedSuccessIsNotOverruledByWhatIsWrongWithTheRequest(t *testing.T) 
 			} else if name == "queue" && call == 1 {
 				continue
 			}
-			resp, err := client.Post("https://graph.facebook.com/v23.0/1/messages", "application/json", strings.NewReader(body))
+			resp, err := client.Post("https://graph.facebook.com/v25.0/1/messages", "application/json", strings.NewReader(body))
 			require.NoError(t, err)
 			content, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
@@ -334,7 +334,7 @@ func TestAnswerWithoutABodyCannotBeTruncated(t *testing.T) {
 		api.AnswerNext(1, graphtest.Answer{Status: 503, Body: []byte{}, Fault: graphtest.FaultStall})
 		assert.Empty(t, w.send(t, "order-1").body)
 		api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultTruncate})
-		assert.Empty(t, w.do(t, http.MethodHead, "/v23.0/1", "", "").body)
+		assert.Empty(t, w.do(t, http.MethodHead, "/v25.0/1", "", "").body)
 	})
 }
 
@@ -440,7 +440,7 @@ func TestCauseOfACancellationIsReturned(t *testing.T) {
 		cause := errors.New("shutting down")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Minute, func() { cancel(cause) })
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://graph.facebook.com/v23.0/1", nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://graph.facebook.com/v25.0/1", nil)
 		require.NoError(t, err)
 		_, err = api.RoundTrip(request)
 		assert.ErrorIs(t, err, cause)

@@ -16,7 +16,7 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-const batchOfThree = `[{"method":"POST","relative_url":"v23.0/106540352242922/messages","body":"messaging_product=whatsapp&to=16505551234&biz_opaque_callback_data=one"},` +
+const batchOfThree = `[{"method":"POST","relative_url":"v25.0/106540352242922/messages","body":"messaging_product=whatsapp&to=16505551234&biz_opaque_callback_data=one"},` +
 	`{"method":"GET","relative_url":"me?fields=id"},` +
 	`{"method":"POST","relative_url":"106540352242922/messages","body":"{\"messaging_product\":\"whatsapp\",\"to\":\"1\",\"biz_opaque_callback_data\":\"two\"}"}]`
 
@@ -63,7 +63,7 @@ func TestBatchIsAnsweredByPart(t *testing.T) {
 		assert.JSONEq(t, `{"id":"me"}`, bodies[1])
 		assert.Equal(t, []string{"one", "two"}, api.AcceptedKeys())
 		assert.Equal(t, 3, api.Totals().Calls, "each part is a call")
-		assert.Equal(t, "/v23.0/106540352242922/messages", api.Calls()[0].Path)
+		assert.Equal(t, "/v25.0/106540352242922/messages", api.Calls()[0].Path)
 	}
 }
 

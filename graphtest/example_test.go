@@ -22,7 +22,7 @@ import (
 func sendReminder(client *http.Client, url, id string) error {
 	body := `{"messaging_product":"whatsapp","to":"16505551234","type":"text","text":{"body":"Tomorrow at nine."},` +
 		`"biz_opaque_callback_data":"` + id + `"}`
-	response, err := client.Post(url+"/v23.0/106540352242922/messages", "application/json", strings.NewReader(body))
+	response, err := client.Post(url+"/v25.0/106540352242922/messages", "application/json", strings.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func Example_http() {
 	fmt.Println(api.Calls()[0].Path)
 	// Output:
 	// <nil>
-	// /v23.0/106540352242922/messages
+	// /v25.0/106540352242922/messages
 }
 
 // A message that is sent again because its connection broke arrives twice.
@@ -201,7 +201,7 @@ func ExampleAnswer() {
 		{},
 	} {
 		api.AnswerNext(1, answer)
-		response, err := (&http.Client{Transport: api}).Get("https://graph.facebook.com/v23.0/106540352242922")
+		response, err := (&http.Client{Transport: api}).Get("https://graph.facebook.com/v25.0/106540352242922")
 		if err != nil {
 			fmt.Println(err)
 			continue
@@ -242,7 +242,7 @@ func ExampleCall() {
 		fmt.Println(call.Method, call.Path, call.Status)
 	}
 	// Output:
-	// POST /v23.0/106540352242922/messages 500
+	// POST /v25.0/106540352242922/messages 500
 }
 
 func ExampleMessage() {

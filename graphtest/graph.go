@@ -25,7 +25,7 @@ import (
 // request is a call that has been read.
 type request struct {
 	method, path string
-	version      string // "v23.0", or "" for a path without one
+	version      string // "v25.0" or the like, or "" for a path without one
 	node, edge   string // "/node/edge"
 	mediaType    string // of the body, without its parameters
 	acceptsGzip  bool
@@ -35,6 +35,12 @@ type request struct {
 	files        map[string]bool   // of a multipart body: the names of its files
 	broken       bool              // reading the body failed
 }
+
+// APIVersion is the version of the Graph API that a call has which names none in its
+// path. It is the newest that this package knows. Meta ends a version two years after
+// the next one came out; see
+// https://developers.facebook.com/docs/graph-api/changelog/versions.
+const APIVersion = "v25.0"
 
 var versionPattern = regexp.MustCompile(`^v\d+\.\d+$`)
 
@@ -353,7 +359,7 @@ func (r *request) apiVersion() string {
 	if r.version != "" {
 		return r.version
 	}
-	return "v23.0"
+	return APIVersion
 }
 
 // phoneNumberMarks leaves a phone number's digits, and the id of a group or a

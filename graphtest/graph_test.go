@@ -27,7 +27,7 @@ func TestWellFormedMessageIsAcceptedWithAnID(t *testing.T) {
 			`"contacts":[{"input":"+1 650-555-1234","wa_id":"16505551234"}],`+
 			`"messages":[{"id":"`+accepted.ID+`"}]}`, answer.body)
 		assert.Equal(t, "application/json; charset=UTF-8", answer.Header.Get("Content-Type"))
-		assert.Equal(t, "v23.0", answer.Header.Get("Facebook-Api-Version"))
+		assert.Equal(t, graphtest.APIVersion, answer.Header.Get("Facebook-Api-Version"))
 		assert.EqualValues(t, len(answer.body), answer.ContentLength)
 
 		call := api.Calls()[0]
@@ -124,7 +124,7 @@ func TestMessageOfOneMiBIsTaken(t *testing.T) {
 
 func TestAnswerNamesTheVersionOfThePathOrTheFakesOwn(t *testing.T) {
 	w, _ := newMemory()
-	for path, version := range map[string]string{"/v19.0/1": "v19.0", "/1": "v23.0", "/version/1": "v23.0"} {
+	for path, version := range map[string]string{"/v19.0/1": "v19.0", "/1": graphtest.APIVersion, "/version/1": graphtest.APIVersion} {
 		assert.Equal(t, version, w.do(t, http.MethodGet, path, "", "").Header.Get("Facebook-Api-Version"), path)
 	}
 }
@@ -172,21 +172,21 @@ func TestMalformedMediaUploadIsRefused(t *testing.T) {
 func TestOtherCallsGetSmallAnswers(t *testing.T) {
 	overEachWay(t, func(t *testing.T, api *graphtest.API, w way) {
 		for _, test := range []struct{ method, path, want string }{
-			{"GET", "/v23.0/106540352242922?access_token=secret", `{"id":"106540352242922"}`},
+			{"GET", "/v25.0/106540352242922?access_token=secret", `{"id":"106540352242922"}`},
 			{"GET", "/106540352242922", `{"id":"106540352242922"}`},
-			{"GET", "/v23.0/102290129340398/phone_numbers", `{"data":[]}`},
-			{"DELETE", "/v23.0/1013859600285441", `{"success":true}`},
-			{"POST", "/v23.0/106540352242922/register", `{"success":true}`},
+			{"GET", "/v25.0/102290129340398/phone_numbers", `{"data":[]}`},
+			{"DELETE", "/v25.0/1013859600285441", `{"success":true}`},
+			{"POST", "/v25.0/106540352242922/register", `{"success":true}`},
 		} {
 			answer := w.do(t, test.method, test.path, "", "")
 			assert.JSONEq(t, test.want, answer.body, "%s %s", test.method, test.path)
 		}
-		assert.Equal(t, 100, w.do(t, "GET", "/v23.0/", "", "").code(t))
+		assert.Equal(t, 100, w.do(t, "GET", "/v25.0/", "", "").code(t))
 
-		head := w.do(t, "HEAD", "/v23.0/106540352242922", "", "")
+		head := w.do(t, "HEAD", "/v25.0/106540352242922", "", "")
 		assert.Empty(t, head.body)
 		assert.Equal(t, "24", head.Header.Get("Content-Length"))
-		assert.Equal(t, "/v23.0/106540352242922", api.Calls()[0].Path, "no call keeps its query")
+		assert.Equal(t, "/v25.0/106540352242922", api.Calls()[0].Path, "no call keeps its query")
 	})
 }
 

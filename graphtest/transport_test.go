@@ -148,7 +148,7 @@ func TestAnswersBodyIsReadableUntilClosedOrTheContextEnds(t *testing.T) {
 	w, api := newMemory()
 	ctx, cancel := context.WithCancel(t.Context())
 	get := func() *http.Response {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/v23.0/1", nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/v25.0/1", nil)
 		require.NoError(t, err)
 		response, err := api.RoundTrip(request)
 		require.NoError(t, err)
@@ -175,7 +175,7 @@ func TestAnswersBodyIsReadableUntilClosedOrTheContextEnds(t *testing.T) {
 
 func TestRequestWithoutMethodIsAGet(t *testing.T) {
 	api := graphtest.New()
-	response, err := api.RoundTrip(&http.Request{URL: &url.URL{Scheme: "https", Host: "graph.facebook.com", Path: "/v23.0/1"}, Header: http.Header{}})
+	response, err := api.RoundTrip(&http.Request{URL: &url.URL{Scheme: "https", Host: "graph.facebook.com", Path: "/v25.0/1"}, Header: http.Header{}})
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"id":"1"}`, read(t, response).body)
 	assert.Equal(t, http.MethodGet, api.Calls()[0].Method)

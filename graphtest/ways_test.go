@@ -106,8 +106,8 @@ func read(t *testing.T, response *http.Response) answered {
 }
 
 const (
-	messages = "/v23.0/106540352242922/messages"
-	media    = "/v23.0/106540352242922/media"
+	messages = "/v25.0/106540352242922/messages"
+	media    = "/v25.0/106540352242922/media"
 )
 
 // message is a text message with that biz_opaque_callback_data.

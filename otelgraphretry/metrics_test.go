@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	phoneNumberURL = "https://graph.facebook.com/v23.0/106540352242922"
+	phoneNumberURL = "https://graph.facebook.com/v25.0/106540352242922"
 	messagesURL    = phoneNumberURL + "/messages"
 	message        = `{"messaging_product":"whatsapp","to":"15550100001","type":"text","text":{"body":"See you at nine."}}`
 )
@@ -310,7 +310,7 @@ func TestOutageOfAPathHasAScopeOfItsOwnAndANameIfAskedFor(t *testing.T) {
 				for range 3 {
 					for _, path := range []string{number, "1000"} {
 						senders.Go(func() {
-							req, err := http.NewRequest(http.MethodGet, "https://graph.facebook.com/v24.0/"+path+"/messages", nil)
+							req, err := http.NewRequest(http.MethodGet, "https://graph.facebook.com/v25.0/"+path+"/messages", nil)
 							require.NoError(t, err)
 							resp, err := transport.RoundTrip(req)
 							require.NoError(t, err)

@@ -252,7 +252,7 @@ func TestDashboardShowsARealOutage(t *testing.T) {
 func sendOnAndOn(ctx context.Context, transport http.RoundTripper, graphURL string) {
 	client := &http.Client{Transport: transport}
 	for ctx.Err() == nil {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, graphURL+"/v23.0/106540352242922/messages", strings.NewReader(message))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, graphURL+"/v25.0/106540352242922/messages", strings.NewReader(message))
 		if err != nil {
 			panic(err)
 		}

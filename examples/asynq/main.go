@@ -119,7 +119,7 @@ func (in invocation) run(ctx context.Context) error {
 		opts = append(opts, graphretry.WithInitialInterval(500*time.Millisecond), graphretry.WithMaxInterval(2*time.Second))
 		config.DelayedTaskCheckInterval = 500 * time.Millisecond
 	}
-	sender, err := whatsapp.NewSender(next, "https://graph.facebook.com/v24.0", os.Getenv("WHATSAPP_TOKEN"), opts...)
+	sender, err := whatsapp.NewSender(next, whatsapp.BaseURL, os.Getenv("WHATSAPP_TOKEN"), opts...)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{Client: redis.NewClient(&redis.Options{Network: "unix", Addr: socket}), api: graphtest.New(), socket: socket}
 	t.Cleanup(func() { b.Close() })
 	b.inspector = asynq.NewInspectorFromRedisClient(b.Client)
-	sender, err := whatsapp.NewSender(b.api, "https://graph.facebook.com/v24.0", "token", graphretry.WithInitialInterval(time.Millisecond), graphretry.WithMaxInterval(4*time.Millisecond))
+	sender, err := whatsapp.NewSender(b.api, whatsapp.BaseURL, "token", graphretry.WithInitialInterval(time.Millisecond), graphretry.WithMaxInterval(4*time.Millisecond))
 	require.NoError(t, err)
 	b.worker = &Worker{sender, b.Client}
 	return b

@@ -83,7 +83,7 @@ type destination struct {
 
 // fakeDestination is the fake API's. Its client has the API for a transport, so
 // nothing goes to that host.
-var fakeDestination = destination{url: "https://graph.facebook.com/v23.0/106540352242922/messages"}
+var fakeDestination = destination{url: "https://graph.facebook.com/" + graphtest.APIVersion + "/106540352242922/messages"}
 
 // refusal is an answer other than that the message was accepted.
 type refusal struct {
@@ -134,7 +134,7 @@ func run(ctx context.Context, stopSignals func(), args []string, stdout, stderr 
 		context.AfterFunc(ctx, stopSignals)
 		terminal.headline("THE REAL API: this sends a WhatsApp message, the template hello_world, to " + s.to +
 			" through graph.facebook.com.")
-		to := destination{"https://graph.facebook.com/v23.0/" + s.phoneNumberID + "/messages", s.token}
+		to := destination{"https://graph.facebook.com/" + graphtest.APIVersion + "/" + s.phoneNumberID + "/messages", s.token}
 		return sendOne(ctx, terminal, s, to, nil)
 	}
 	if s.realButForTo {

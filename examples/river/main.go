@@ -142,7 +142,7 @@ func run[Tx any](ctx context.Context, in invocation, driver riverdriver.Driver[T
 		// So that an outage of seconds is worth watching.
 		opts = append(opts, graphretry.WithInitialInterval(500*time.Millisecond), graphretry.WithMaxInterval(2*time.Second))
 	}
-	sender, err := whatsapp.NewSender(next, "https://graph.facebook.com/v24.0", os.Getenv("WHATSAPP_TOKEN"), opts...)
+	sender, err := whatsapp.NewSender(next, whatsapp.BaseURL, os.Getenv("WHATSAPP_TOKEN"), opts...)
 	if err != nil {
 		return err
 	}

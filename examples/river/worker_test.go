@@ -45,7 +45,7 @@ func newBench(t *testing.T) *bench {
 	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
 	require.NoError(t, err)
 	b := &bench{db: db, api: graphtest.New()}
-	sender, err := whatsapp.NewSender(b.api, "https://graph.facebook.com/v24.0", "token", graphretry.WithInitialInterval(time.Millisecond), graphretry.WithMaxInterval(4*time.Millisecond))
+	sender, err := whatsapp.NewSender(b.api, whatsapp.BaseURL, "token", graphretry.WithInitialInterval(time.Millisecond), graphretry.WithMaxInterval(4*time.Millisecond))
 	require.NoError(t, err)
 	b.worker = &Worker[*sql.Tx]{sender: sender}
 	config := config(b.worker)

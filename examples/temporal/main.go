@@ -84,7 +84,7 @@ func (in invocation) run(ctx context.Context) error {
 		// So that an outage of seconds is worth watching.
 		opts = append(opts, graphretry.WithInitialInterval(500*time.Millisecond), graphretry.WithMaxInterval(2*time.Second))
 	}
-	sender, err := whatsapp.NewSender(next, "https://graph.facebook.com/v24.0", os.Getenv("WHATSAPP_TOKEN"), opts...)
+	sender, err := whatsapp.NewSender(next, whatsapp.BaseURL, os.Getenv("WHATSAPP_TOKEN"), opts...)
 	if err != nil {
 		return err
 	}

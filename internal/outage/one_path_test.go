@@ -13,7 +13,7 @@ func newOnePath(config Config) *onePath {
 	return &onePath{h.gate, h}
 }
 
-const thePath = "/v24.0/106540352242922/messages"
+const thePath = "/v25.0/106540352242922/messages"
 
 func (g *onePath) Pass() (Permit, bool) { return g.host.Pass(thePath) }
 

@@ -17,8 +17,8 @@ import (
 
 // The paths of two phone numbers.
 const (
-	noisy = "/v24.0/1001/messages"
-	quiet = "/v24.0/1002/messages"
+	noisy = "/v25.0/1001/messages"
+	quiet = "/v25.0/1002/messages"
 )
 
 var errPath = errors.New("the path is down")
@@ -116,7 +116,7 @@ func TestCallerWithOnePathHasNoGateButItsHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHost()
 		for range 10 {
-			answers(t, h, "/v23.0/1001/messages", ResultDown, ResultUp)
+			answers(t, h, "/v25.0/1001/messages", ResultDown, ResultUp)
 			answers(t, h, "/v24.0/1001/messages", ResultDown, ResultUp)
 		}
 		assert.Empty(t, h.paths.gates, "the version tells no paths apart")
@@ -161,7 +161,7 @@ func TestBadAnswerOfAnotherPathShowsThatTheHostIsDown(t *testing.T) {
 		asks := waits(t, h, quiet)
 		require.True(t, isReleased(asks))
 		assert.Empty(t, h.Answered(quiet, asks.permit(), ResultDown, nil))
-		for _, path := range []string{quiet, "/v24.0/1003/messages"} {
+		for _, path := range []string{quiet, "/v25.0/1003/messages"} {
 			w := waits(t, h, path)
 			assert.False(t, isReleased(w), "nobody asks any more")
 			h.Leave(w)
@@ -195,7 +195,7 @@ func TestHostThatFailsForTwoPathsIsDown(t *testing.T) {
 		h := newTestHost()
 		answers(t, h, noisy, ResultDown)
 		assert.Equal(t, []Change{{}}, answers(t, h, quiet, ResultDown, ResultDown))
-		w := waits(t, h, "/v24.0/1003/messages")
+		w := waits(t, h, "/v25.0/1003/messages")
 		assert.False(t, isReleased(w))
 		h.Leave(w)
 	})
@@ -481,9 +481,9 @@ func TestFullHostDropsTheGateThatIsUpForLongestAndNeverOneWithCalls(t *testing.T
 
 func TestVersionOfTheAPIIsNoPartOfAPath(t *testing.T) {
 	for path, want := range map[string]string{
-		"/v24.0/1001/messages": "/1001/messages",
-		"/v24.0":               "/v24.0",
-		"/v24.0/":              "/",
+		"/v25.0/1001/messages": "/1001/messages",
+		"/v25.0":               "/v25.0",
+		"/v25.0/":              "/",
 		"/1001/messages":       "/1001/messages",
 		"/value/messages":      "/value/messages",
 		"/v/messages":          "/v/messages",
@@ -539,7 +539,7 @@ func TestEveryCallerOfManyPathsLeavesOnce(t *testing.T) {
 				group.Go(func() {
 					time.Sleep(time.Duration(random.Int64N(int64(2 * time.Minute))))
 					number := min(random.IntN(8), 3)
-					path := fmt.Sprintf("/v24.0/%d/messages", number)
+					path := fmt.Sprintf("/v25.0/%d/messages", number)
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
 					if random.IntN(4) == 0 {
@@ -600,7 +600,7 @@ func TestEveryCallerOfManyPathsLeavesOnce(t *testing.T) {
 func BenchmarkUp(b *testing.B) {
 	paths := make([]string, maxPaths)
 	for i := range paths {
-		paths[i] = fmt.Sprintf("/v24.0/%d/messages", 106540352242922+int64(i))
+		paths[i] = fmt.Sprintf("/v25.0/%d/messages", 106540352242922+int64(i))
 	}
 	run := func(name string, many int, h *Host) {
 		b.Run(name, func(b *testing.B) {

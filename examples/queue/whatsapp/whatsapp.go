@@ -32,6 +32,10 @@ type Job struct {
 	History graphretry.History
 }
 
+// BaseURL is Meta's API. Set the newest version in it: Meta ends a version two years after
+// the next one came out. See https://developers.facebook.com/docs/graph-api/changelog/versions.
+const BaseURL = "https://graph.facebook.com/v25.0"
+
 // Sender sends messages.
 type Sender struct {
 	// Policy decides what becomes of a job.
@@ -41,7 +45,8 @@ type Sender struct {
 	baseURL, token string
 }
 
-// NewSender returns a Sender that sends through next, with the options of a Transport.
+// NewSender returns a Sender that sends to baseURL through next, with the options of a
+// Transport.
 func NewSender(next http.RoundTripper, baseURL, token string, opts ...graphretry.Option) (*Sender, error) {
 	policy, err := graphretry.NewPolicy(opts...)
 	if err != nil {

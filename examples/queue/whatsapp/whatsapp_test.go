@@ -21,7 +21,7 @@ var message = whatsapp.Message{From: "106540352242922", To: "15550001111", Text:
 // sender returns a Sender to a fake API.
 func sender(t *testing.T, api *graphtest.API, opts ...graphretry.Option) *whatsapp.Sender {
 	t.Helper()
-	s, err := whatsapp.NewSender(api, "https://graph.facebook.com/v24.0", "EAAJ-example", opts...)
+	s, err := whatsapp.NewSender(api, whatsapp.BaseURL, "EAAJ-example", opts...)
 	require.NoError(t, err)
 	return s
 }

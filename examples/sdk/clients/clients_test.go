@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	base    = "https://graph.facebook.com/v24.0"
+	base    = "https://graph.facebook.com/v25.0"
 	sendURL = base + "/106540352242922/messages"
 	text    = `{"messaging_product":"whatsapp","to":"15550100001","type":"text","text":{"body":"See you at nine."}}`
 )
@@ -232,7 +232,7 @@ func TestFasthttp(t *testing.T) {
 		req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 		defer fasthttp.ReleaseRequest(req)
 		defer fasthttp.ReleaseResponse(resp)
-		req.SetRequestURI(server.URL + "/v24.0/106540352242922/messages")
+		req.SetRequestURI(server.URL + "/v25.0/106540352242922/messages")
 		req.Header.SetMethod(http.MethodPost)
 		req.SetBodyString(text)
 		if err := client.Do(req, resp); err != nil {

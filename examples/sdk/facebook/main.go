@@ -34,7 +34,7 @@ type messenger struct {
 }
 
 func newMessenger(client *http.Client, account program.Account) *messenger {
-	session := &facebook.Session{HttpClient: client, Version: "v24.0"}
+	session := &facebook.Session{HttpClient: client, Version: "v25.0"}
 	session.SetAccessToken(account.Token)
 	// Else the token stands in the query of a GET, and so in proxies' logs.
 	session.UseAuthorizationHeader()

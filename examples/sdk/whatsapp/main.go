@@ -44,7 +44,7 @@ func newMessenger(client *http.Client, baseURL string, account program.Account) 
 	reader := config.ReaderFunc(func(context.Context) (*config.Config, error) {
 		return &config.Config{
 			BaseURL:       baseURL,
-			APIVersion:    whatsapp.LowestSupportedAPIVersion,
+			APIVersion:    "v25.0",
 			AccessToken:   account.Token,
 			PhoneNumberID: account.PhoneNumberID,
 		}, nil

@@ -30,7 +30,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{new(testsuite.WorkflowTestSuite).NewTestWorkflowEnvironment(), graphtest.New()}
 	b.SetTestTimeout(time.Minute)
-	sender, err := whatsapp.NewSender(b.api, "https://graph.facebook.com/v24.0", "EAAJ-example")
+	sender, err := whatsapp.NewSender(b.api, whatsapp.BaseURL, "EAAJ-example")
 	require.NoError(t, err)
 	b.RegisterActivity(&Activities{sender})
 	b.RegisterWorkflow(SendMessage)

@@ -33,8 +33,9 @@ oldest: ## Run the tests with the oldest Go that go.mod allows
 
 .PHONY: demo
 demo: ## Watch messages wait for the end of an outage: 20 seconds, and a minute to build the first time; ARGS=-h lists the flags
-	@echo "The first time this builds for up to a minute."
-	@go run ./examples/outage $(ARGS)
+	@mkdir -p bin
+	@tools/build bin/outage ./examples/outage
+	@bin/outage $(ARGS)
 
 # Where the library is vetted besides here: a file can be left out, and an int is smaller on 386.
 ports = windows/amd64 darwin/arm64 linux/386 js/wasm

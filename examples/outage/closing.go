@@ -25,6 +25,7 @@ func (c *comparison) closing(end moment, interrupted bool) (text []string, exit 
 	}
 	text = append(text, fmt.Sprintf("Without graphretry, the same messages with a plain backoff loop for each: %s while the API was down, and %d in the busiest second after.%s",
 		count(plain.whileDown, "call"), c.busiest(c.plain), still))
+	text = append(text, c.afterTheOutage(end)...)
 	text = append(text, fmt.Sprintf("Without any retry: %s failed.", count(c.firstRefused, "message")))
 	if ours.failed > 0 {
 		text = append(text, fmt.Sprintf("%s failed: code %s is not retried, and the sender has Meta's answer. %s", count(ours.failed, "message"), named(c.code), c.code.Advice()))
@@ -35,10 +36,44 @@ func (c *comparison) closing(end moment, interrupted bool) (text []string, exit 
 	return text, exitDelivered
 }
 
+// afterTheOutage says who delivered first once the API was back, why, and who was done
+// first. It says nothing if graphretry saw no outage.
+func (c *comparison) afterTheOutage(end moment) (text []string) {
+	ours, plain := end.ours, end.plain
+	if len(end.notes) == 0 || ours.last == 0 || plain.again == 0 {
+		return nil
+	}
+	if plain.again < ours.again {
+		text = append(text, fmt.Sprintf("Once the API is back, plain backoff delivers first, after %s, because each of its loops tries for itself. "+
+			"That puts %s on an API that is coming back, in its first %.0f s. graphretry waits for its next probe and delivers after %s. It puts %s on the API in that time, at a rate that rises.",
+			seconds(plain.again), count(c.first(c.plain), "call"), comingBack.Seconds(), seconds(ours.again), count(c.first(c.ours), "call")))
+	}
+	done := fmt.Sprintf("The last message of the outage is delivered %s after it", seconds(ours.last))
+	switch sooner := plain.last - ours.last; {
+	case plain.open() > 0:
+		done += ". Those of plain backoff that wait come later."
+	case sooner < 0:
+		done += fmt.Sprintf(", %s later than with plain backoff.", seconds(-sooner))
+	default:
+		done += fmt.Sprintf(", %s earlier than with plain backoff.", seconds(sooner))
+	}
+	return append(text, done)
+}
+
+// first is how many calls reached the API while it was coming back.
+func (c *comparison) first(l *load) (calls int) {
+	for i, n := range l.api.CallsPerSecond(l.back) {
+		if time.Duration(i)*time.Second < comingBack {
+			calls += n
+		}
+	}
+	return calls
+}
+
 // busiest is how many calls reached the API in the busiest second after the
 // outage.
 func (c *comparison) busiest(l *load) (calls int) {
-	for _, n := range l.api.CallsPerSecond(c.began.Add(before + c.outage)) {
+	for _, n := range l.api.CallsPerSecond(l.back) {
 		calls = max(calls, n)
 	}
 	return calls

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -18,22 +19,27 @@ const (
 	after = 2 * time.Second
 	// latency is how long the API takes for an answer.
 	latency = 50 * time.Millisecond
+	// comingBack is how long the API counts as coming back, in whole seconds.
+	comingBack = 5 * time.Second
 )
 
 // load is many messages, and a fake API of its own for them.
 type load struct {
 	api  *graphtest.API
 	send func(ctx context.Context, message []byte) error
+	back time.Time // when the API is back
 
 	mu        sync.Mutex // guards all below
 	keys      []string
 	delivered int
-	failed    int // whose sender got an error or Meta's refusal
+	failed    int           // whose sender got an error or Meta's refusal
+	again     time.Duration // from back to the first message that was delivered after it; 0 if there is none
+	last      time.Duration // from back to the last delivery of a message from before it; 0 if there is none
 }
 
 // newLoad returns a load whose API goes down as the settings say.
 func newLoad(s settings) *load {
-	l := &load{api: graphtest.New()}
+	l := &load{api: graphtest.New(), back: time.Now().Add(before + s.outage)}
 	l.api.SetLatency(latency)
 	l.api.DownAfter(before, s.outage, graphtest.Answer{Code: s.code})
 	return l
@@ -48,12 +54,19 @@ func (l *load) begin(key string) {
 
 // deliver sends a message and notes what becomes of it.
 func (l *load) deliver(ctx context.Context, to, key string) {
+	began := time.Now()
 	err := l.send(ctx, textMessage(to, "Your parcel is on its way.", key))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case err == nil:
 		l.delivered++
+		if since := time.Since(l.back); since > 0 {
+			l.again = cmp.Or(l.again, since)
+			if began.Before(l.back) {
+				l.last = since
+			}
+		}
 	case ctx.Err() == nil:
 		l.failed++
 	}
@@ -63,6 +76,7 @@ func (l *load) deliver(ctx context.Context, to, key string) {
 type progress struct {
 	sent, delivered, failed int
 	calls, whileDown        int // that reached the API
+	again, last             time.Duration
 }
 
 // open is how many messages have no outcome yet.
@@ -72,7 +86,7 @@ func (l *load) progress() progress {
 	totals := l.api.Totals()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return progress{len(l.keys), l.delivered, l.failed, totals.Calls, totals.WhileDown}
+	return progress{len(l.keys), l.delivered, l.failed, totals.Calls, totals.WhileDown, l.again, l.last}
 }
 
 // comparison is the same load twice: through graphretry, and with a plain backoff
@@ -174,6 +188,9 @@ func (c *comparison) look() moment {
 
 // compareStates notes the changes from one moment to the next that have no event.
 func (c *comparison) compareStates(last, now moment) {
+	if last.down && !now.down && now.host.State == graphretry.HostDown {
+		c.note(now.at, "the API is back: a plain loop finds out at once, graphretry in %s", seconds(now.nextProbe))
+	}
 	switch {
 	case last.host.State == graphretry.HostDown && now.host.State == graphretry.HostRecovering:
 		c.note(now.at, "a probe succeeded: the queue is released, soonest deadline first")

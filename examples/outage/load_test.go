@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestMessagesThatMeetAnOutageAreDeliveredOnceAndComparedWithPlainBackoff(t *
 	assert.Equal(t, sent, delivered)
 
 	// 140 messages meet the outage of 7 s. Each of the plain loops tries again after
-	// 1 s to 1.2 s, after twice that, and so on.
+	// 1 s to 1.5 s, after twice that, and so on.
 	closing = flat(r.stdout)
 	figures := regexp.MustCompile(`sent twice; (\d+) calls reached the API while it was down, .* each: (\d+) calls while the API was down, .* Without any retry: (\d+) messages failed\.$`).FindStringSubmatch(closing)
 	require.NotNil(t, figures, closing)
@@ -47,8 +48,38 @@ func TestMessagesThatMeetAnOutageAreDeliveredOnceAndComparedWithPlainBackoff(t *
 		return n
 	}
 	assert.InDelta(t, 22, calls(1), 3, "20 answers that bring the host down, and the probes")
-	assert.InDelta(t, 140+20*(7-1.1)+20*(7-3.3), calls(2), 10, "the attempts of plain backoff")
+	assert.InDelta(t, 140+20*(7-1.25)+20*(7-3.75), calls(2), 10, "the attempts of plain backoff")
 	assert.InDelta(t, 140, calls(3), 1, "those who are sent while the API is down")
+}
+
+func TestDemoSaysWhyPlainBackoffDeliversFirst(t *testing.T) {
+	t.Parallel()
+	r := inVirtualTime(t)
+	closing := flat(r.stdout)
+	why := regexp.MustCompile(`plain backoff delivers first, after ([\d.]+) s, because each of its loops tries for itself\. ` +
+		`That puts (\d+) calls on an API that is coming back, in its first 5 s\. ` +
+		`graphretry waits for its next probe and delivers after ([\d.]+) s\. It puts (\d+) calls on the API in that time, at a rate that rises\. ` +
+		`The last message of the outage is delivered ([\d.]+) s after it, [\d.]+ s (?:earlier|later) than with plain backoff\.`).FindStringSubmatch(closing)
+	require.NotNil(t, why, closing)
+	figure := func(i int) float64 {
+		f, err := strconv.ParseFloat(why[i], 64)
+		require.NoError(t, err)
+		return f
+	}
+	assert.Less(t, figure(1), figure(3))
+	assert.Greater(t, figure(2), figure(4))
+	assert.Greater(t, figure(5), figure(3))
+	probe := regexp.MustCompile(`the API is back: a plain loop finds out at once, graphretry in ([\d.]+) s`).FindStringSubmatch(closing)
+	require.NotNil(t, probe, closing)
+	after, err := strconv.ParseFloat(probe[1], 64)
+	require.NoError(t, err)
+	assert.InDelta(t, figure(3), after, 0.2, "with that probe, whose answer takes 0.05 s")
+}
+
+func TestDemoComparesNobodyWhereNothingIsRetried(t *testing.T) {
+	t.Parallel()
+	assert.NotContains(t, inVirtualTime(t, "-code", "131009").stdout, "delivers first")
+	assert.NotContains(t, inVirtualTime(t, "-outage", "0s").stdout, "delivers first")
 }
 
 // 2 messages a second make a short queue. A loop whose sixth attempt fails waits 32 s or

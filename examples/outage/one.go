@@ -49,7 +49,8 @@ func sendOne(ctx context.Context, terminal *terminal, s settings, to destination
 		}
 		terminal.closing(
 			fmt.Sprintf("client.Do returned once, after %s, with a success.", seconds(took)),
-			"Without graphretry it would have returned after attempt 1, with the failure.")
+			"Without graphretry it would have returned after attempt 1, with the failure.",
+			"One call alone waits for its own backoff, as a plain loop does. Many calls share a queue and its probes: run the demo without -one.")
 		return exitDelivered
 	}
 

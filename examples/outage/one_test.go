@@ -28,6 +28,7 @@ func TestMessageIsDeliveredAfterTheOutage(t *testing.T) {
 		assert.Regexp(t, `attempt 3 HTTP 200, delivered\n +wamid\.\S+\n\n`, r.stdout)
 		assert.Regexp(t, `client\.Do returned once, after (?:1[5-9]|2[0-2])\.\d s, with a success\.`, r.stdout)
 		assert.Contains(t, r.stdout, "Without graphretry it would have returned after attempt 1, with the failure.")
+		assert.Contains(t, flat(r.stdout), "One call alone waits for its own backoff, as a plain loop does.")
 	}
 }
 

@@ -84,7 +84,7 @@ func TestEveryFileNamesTheNewestVersionOfTheAPI(t *testing.T) {
 	}
 	version := regexp.MustCompile(`\bv([1-9][0-9])\.0(?:[^.\w]|$)`)
 	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() && slices.Contains([]string{".git", "bin", "node_modules"}, entry.Name()) {
+		if err != nil || skipped(entry) {
 			return cmp.Or(err, filepath.SkipDir)
 		}
 		if !slices.Contains([]string{".go", ".html", ".json", ".md", ".sql", ".txt", ".yaml", ".yml"}, filepath.Ext(path)) {
@@ -100,6 +100,46 @@ func TestEveryFileNamesTheNewestVersionOfTheAPI(t *testing.T) {
 		assert.Equal(t, others[path] != "", seen, "%s is said to be about version %s", path, others[path])
 		return nil
 	}))
+}
+
+// What a README says is what the go.mod beside it says, or that above it.
+func TestEveryReadmeNamesTheGoThatItsModuleNeeds(t *testing.T) {
+	needed := regexp.MustCompile(`(?m)^go (\d+\.\d+)`)
+	said := regexp.MustCompile(`Go (\d+\.\d+) or newer`)
+	checked := 0
+	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || skipped(entry) {
+			return cmp.Or(err, filepath.SkipDir)
+		}
+		folder := filepath.Dir(path)
+		if entry.Name() != "README.md" || folder != "graphtest" && !exists(filepath.Join(folder, "go.mod")) {
+			return nil
+		}
+		checked++
+		mod := filepath.Join(folder, "go.mod")
+		if !exists(mod) {
+			mod = "go.mod"
+		}
+		want := needed.FindStringSubmatch(readFile(t, mod))
+		require.NotNil(t, want, mod)
+		found := said.FindAllStringSubmatch(readFile(t, path), -1)
+		assert.NotEmpty(t, found, "%s: want that it needs Go %s or newer", path, want[1])
+		for _, version := range found {
+			assert.Equal(t, want[1], version[1], path)
+		}
+		return nil
+	}))
+	assert.GreaterOrEqual(t, checked, 12)
+}
+
+// skipped reports whether a folder has nothing of ours.
+func skipped(entry fs.DirEntry) bool {
+	return entry.IsDir() && slices.Contains([]string{".git", "bin", "node_modules"}, entry.Name())
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func TestReadmeHasEveryOption(t *testing.T) {

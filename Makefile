@@ -97,7 +97,7 @@ cover: ## Measure the statement coverage; fail below 95 %
 
 .PHONY: bench
 bench: ## Measure graphretry and other libraries, and draw docs/*.svg: one to two hours on two cores
-	cd bench && go test -count=1 -timeout=4h -full -seeds=20 -subject=all -pictures=../docs
+	cd bench && go test -count=1 -timeout=4h -full -seeds=20 -subject=all -pictures=../docs -results=RESULTS.md
 
 .PHONY: chaos
 chaos: ## Send CALLS (20,000) calls to a fake API that fails in every possible way, and compare the gate with its reference model

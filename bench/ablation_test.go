@@ -8,16 +8,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 var (
-	ablate      = flag.String("ablate", "", "measure the outage gate without those of its mechanisms that have this in their name, each in turn, and nothing else; all for all")
-	ablationDir = flag.String("ablation.dir", "", "where the measurements of -ablate keep what they have in common")
+	ablate       = flag.String("ablate", "", "measure the outage gate without those of its mechanisms that have this in their name, each in turn, and nothing else; all for all. Each is measured in the scenarios that show what it is for, or with -full in all")
+	ablationDir  = flag.String("ablation.dir", "", "where the measurements of -ablate keep what they have in common")
+	ablationOnly = flag.String("ablation.only", "", "the scenarios that -ablate measures, with a | between their names")
 )
 
 // mechanism is a part of the gate's law, and how its source is changed to be without it.
@@ -80,30 +83,50 @@ func TestMechanismsAreOfTheGateAsItIs(t *testing.T) {
 func (m mechanism) path() string { return filepath.Join("..", "internal", "outage", m.file) }
 
 // TestAblation runs TestStorm without each mechanism in turn, and prints what is missed
-// then.
+// then. It fails if a mechanism is not needed in the scenarios that are to show it.
 func TestAblation(t *testing.T) {
 	if *ablate == "" {
 		t.Skip("for -ablate")
 	}
+	chosen := slices.DeleteFunc(slices.Clone(mechanisms), func(m mechanism) bool {
+		return *ablate != "all" && !strings.Contains(m.name, *ablate)
+	})
+	everywhere := *full || *onlyScenario != ""
+	var together []string
+	for _, m := range chosen {
+		together = append(together, purposes[m.name].scenarios...)
+	}
+	slices.Sort(together)
+	together = slices.Compact(together)
+
 	dir := t.TempDir()
-	whole, err := figuresWithout(t, dir, nil)
-	require.NoError(t, err)
+	var whole map[string]float64
+	if everywhere || len(together) > 0 {
+		var err error
+		whole, err = figuresWithout(t, dir, nil, together)
+		require.NoError(t, err)
+	}
 	var lines [][]string
-	for _, m := range mechanisms {
-		if *ablate != "all" && !strings.Contains(m.name, *ablate) {
-			continue
-		}
-		figures, err := figuresWithout(t, dir, &m)
-		line := []string{m.name, "none"}
-		if worse := whatIsWorse(whole, figures); err != nil {
-			line[1] = "it does not end"
-		} else if worse != "" {
-			line[1] = worse
+	for _, m := range chosen {
+		purpose := purposes[m.name]
+		line := []string{m.name, purpose.text()}
+		if everywhere || len(purpose.scenarios) > 0 {
+			figures, err := figuresWithout(t, dir, &m, purpose.scenarios)
+			worse := whatIsWorse(whole, figures)
+			switch {
+			case err != nil:
+				line[1] = "it does not end"
+			case worse != "":
+				line[1] = worse
+			default:
+				assert.True(t, everywhere, "without %q no target is missed in %q: want another purpose, or no such mechanism", m.name, purpose.scenarios)
+			}
 		}
 		lines = append(lines, line)
 		t.Logf("without %q: %s", line[0], line[1])
 	}
-	report.publish(ablated, table([]string{"without", "misses: the figure without it, and with it"}, lines))
+	report.publish(ablated, "Each line is the gate without one of its mechanisms, and the targets that graphretry then misses: "+
+		"the figure without the mechanism and, in brackets, with it.\n\n"+table([]string{"without", "misses"}, lines))
 }
 
 // whatIsWorse names the rows that are reached with all mechanisms and missed without
@@ -135,11 +158,15 @@ func of(figures map[string]float64, row row) float64 {
 	return math.NaN()
 }
 
-// figuresWithout are the figures of all rows, by their keys, with a mechanism taken out
-// of the source.
-func figuresWithout(t *testing.T, dir string, m *mechanism) (map[string]float64, error) {
+// figuresWithout are the figures of the rows of some scenarios, by their keys, with a
+// mechanism taken out of the source. With -full or -scenario the scenarios are those of
+// these flags.
+func figuresWithout(t *testing.T, dir string, m *mechanism, scenarios []string) (map[string]float64, error) {
 	t.Helper()
 	args := []string{"test", "-count=1", "-timeout=20m", "-run=^TestStorm$", "-ablation.dir=" + dir, fmt.Sprintf("-seeds=%d", *seeds), fmt.Sprintf("-full=%v", *full), "-scenario=" + *onlyScenario}
+	if !*full && *onlyScenario == "" {
+		args = append(args, "-ablation.only="+strings.Join(scenarios, "|"))
+	}
 	if m != nil {
 		source, err := os.ReadFile(m.path())
 		require.NoError(t, err)

@@ -19,8 +19,8 @@ var (
 	pictures     = flag.String("pictures", "", "the folder to write the pictures to; without it, they are drawn and dropped")
 )
 
-// TestMain prints what the tests have measured, after them and in a fixed order,
-// so that it can be pasted as it is.
+// TestMain prints what the tests have measured, after them and in a fixed order, and
+// writes it to the page of -results.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if problem := checkFlags(); problem != "" {
@@ -34,6 +34,12 @@ func TestMain(m *testing.M) {
 	}
 	status := m.Run()
 	report.print()
+	if *results != "" {
+		if err := report.write(*results); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: "+err.Error())
+			status = 1
+		}
+	}
 	os.Exit(status)
 }
 
@@ -41,6 +47,8 @@ func checkFlags() string {
 	switch {
 	case *seeds < 1 || *peerSeeds < 1:
 		return fmt.Sprintf("-seeds=%d -peer-seeds=%d: want 1 or more", *seeds, *peerSeeds)
+	case *results != "" && (*onlyScenario != "" || !*full && *ablate == ""):
+		return "-results: its tables are whole: want it with -full or -ablate, and without -scenario"
 	case !slices.ContainsFunc(scenarios, scenario.wanted):
 		return fmt.Sprintf("-scenario=%q: no scenario has that in its name; see row.go", *onlyScenario)
 	case !slices.ContainsFunc(tuned, subject.wanted):
@@ -50,6 +58,9 @@ func checkFlags() string {
 }
 
 func (s scenario) wanted() bool {
+	if *ablationOnly != "" {
+		return slices.Contains(strings.Split(*ablationOnly, "|"), s.name)
+	}
 	return strings.Contains(s.name, *onlyScenario) && (*full || !s.full || *onlyScenario != "")
 }
 
@@ -58,7 +69,7 @@ func (s subject) wanted() bool {
 }
 
 // sections is the report: what the tests publish, each under its heading.
-type sections [12]string
+type sections [13]string
 
 // The headings, in the order of the report. Tests that publish do not run in
 // parallel.
@@ -74,6 +85,7 @@ const (
 	uploads
 	duplicated
 	waiting
+	missing
 	ablated
 )
 
@@ -89,6 +101,7 @@ var headings = sections{
 	uploads:        "An upload of 64 MiB without GetBody",
 	duplicated:     "A connection that breaks after the message was taken",
 	waiting:        "100,000 calls that wait",
+	missing:        "Targets that graphretry misses",
 	ablated:        "What each mechanism is for",
 }
 
@@ -103,7 +116,7 @@ func (s *sections) print() {
 			continue
 		}
 		if !printed {
-			fmt.Printf("Measured with `%s` in `bench/`, %s, %s/%s, %d cores.\n", command(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+			fmt.Println(measuredWith())
 			printed = true
 		}
 		fmt.Printf("\n### %s\n\n%s\n", headings[i], strings.TrimSpace(text))
@@ -111,6 +124,11 @@ func (s *sections) print() {
 	if printed {
 		fmt.Println()
 	}
+}
+
+// measuredWith says how, and where.
+func measuredWith() string {
+	return fmt.Sprintf("Measured with `%s`, %s, %s/%s, %d cores.", command(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 }
 
 // command is what to type to measure the same again.

@@ -12,23 +12,23 @@ import (
 
 const uploadSize = 64 << 20
 
-// TestUploadHoldsLittle streams a body of 64 MiB without GetBody and of unknown
-// length, and measures how much more memory is held than before while it is on
+// TestUploadTakesLittleMemory streams a body of 64 MiB without GetBody and of unknown
+// length, and measures how much more memory is in use than before while it is on
 // its way.
-func TestUploadHoldsLittle(t *testing.T) {
+func TestUploadTakesLittleMemory(t *testing.T) {
 	var lines [][]string
 	for _, subject := range atDefaults {
-		held := heapHeldByUpload(t, subject)
-		lines = append(lines, []string{subject.name, fmt.Sprintf("%.1f MiB", float64(held)/(1<<20))})
+		most := heapOfUpload(t, subject)
+		lines = append(lines, []string{subject.name, fmt.Sprintf("%.1f MiB", float64(most)/(1<<20))})
 		if subject.name == ours.name {
-			require.LessOrEqual(t, held, int64(3<<20), "the buffer of 1 MiB, and what it took to grow")
+			require.LessOrEqual(t, most, int64(3<<20), "the buffer of 1 MiB, and what it took to grow")
 		}
 	}
-	report.publish(uploads, table([]string{"", "memory held"}, lines))
+	report.publish(uploads, table([]string{"", "memory"}, lines))
 }
 
-// heapHeldByUpload is the most that was held after any MiB of the upload.
-func heapHeldByUpload(t *testing.T, subject subject) (held int64) {
+// heapOfUpload returns the most that the heap grew by after any MiB of the upload.
+func heapOfUpload(t *testing.T, subject subject) (most int64) {
 	t.Helper()
 	heap := func() int64 {
 		runtime.GC()
@@ -42,7 +42,7 @@ func heapHeldByUpload(t *testing.T, subject subject) (held int64) {
 		for {
 			n, err := io.CopyN(io.Discard, req.Body, 1<<20)
 			size += n
-			held = max(held, heap()-before)
+			most = max(most, heap()-before)
 			if err == io.EOF {
 				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 			}
@@ -59,7 +59,7 @@ func heapHeldByUpload(t *testing.T, subject subject) (held int64) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.EqualValues(t, uploadSize, size, "%s did not send the whole body, once", subject.name)
-	return held
+	return most
 }
 
 // zeros is a stream without an end.

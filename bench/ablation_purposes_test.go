@@ -1,0 +1,79 @@
+package bench
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// purpose is what a mechanism is for: the scenarios in which graphretry misses a target
+// without it, or a reason that no scenario shows.
+type purpose struct {
+	scenarios []string
+	reason    string
+}
+
+// purposes are those of the mechanisms, by their names.
+var purposes = map[string]purpose{
+	"worst run of late":                              shownBy("up 2 s down 10 s", "90 % fail"),
+	"the run that brought it down is set apart":      shownBy("down 3 min", "down 20 s", "up 30 s down 30 s"),
+	"... and counts if the host fails again":         shownBy("up 2 s down 10 s", "up 30 s down 30 s"),
+	"late successes shorten a run":                   {reason: "With 500 messages a second and 70 % failing, the calls that are out when the first one fails can bring the host down alone."},
+	"a quarter of the threshold over an interval":    shownBy("100 processes"),
+	"a host that fails in part is probed more often": shownBy("up 2 s down 10 s", "up 30 s down 30 s"),
+	"... after intervals that grow":                  shownBy("down twice"),
+	"probes before a caller gives up":                shownBy("down 20s, callers wait 20s"),
+	"the probe has the latest deadline":              shownBy("callers wait 30 s"),
+	"who waits in vain is refused at a failed probe": {reason: "A caller that is refused early can use the time that it has left."},
+	"... and shortly before the deadline":            shownBy("Client.Timeout"),
+	"an abandoned probe is passed on":                {reason: "A caller can leave at the very moment in which it becomes the probe. Tests show it."},
+	"headroom before a deadline":                     shownBy("callers wait 30 s"),
+	"the latest first where callers cancel":          {reason: "Callers that cancel need not have a deadline. A test of the root module shows it."},
+	"recovering begins with the rate of arrival":     shownBy("100 processes"),
+	"slow start":                                         {reason: "The caches of an API may be cold after an outage. No scenario has that."},
+	"a ceiling of the rate":                              shownBy("capacity 4 times", "collapse after 1 min"),
+	"... that follows those who arrive":                  shownBy("70 % fail", "90 % fail"),
+	"... and back":                                       shownBy("then 70 % fail"),
+	"... with less of a reserve where some fail":         {reason: "An API with a line after an outage had 1,608 calls in the busiest second when failures raised the ceiling."},
+	"... of whom there must be a few":                    shownBy("100 processes"),
+	"probes have little jitter":                          shownBy("up 30 s down 30 s"),
+	"a gate for each path":                               shownBy("one of 100 numbers, 80 %", "one of 100 numbers, 80 %, callers wait 30s"),
+	"... that goes on with the run":                      {reason: "A path is to be down as soon as its host would be. Tests show it."},
+	"... and is told first":                              {reason: "A path that fails must not take its host with it. Tests show it."},
+	"a call of another path asks whether the host is up": {reason: "A path can fail while nothing is known of the others. Its test shows it."},
+	"who waits at the host moves to a path that falls":   {reason: "A number can go on failing after an outage of all. Its test shows it."},
+	"throttling answers lower the rate":                  shownBy("limit 80"),
+	"the rate stays for a while once lowered":            shownBy("little after 3 min"),
+	"the brake":                               shownBy("collapse after 1 min", "brownout"),
+	"... looks twice before it tries":         {reason: "Chance can look like load: with 20 messages a second and 70 % failing, the worst of 20 seeds took 1.32 times as long as plain backoff."},
+	"... also while the host is up":           shownBy("brownout"),
+	"... lets off where less does not help":   shownBy("70 % fail", "90 % fail"),
+	"... and tries again after a while":       {reason: "A wrong verdict must not last."},
+	"... waits for what was before to settle": shownBy("collapse after 1 min"),
+	"... takes more answers if in doubt":      {reason: "A verdict must not rest on few answers."},
+	"... counts no long run in full":          {reason: "One long run of failures is not as much evidence as its length."},
+	"... keeps three quarters":                shownBy("brownout"),
+}
+
+func shownBy(scenarios ...string) purpose { return purpose{scenarios: scenarios} }
+
+// text is what the table says of a mechanism without which no target is missed.
+func (p purpose) text() string {
+	if p.reason == "" {
+		return "no target"
+	}
+	return "no target. " + p.reason
+}
+
+func TestEveryMechanismHasAPurpose(t *testing.T) {
+	for name, purpose := range purposes {
+		require.True(t, slices.ContainsFunc(mechanisms, func(m mechanism) bool { return m.name == name }), "no mechanism %q", name)
+		for _, shown := range purpose.scenarios {
+			require.True(t, slices.ContainsFunc(scenarios, func(s scenario) bool { return s.name == shown }), "%s: no scenario %q", name, shown)
+		}
+	}
+	for _, m := range mechanisms {
+		require.NotZero(t, purposes[m.name], "%s", m.name)
+	}
+}

@@ -23,13 +23,14 @@ var (
 	ablationOnly = flag.String("ablation.only", "", "the scenarios that -ablate measures, with a | between their names")
 )
 
-// mechanism is a part of the gate's law, and how its source is changed to be without it.
+// mechanism is a part of the gate's law. Where its source has old, it is without the
+// mechanism if it has new instead.
 type mechanism struct {
 	name           string
 	file, old, new string
 }
 
-// mechanisms are those of ../internal/outage.
+// mechanisms are those of the gate in ../internal/outage.
 var mechanisms = []mechanism{
 	{"worst run of late", "law.go", "worstRunFactor = 3", "worstRunFactor = 0"},
 	{"the run that brought it down is set apart", "run.go", "if again {", "if r.fatal = r.length; true {"},
@@ -71,7 +72,7 @@ var mechanisms = []mechanism{
 	{"... keeps three quarters", "law.go", "keptRate     = 0.75", "keptRate     = 0.5"},
 }
 
-// Each edit is of a line that is there, once.
+// Each change is of a text that the source has once.
 func TestMechanismsAreOfTheGateAsItIs(t *testing.T) {
 	for _, m := range mechanisms {
 		source, err := os.ReadFile(m.path())
@@ -129,7 +130,7 @@ func TestAblation(t *testing.T) {
 		"the figure without the mechanism and, in brackets, with it.\n\n"+table([]string{"without", "misses"}, lines))
 }
 
-// whatIsWorse names the rows that are reached with all mechanisms and missed without
+// whatIsWorse returns the rows whose targets are met with all mechanisms and missed without
 // one.
 func whatIsWorse(whole, without map[string]float64) string {
 	var worse []string
@@ -150,7 +151,7 @@ func whatIsWorse(whole, without map[string]float64) string {
 	return strings.Join(worse, "<br>")
 }
 
-// of is a row's figure, NaN if it has none.
+// of returns the figure of a row, NaN if it has none.
 func of(figures map[string]float64, row row) float64 {
 	if figure, ok := figures[row.key()]; ok {
 		return figure
@@ -158,7 +159,7 @@ func of(figures map[string]float64, row row) float64 {
 	return math.NaN()
 }
 
-// figuresWithout are the figures of the rows of some scenarios, by their keys, with a
+// figuresWithout returns the figures of the rows of some scenarios, by their keys, with a
 // mechanism taken out of the source. With -full or -scenario the scenarios are those of
 // these flags.
 func figuresWithout(t *testing.T, dir string, m *mechanism, scenarios []string) (map[string]float64, error) {
@@ -190,14 +191,14 @@ func figuresWithout(t *testing.T, dir string, m *mechanism, scenarios []string) 
 	return figures, json.Unmarshal(content, &figures)
 }
 
-// plainFigures is what is needed of plain backoff for the rows that compare with it. It
-// does not change with the gate, so it is measured once.
+// plainFigures are the figures of plain backoff with which rows compare. They do not change
+// with the gate, so they are measured once.
 type plainFigures struct {
 	Delivered, Messages, Busiest int
 	MeanDelivery                 time.Duration
 }
 
-// knownPlain are the results of plain backoff that an earlier run has left.
+// knownPlain returns the figures of plain backoff that an earlier run has written.
 func knownPlain(dir string) map[string]plainFigures {
 	known := map[string]plainFigures{}
 	if content, err := os.ReadFile(filepath.Join(dir, "plain.json")); err == nil {
@@ -208,7 +209,7 @@ func knownPlain(dir string) map[string]plainFigures {
 	return known
 }
 
-// keep leaves the figures of all rows, and what is known of plain backoff.
+// keep writes the figures of all rows, and those of plain backoff.
 func (r *runs) keep(t *testing.T, dir string) {
 	t.Helper()
 	known, figures := knownPlain(dir), map[string]float64{}
@@ -231,5 +232,5 @@ func (r *runs) keep(t *testing.T, dir string) {
 	}
 }
 
-// key is a row's in a file of figures.
+// key returns the key of a row in a file of figures.
 func (r row) key() string { return r.scenario + ": " + r.name }

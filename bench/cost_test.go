@@ -16,8 +16,8 @@ import (
 // BenchmarkSuccess measures a call that succeeds at once.
 func BenchmarkSuccess(b *testing.B) { benchmarkAll(b, succeeding) }
 
-// BenchmarkPermanentError measures a call whose error is not retried: code
-// 131009, a parameter is wrong.
+// BenchmarkPermanentError measures a call whose error is not retried: code 131009, a
+// parameter is wrong.
 func BenchmarkPermanentError(b *testing.B) { benchmarkAll(b, failingForGood) }
 
 func benchmarkAll(b *testing.B, next http.RoundTripper) {
@@ -31,8 +31,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// succeeding reads the request, as any RoundTripper does, and allocates nothing.
-// Some wrap the body of its one response, so it is put back each time.
+// succeeding reads the request, as every RoundTripper does, and allocates nothing. It sets
+// the body of its response anew each time, since some subjects wrap it.
 var succeeding = func() roundTripper {
 	resp := &http.Response{StatusCode: http.StatusOK}
 	return func(req *http.Request) (*http.Response, error) {
@@ -104,8 +104,8 @@ func TestSuccessCostsNoAllocation(t *testing.T) {
 	require.Zero(t, allocations(ours))
 }
 
-// TestCost publishes the benchmarks side by side. Rounds of all of them take
-// turns and the best of each counts, since the machine may be busy now and then.
+// TestCost publishes the benchmarks side by side. The subjects take turns in rounds, and
+// the best round of each counts, since the machine may be busy now and then.
 func TestCost(t *testing.T) {
 	const rounds = 5
 	benchTime := flag.Lookup("test.benchtime").Value

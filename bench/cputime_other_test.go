@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// cpuTimer gives a function that tells more than any time, since the time that
-// this process has worked is not known here.
+// cpuTimer returns a function that returns the longest duration there is, since here nobody
+// knows how long this process has worked.
 func cpuTimer(t *testing.T) func() time.Duration {
 	t.Helper()
 	return func() time.Duration { return math.MaxInt64 }

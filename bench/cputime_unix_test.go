@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// cpuTimer gives a function that tells how long this process has worked since,
+// cpuTimer returns a function that returns the processor time of this process since then,
 // on all cores together.
 func cpuTimer(t *testing.T) func() time.Duration {
 	t.Helper()

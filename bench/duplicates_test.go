@@ -13,8 +13,8 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-// TestBrokenConnectionSendsNothingTwice sends 50 messages over real connections
-// to a server that takes each and breaks the connection in place of an answer.
+// TestBrokenConnectionSendsNothingTwice sends 50 messages over real connections. The
+// server accepts each message and breaks the connection instead of answering.
 func TestBrokenConnectionSendsNothingTwice(t *testing.T) {
 	const messages = 50
 	var lines [][]string

@@ -14,8 +14,8 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-// fault stands before an API and keeps calls from it for a while: those of one path, or
-// all.
+// fault is in front of an API. For a while it keeps the calls of one path from it, or all
+// calls.
 type fault struct {
 	next        http.RoundTripper
 	path        string // "": all
@@ -42,14 +42,14 @@ func (f *fault) RoundTrip(req *http.Request) (*http.Response, error) {
 		return answerAfter(answerTime, req, f.codes[turn%len(f.codes)])
 	}
 	req.Body.Close()
-	if err := pause(answerTime, req); err != nil {
+	if err := wait(answerTime, req); err != nil {
 		return nil, err
 	}
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }
 
-// oneByOne stands before an API that takes calls one after the other, so many a second. A
-// call that would have to stand in line for longer than most is answered with code 2.
+// oneByOne is in front of an API that takes so many calls a second, one after the other. It
+// answers a call with code 2 if the call would wait in line for longer than most.
 type oneByOne struct {
 	next     http.RoundTripper
 	capacity int
@@ -65,26 +65,26 @@ type oneByOne struct {
 func (l *oneByOne) RoundTrip(req *http.Request) (*http.Response, error) {
 	now := time.Now()
 	l.mu.Lock()
-	wait := max(0, l.free.Sub(now))
+	turn := max(0, l.free.Sub(now))
 	switch {
 	case now.Before(l.from):
-		wait = 0
-	case wait > l.most:
+		turn = 0
+	case turn > l.most:
 		l.refused = addAt(l.refused, int(now.Sub(l.start)/time.Second), 1)
 		l.mu.Unlock()
 		return answerAfter(answerTime, req, graphretry.CodeAPIService)
 	default:
-		l.free = now.Add(wait + time.Second/time.Duration(l.capacity))
+		l.free = now.Add(turn + time.Second/time.Duration(l.capacity))
 	}
 	l.mu.Unlock()
-	if err := pause(wait, req); err != nil {
+	if err := wait(turn, req); err != nil {
 		return nil, err
 	}
 	return l.next.RoundTrip(req)
 }
 
-// pause waits for an answer, as long as the caller does.
-func pause(d time.Duration, req *http.Request) error {
+// wait waits, and returns an error if the caller leaves before.
+func wait(d time.Duration, req *http.Request) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -95,13 +95,13 @@ func pause(d time.Duration, req *http.Request) error {
 	}
 }
 
-// answerAfter answers a request with a code.
+// answerAfter answers a request with a code, after a time.
 func answerAfter(d time.Duration, req *http.Request, code graphretry.Code) (*http.Response, error) {
 	if _, err := io.Copy(io.Discard, req.Body); err != nil {
 		return nil, err
 	}
 	req.Body.Close()
-	if err := pause(d, req); err != nil {
+	if err := wait(d, req); err != nil {
 		return nil, err
 	}
 	body := graphtest.ErrorBody(code)

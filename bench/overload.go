@@ -9,9 +9,9 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// overload stands before an API that collapses when it is asked for too much: of what
-// is offered above its capacity C it carries out only C*C/offered, and the rest it
-// answers with code 2. What is offered is the calls of the last second.
+// overload is in front of an API that collapses. Above its capacity the API carries out
+// less, the more calls it gets: capacity*capacity/offered of them, where offered is the
+// number of calls in the last second. overload answers the others with code 2.
 type overload struct {
 	next        http.RoundTripper
 	capacity    int
@@ -31,7 +31,7 @@ func (o *overload) RoundTrip(req *http.Request) (*http.Response, error) {
 	return answerAfter(answerTime, req, graphretry.CodeAPIService)
 }
 
-// refuses reports whether a call is one too many.
+// refuses reports whether a call is to be answered with code 2.
 func (o *overload) refuses(now time.Time) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -50,8 +50,7 @@ func (o *overload) refuses(now time.Time) bool {
 	return true
 }
 
-// processes are as many clients that know nothing of each other, of which each call is
-// sent by one.
+// processes are clients that know nothing of each other. Each call is sent by one of them.
 type processes struct {
 	clients []http.RoundTripper
 	mu      sync.Mutex

@@ -25,7 +25,7 @@ var (
 	gridColor   = color.NRGBA{R: 0x80, G: 0x80, B: 0x80, A: 0x40}
 )
 
-// picture is figures of each second, drawn as lines over the minutes of a scenario.
+// picture draws the figures of each second of a scenario as lines.
 type picture struct {
 	title, unit string
 	minutes     float64
@@ -35,7 +35,7 @@ type picture struct {
 	trouble     string        // ... and its name
 }
 
-// line is one of a picture's.
+// line is a line of a picture.
 type line struct {
 	name      string
 	perSecond []int
@@ -44,7 +44,7 @@ type line struct {
 	x, y      float64 // of its name: in minutes, and as a part of the scale
 }
 
-// outagePicture is the calls per second that reached the API.
+// outagePicture shows the calls a second that reached the API.
 func outagePicture(s scenario, plain, ours result) picture {
 	until := (warmUp + s.down).Minutes()
 	name := func(who string, r result) string {
@@ -62,7 +62,7 @@ func outagePicture(s scenario, plain, ours result) picture {
 	}
 }
 
-// overloadPicture is the messages per second that the API served.
+// overloadPicture shows the messages a second that the API accepted.
 func overloadPicture(s scenario, plain, breaker, ours result) picture {
 	until := (warmUp + s.down).Minutes()
 	name := func(who string, r result) string {
@@ -82,7 +82,7 @@ func overloadPicture(s scenario, plain, breaker, ours result) picture {
 	}
 }
 
-// draw writes it as SVG.
+// draw writes the picture as SVG.
 func (pic picture) draw(w io.Writer) error {
 	p := plot.New()
 	p.BackgroundColor = color.White // also where a page is dark
@@ -122,8 +122,7 @@ func (pic picture) draw(w io.Writer) error {
 	grid.Vertical.Color, grid.Horizontal.Color = color.Transparent, gridColor
 	p.Add(outage, grid)
 
-	// What a line is stands beside it, to its right, where a font that is wider
-	// than ours does no harm.
+	// The name of a line is to its right, where there is room for a wider font.
 	write := func(what string, x, y float64, align text.XAlignment, color color.Color) error {
 		label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{what}})
 		if err != nil {
@@ -156,13 +155,13 @@ func (pic picture) draw(w io.Writer) error {
 	if _, err := canvas.WriteTo(&svg); err != nil {
 		return err
 	}
-	// Few have the font that it was laid out with.
+	// Few readers have the font that it was laid out with.
 	const family = "font-family:Liberation Sans"
 	_, err = w.Write(bytes.ReplaceAll(svg.Bytes(), []byte(family), []byte(family+",Arial,Helvetica,sans-serif")))
 	return err
 }
 
-// points are the line's up to a minute.
+// points returns the points of the line up to a minute.
 func (l line) points(minutes float64) (points plotter.XYs) {
 	for second := 0; second < len(l.perSecond) && float64(second) <= 60*minutes; second += l.smooth {
 		of := l.perSecond[second:min(second+l.smooth, len(l.perSecond))]

@@ -68,7 +68,7 @@ func (s subject) wanted() bool {
 	return s.name == plain.name || *onlySubject == "all" || strings.Contains(s.name, *onlySubject)
 }
 
-// sections is the report: what the tests publish, each under its heading.
+// sections are the texts that the tests publish. Each has its heading.
 type sections [13]string
 
 // The headings, in the order of the report. Tests that publish do not run in
@@ -126,12 +126,12 @@ func (s *sections) print() {
 	}
 }
 
-// measuredWith says how, and where.
+// measuredWith says with which command the tables were measured, and on what machine.
 func measuredWith() string {
 	return fmt.Sprintf("Measured with `%s`, %s, %s/%s, %d cores.", command(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 }
 
-// command is what to type to measure the same again.
+// command returns the command that measures the same again.
 func command() string {
 	command := "go test -count=1"
 	flag.Visit(func(f *flag.Flag) {

@@ -17,8 +17,8 @@ func (s scenario) runInBubble(t *testing.T, subject subject) (r result) {
 	return r
 }
 
-// With nothing around it every call is an attempt and every failure a loss, so
-// all that a scenario measures can be told beforehand.
+// With nothing around it, every call has one attempt and every failure is a loss. So it is
+// known before what a scenario must measure.
 func TestScenarioMeasuresWhatHappens(t *testing.T) {
 	s := scenario{rate: 10, send: 2 * time.Minute, down: 20 * time.Second}
 	r := s.runInBubble(t, nextAlone)

@@ -25,23 +25,24 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// subject is one way to retry, wrapped around the next RoundTripper.
+// subject is one way to retry. It wraps the next RoundTripper.
 type subject struct {
 	name string
 	wrap func(next http.RoundTripper, retried retried) http.RoundTripper
 }
 
-// retried is what is retried, in every subject.
+// retried says what every subject retries.
 type retried struct {
 	codes   []graphretry.Code
-	dials   bool                // those that were refused, too
-	options []graphretry.Option // that have graphretry retry the same
+	dials   bool                // dials that are refused, too
+	options []graphretry.Option // with which graphretry retries the same
 }
 
 // byDefault is what graphretry retries by default.
 var byDefault = retried{codes: []graphretry.Code{graphretry.CodeAPIService, graphretry.CodeServiceUnavailable}}
 
-// wrapped is a subject that retries what graphretry retries by default.
+// wrapped returns next with the subject around it, which retries what graphretry retries
+// by default.
 func (s subject) wrapped(next http.RoundTripper) http.RoundTripper { return s.wrap(next, byDefault) }
 
 // The schedule that all subjects follow. It is graphretry's default.
@@ -59,8 +60,8 @@ var (
 	ours    = subject{"graphretry", func(next http.RoundTripper, r retried) http.RoundTripper { return withGraphretry(next, r.options...) }}
 )
 
-// tuned is everybody as a careful user would have them: on the same schedule,
-// and retrying on the Graph error's code. It is in the order of the columns.
+// tuned are the subjects as a careful user sets them up: they follow the same schedule and
+// retry by the code of the Graph error. They are in the order of the columns.
 var tuned = []subject{
 	plain,
 	{"go-retryablehttp", func(next http.RoundTripper, r retried) http.RoundTripper {
@@ -76,8 +77,8 @@ var tuned = []subject{
 	ours,
 }
 
-// peeking is everybody with what it costs to look into an answer, and nothing
-// beside it.
+// peeking are the subjects with what it costs to read the code of an answer, and with
+// nothing else.
 var peeking = []subject{
 	nextAlone,
 	{"rehttp, peek by hand", withRehttp},
@@ -86,8 +87,8 @@ var peeking = []subject{
 	ours,
 }
 
-// atDefaults is everybody as they come, but for waits of a millisecond, since
-// these run in real time. rehttp has no defaults; it is as in its documentation.
+// atDefaults are the subjects with their defaults. Only their waits are a millisecond, since
+// they run in real time. rehttp has no defaults, so it is as in its documentation.
 var atDefaults = []subject{
 	nextAlone,
 	{"go-retryablehttp", func(next http.RoundTripper, _ retried) http.RoundTripper {
@@ -110,7 +111,7 @@ var atDefaults = []subject{
 	}},
 }
 
-// nextAlone is the measure of what the others add.
+// nextAlone shows what the others add.
 var nextAlone = subject{"nothing around it", func(next http.RoundTripper, _ retried) http.RoundTripper { return next }}
 
 func withGraphretry(next http.RoundTripper, opts ...graphretry.Option) http.RoundTripper {
@@ -125,8 +126,7 @@ func withPlainBackOff(next http.RoundTripper, r retried) http.RoundTripper {
 	return plainBackOff{next, r}
 }
 
-// plainBackOff is the loop that is written by hand: one schedule of
-// cenkalti/backoff for each call.
+// plainBackOff is a loop by hand. It has a schedule of cenkalti/backoff for each call.
 type plainBackOff struct {
 	next    http.RoundTripper
 	retried retried
@@ -197,8 +197,8 @@ func withFailsafe(next http.RoundTripper, r retried) http.RoundTripper {
 }
 
 // withBreaker is failsafe-go's retry around its circuit breaker. Without
-// WithSuccessThreshold each probe would be 20 calls, and with a longer delay more
-// is lost where a share of the calls fails.
+// WithSuccessThreshold each probe would be 20 calls. With a longer delay it loses more
+// messages where a share of the calls fails.
 func withBreaker(next http.RoundTripper, r retried) http.RoundTripper {
 	guard := circuitbreaker.NewBuilder[*http.Response]().
 		HandleIf(r.has).
@@ -212,8 +212,8 @@ func withBreaker(next http.RoundTripper, r retried) http.RoundTripper {
 	return failsafehttp.NewRoundTripper(refusalTakesTime{failsafehttp.NewRoundTripper(next, guard)}, retry)
 }
 
-// withThrottler is failsafe-go's retry around its adaptive throttler, which refuses
-// a share of the calls where more than a tenth of them fail, as by its defaults.
+// withThrottler is failsafe-go's retry around its adaptive throttler. By default the
+// throttler refuses a share of the calls if more than a tenth of them fail.
 func withThrottler(next http.RoundTripper, r retried) http.RoundTripper {
 	throttler := adaptivethrottler.NewBuilder[*http.Response]().
 		HandleIf(r.has).
@@ -234,8 +234,8 @@ func withSREThrottle(next http.RoundTripper, r retried) http.RoundTripper {
 	return failsafehttp.NewRoundTripper(refusalTakesTime{&sreThrottle{next: next, retried: r}}, retry)
 }
 
-// sreThrottle sends twice as many calls as were accepted in the last two minutes, and
-// refuses the others by chance. Those that it refuses count as calls.
+// sreThrottle sends twice as many calls as were accepted in the last two minutes. It chooses
+// them at random, and refuses the others. A call that it refuses counts as a call.
 type sreThrottle struct {
 	next    http.RoundTripper
 	retried retried
@@ -267,7 +267,7 @@ func (s *sreThrottle) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// counts are the sums of two minutes, and the place of the second that it is.
+// counts returns the sums of the last two minutes, and the place of the present second.
 func (s *sreThrottle) counts() (requests, accepts float64, now int) {
 	if s.began.IsZero() {
 		s.began = time.Now()
@@ -284,9 +284,9 @@ func (s *sreThrottle) counts() (requests, accepts float64, now int) {
 	return requests, accepts, second % len(s.requests)
 }
 
-// refusalTakesTime is for virtual time, in which a refusal would take none. A call
-// that is refused at the very end of its maximum duration, which failsafe-go tries
-// once more, would then be tried for ever.
+// refusalTakesTime lets a refusal take a moment of virtual time. failsafe-go retries a call
+// once more at the end of its maximum duration. If the refusal took no time, it would retry
+// for ever.
 type refusalTakesTime struct{ next http.RoundTripper }
 
 func (r refusalTakesTime) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -309,7 +309,7 @@ func failsafeRetry(retried func(*http.Response, error) bool) failsafe.Policy[*ht
 		Build()
 }
 
-// withinMaxElapsedTime bounds a call for those that know no maximum of their own.
+// withinMaxElapsedTime bounds the calls of a subject that has no maximum of its own.
 type withinMaxElapsedTime struct{ next http.RoundTripper }
 
 func (w withinMaxElapsedTime) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -334,7 +334,7 @@ func (c *cancelOnClose) Close() error {
 	return c.ReadCloser.Close()
 }
 
-// interval is the schedule's, before the retry of that number, from 0.
+// interval returns the interval before a retry. The first retry is number 0.
 func interval(retry int) time.Duration {
 	d := initialInterval
 	for range retry {
@@ -348,9 +348,9 @@ func withJitter(interval time.Duration) time.Duration {
 	return time.Duration(float64(interval) * (1 + jitter*rand.Float64()))
 }
 
-// has reports whether an answer's Graph error has one of the codes, or a dial was
-// refused, and leaves the body as it was. This is the peek that
-// each of the others needs, and graphretry brings.
+// has reports whether an answer has one of the codes in its Graph error, or whether a dial
+// was refused. It leaves the body as it was. The other subjects need this, and graphretry
+// has it.
 func (r retried) has(resp *http.Response, err error) bool {
 	if err != nil {
 		var dial *net.OpError

@@ -435,6 +435,35 @@ func (l *Lanes) hanging(now time.Time, share int) int {
 	return n
 }
 
+// Leases returns what to lease of the numbers that have something to send and no turns left:
+// as much as most workers can use.
+func (l *Lanes) Leases(now time.Time, most int) map[string]Lease {
+	wanted := make(map[string]Lease)
+	for _, number := range l.inTurn() {
+		this := l.lanes[number]
+		if room, _ := l.state(number, now); !this.due || room == 0 || this.pace.hasTurns(now) {
+			continue
+		}
+		if len(wanted) >= max(1, most) {
+			break
+		}
+		wanted[number] = this.pace.want(now, l.Rate(number), most)
+	}
+	return wanted
+}
+
+// Lease takes in what was leased.
+func (l *Lanes) Lease(wanted map[string]Lease, got map[string]Leased) {
+	for number, w := range wanted {
+		g, ok := got[number]
+		if !ok || g.Share <= 0 {
+			continue
+		}
+		this := l.lane(number)
+		this.LeasedUntil, this.Share, this.pace = g.Until, g.Share, paceOf(w, g, this.others)
+	}
+}
+
 // Spend takes in that so many messages of a number were claimed.
 func (l *Lanes) Spend(number string, n int, now time.Time) {
 	this := l.lane(number)

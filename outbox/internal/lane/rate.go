@@ -53,6 +53,9 @@ type pace struct {
 
 func (p *pace) isLeased() bool { return p.interval > 0 && p.next.Before(p.until) }
 
+// hasTurns reports whether some of what was leased is left, now or later.
+func (p *pace) hasTurns(now time.Time) bool { return p.interval > 0 && p.at(now).Before(p.until) }
+
 // at returns when the next turn is. One that is late does not make the next ones early, but
 // for a burst.
 func (p *pace) at(now time.Time) time.Time {
@@ -85,52 +88,34 @@ func (p *pace) spend(n int, now time.Time) {
 
 // nextTurn returns when the next turn is, now if it must be leased.
 func (p *pace) nextTurn(now time.Time) time.Time {
-	if at := p.at(now); p.interval > 0 && at.Before(p.until) {
-		return at
+	if p.hasTurns(now) {
+		return p.at(now)
 	}
 	return now
 }
 
-// Leases returns what to lease of the numbers that have something to send and no turns left:
-// as much as most workers can use.
-func (l *Lanes) Leases(now time.Time, most int) map[string]Lease {
-	wanted := make(map[string]Lease)
-	for _, number := range l.inTurn() {
-		this := l.lanes[number]
-		if room, _ := l.state(number, now); !this.due || room == 0 || this.pace.interval > 0 && this.pace.at(now).Before(this.pace.until) {
-			continue
-		}
-		if len(wanted) >= max(1, most) {
-			break
-		}
-		rate := leaseShare * l.Rate(number)
-		// As many as workers are free for, and twice as many as before if these were used up.
-		// Where nobody else sends from the number it costs nobody a turn to take more.
-		turns := float64(min(most, 8))
-		switch recent := now.Sub(this.pace.until) < leaseTime; {
-		case recent && this.pace.alone:
-			turns = rate * leaseTime.Seconds()
-		case recent && this.pace.spent >= this.pace.last:
-			turns = max(turns, 2*this.pace.last)
-		}
-		turns = max(1, math.Floor(max(min(turns, rate*leaseTime.Seconds()), rate*leastLease.Seconds())))
-		wanted[number] = Lease{Length: time.Duration(turns / rate * float64(time.Second)), turns: turns}
+// want returns what to lease of a number whose full rate is so many a second, for so many
+// workers.
+func (p *pace) want(now time.Time, perSecond float64, workers int) Lease {
+	rate := leaseShare * perSecond
+	// As many as workers are free for, and twice as many as before if these were used up.
+	// Where nobody else sends from the number it costs nobody a turn to take more.
+	turns := float64(min(workers, 8))
+	switch recent := now.Sub(p.until) < leaseTime; {
+	case recent && p.alone:
+		turns = rate * leaseTime.Seconds()
+	case recent && p.spent >= p.last:
+		turns = max(turns, 2*p.last)
 	}
-	return wanted
+	turns = max(1, math.Floor(max(min(turns, rate*leaseTime.Seconds()), rate*leastLease.Seconds())))
+	return Lease{Length: time.Duration(turns / rate * float64(time.Second)), turns: turns}
 }
 
-// Lease takes in what was leased.
-func (l *Lanes) Lease(wanted map[string]Lease, got map[string]Leased) {
-	for number, w := range wanted {
-		g, ok := got[number]
-		if !ok || g.Share <= 0 {
-			continue
-		}
-		this := l.lane(number)
-		length := time.Duration(float64(w.Length) / g.Share)
-		this.LeasedUntil, this.Share = g.Until, g.Share
-		first := g.Until.Add(-length)
-		this.pace = pace{next: first, until: g.Until, interval: time.Duration(math.Ceil(float64(length) / w.turns)), last: w.turns,
-			alone: !first.After(g.Now.Add(time.Millisecond)) && g.Now.Sub(this.others) > forgotten}
-	}
+// paceOf returns the pace by which what was leased is sent. others is until when another
+// process has leased, as was last seen.
+func paceOf(wanted Lease, got Leased, others time.Time) pace {
+	length := time.Duration(float64(wanted.Length) / got.Share)
+	first := got.Until.Add(-length)
+	return pace{next: first, until: got.Until, interval: time.Duration(math.Ceil(float64(length) / wanted.turns)), last: wanted.turns,
+		alone: !first.After(got.Now.Add(time.Millisecond)) && got.Now.Sub(others) > forgotten}
 }

@@ -5,67 +5,11 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
-
-// Pages returns the messages that a filter means a page at a time, in the order in which they
-// were enqueued. The next page is read while the caller works on one.
-func (s *Store) Pages(ctx context.Context, f Filter) iter.Seq2[[]Stored, error] {
-	type result struct {
-		page []Stored
-		err  error
-	}
-	return func(yield func([]Stored, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		results := make(chan result)
-		defer func() {
-			cancel()
-			for range results { // until the reader has gone
-			}
-		}()
-		go func() {
-			defer close(results)
-			send := func(r result) bool {
-				select {
-				case results <- r:
-					return r.err == nil
-				case <-ctx.Done():
-					return false
-				}
-			}
-			after, err := s.seqOf(ctx, f.After)
-			if err != nil {
-				send(result{err: err})
-				return
-			}
-			left := f.Limit
-			for more := true; more; {
-				limit := listPage
-				if f.Limit > 0 {
-					limit = min(limit, left)
-				}
-				var page []Stored
-				page, more, err = s.page(ctx, &f, after, limit)
-				if !send(result{page, err}) || len(page) == 0 {
-					return
-				}
-				after = page[len(page)-1].Seq
-				if left -= len(page); left == 0 {
-					return
-				}
-			}
-		}()
-		for r := range results {
-			if !yield(r.page, r.err) || r.err != nil {
-				return
-			}
-		}
-	}
-}
 
 // Change is what becomes of a message.
 type Change struct {

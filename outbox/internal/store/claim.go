@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -42,8 +44,6 @@ SELECT * FROM (SELECT 2, '', FALSE, due FROM {queue} WHERE NOT ready ORDER BY du
 UNION ALL
 SELECT * FROM (SELECT 3, '', FALSE, seq FROM {message} WHERE NOT adopted ORDER BY phone_number_id, seq LIMIT 1) AS newcomer`
 
-const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, by_webhook, reason, held_at, released, leased, share FROM {number}`
-
 // Look looks for something to do.
 func (s *Store) Look(ctx context.Context) (look Look, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
@@ -78,47 +78,6 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 		return err
 	})
 	return look, err
-}
-
-// Numbers returns what all machines know of the numbers.
-func (s *Store) Numbers(ctx context.Context) (numbers map[string]lane.Shared, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
-		numbers, err = s.numbers(ctx, on, numbersStatement, nil)
-		return err
-	})
-	return numbers, err
-}
-
-// Number returns what all machines know of one number.
-func (s *Store) Number(ctx context.Context, number string) (this lane.Shared, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		numbers, err := s.numbers(ctx, on, numbersStatement+" WHERE number = @number", args{"number": number})
-		this = numbers[number]
-		return err
-	})
-	return this, err
-}
-
-// HeldByWebhook returns the numbers that are held for what Meta said by webhook.
-func (s *Store) HeldByWebhook(ctx context.Context) (numbers map[string]lane.Shared, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
-		numbers, err = s.numbers(ctx, on, numbersStatement+" WHERE by_webhook", nil)
-		return err
-	})
-	return numbers, err
-}
-
-func (s *Store) numbers(ctx context.Context, on runner, text string, given args) (map[string]lane.Shared, error) {
-	numbers := make(map[string]lane.Shared)
-	return numbers, s.query(ctx, on, text, given, func(rows *sql.Rows) error {
-		var number string
-		var this lane.Shared
-		var probe, leased, held, released int64
-		err := rows.Scan(&number, &this.Paused, &probe, &this.Probes, &this.Ambiguous, &this.ByWebhook, &this.Reason, &held, &released, &leased, &this.Share)
-		this.NextProbe, this.LeasedUntil, this.HeldSince, this.Released = fromMicro(probe), fromMicro(leased), fromMicro(held), fromMicro(released)
-		numbers[number] = this
-		return err
-	})
 }
 
 // ripen is the statement of Ripen.
@@ -259,8 +218,8 @@ func (s *Store) take(ctx context.Context, run int64, most map[string]int, inOrde
 				err := s.query(ctx, on, fmt.Sprintf(claimOne, also, order), args{"number": number, "run": run, "most": min(most[number], limit)}, func(rows *sql.Rows) error {
 					var seq int64
 					err := rows.Scan(&seq)
-					seqs.plain(strconv.FormatInt(seq, 10))
-					all.plain(strconv.FormatInt(seq, 10))
+					seqs.plain(itoa(seq))
+					all.plain(itoa(seq))
 					return err
 				})
 				if err != nil || seqs.Len() == 0 {
@@ -346,14 +305,6 @@ func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
 	return err
 }
 
-// durably has a statement that changes one table be on the disk when it is confirmed.
-func (s *Store) durably(update string) string {
-	if s.dialect.durable == "" {
-		return update
-	}
-	return update + " AND (SELECT durable FROM {durable} AS d) IS NOT NULL"
-}
-
 // GiveBack puts a message that a Run has, and has not sent, back into the queue, at its
 // place, from due on. A mark that is still on its way finds nothing then. It does nothing
 // if the Run has not got it any more.
@@ -365,7 +316,7 @@ SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CA
 	err := s.change(ctx, "give back", text, then, args{"seq": c.Seq, "rev": c.rev, "run": c.Run, "token": token,
 		"number": c.Number, "recipient": c.Recipient, "label": c.Label, "urgent": c.Urgent, "place": micro(c.Place), "due": max(micro(due), micro(c.Place)),
 		"expires": micro(c.ExpiresAt), "refused": micro(c.LastRefusal.Time)})
-	if isConflict(err) {
+	if errors.Is(err, ErrConflict) {
 		return nil
 	}
 	return err
@@ -379,6 +330,39 @@ func (s *Store) Claims(ctx context.Context, run int64) (found []Claim, err error
 LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq WHERE c.run = @run`, args{"run": run}, func(rows *sql.Rows) error {
 			c := Claim{Run: run}
 			err := scan(rows, &c.Stored)
+			found = append(found, c)
+			return err
+		})
+	})
+	return found, err
+}
+
+// sorted puts claims in the order in which they go, which RETURNING does not know.
+func sorted(claims []Claim) []Claim {
+	slices.SortFunc(claims, func(a, b Claim) int {
+		switch {
+		case a.Urgent != b.Urgent && a.Urgent:
+			return -1
+		case a.Urgent != b.Urgent:
+			return 1
+		case !a.Place.Equal(b.Place):
+			return a.Place.Compare(b.Place)
+		}
+		return int(a.Seq - b.Seq)
+	})
+	return claims
+}
+
+// Orphans returns claims whose Run is gone.
+func (s *Store) Orphans(ctx context.Context) (found []Claim, err error) {
+	ctx = context.WithValue(ctx, heartbeat{}, true)
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		found = nil
+		return s.query(ctx, on, `SELECT `+columns+`, c.run FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
+LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq
+WHERE NOT EXISTS (SELECT 1 FROM {run} AS n WHERE n.run = c.run)`, nil, func(rows *sql.Rows) error {
+			var c Claim
+			err := scan(rows, &c.Stored, &c.Run)
 			found = append(found, c)
 			return err
 		})

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -251,119 +252,57 @@ func (s *Store) Queued(ctx context.Context, most int) (n int, err error) {
 	return n, err
 }
 
-// agePage is how many rows are looked at at once for what is too old.
-const agePage = 2000
-
-// expired is the statement that finds messages whose own time is over.
-func (s *Store) expired() string {
-	return "SELECT m.id FROM {message} AS m WHERE m.seq " +
-		s.in("SELECT q.seq FROM {queue} AS q WHERE q.expires > 0 AND q.expires <= {now} LIMIT 1000")
-}
-
-// Expired returns messages in the queue that may be too old: those whose own time is over,
-// and of the others, after a message, those that were enqueued before a time. It returns
-// the message after which to go on.
-func (s *Store) Expired(ctx context.Context, after int64, before time.Time) (ids []string, next int64, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		ids, next = nil, 0
-		read := func(rows *sql.Rows) error {
-			var id string
-			err := rows.Scan(&id)
-			ids = append(ids, id)
-			return err
-		}
-		err := s.query(ctx, on, s.expired(), nil, read)
-		if err != nil {
-			return err
-		}
-		n := 0
-		return s.query(ctx, on, `SELECT m.seq, m.id, m.enqueued_at FROM (SELECT seq FROM {queue} WHERE seq > @after ORDER BY seq LIMIT @limit) AS q JOIN {message} AS m ON m.seq = q.seq ORDER BY m.seq`,
-			args{"after": after, "limit": agePage}, func(rows *sql.Rows) error {
-				var id string
-				var at, seq int64
-				err := rows.Scan(&seq, &id, &at)
-				if at <= micro(before) {
-					ids = append(ids, id)
-				}
-				if n++; n == agePage {
-					next = seq
-				}
-				return err
-			})
-	})
-	return ids, next, err
-}
-
-// Retain deletes messages that are over and have not changed since a time, after a message.
-// It returns the message after which to go on.
-func (s *Store) Retain(ctx context.Context, after int64, before time.Time) (next int64, err error) {
-	err = s.write(ctx, "retain", func(ctx context.Context, on runner) error {
-		n := 0
-		next = 0
-		var old array
-		err := s.query(ctx, on, `SELECT seq, state, changed_at FROM {record} WHERE seq > @after ORDER BY seq LIMIT @limit`, args{"after": after, "limit": agePage}, func(rows *sql.Rows) error {
-			var seq, at int64
-			var state string
-			err := rows.Scan(&seq, &state, &at)
-			if at < micro(before) && state != string(message.StateQueued) {
-				old.plain(itoa(seq))
-			}
-			if n++; n == agePage {
-				next = seq
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if _, err := s.exec(ctx, on, `DELETE FROM {deleted} WHERE deleted_at < @before`, args{"before": micro(before)}); err != nil || old.Len() == 0 {
-			return err
-		}
-		// Checked once more: somebody may have resent one.
-		given := args{"before": micro(before)}
-		in := s.among(&old, given)
-		gone := array{}
-		err = s.query(ctx, on, `DELETE FROM {record} WHERE `+in+` AND changed_at < @before AND state <> 'queued'
-AND seq NOT IN (SELECT seq FROM {queue} WHERE `+in+`) AND seq NOT IN (SELECT seq FROM {claim} WHERE `+in+`) RETURNING seq`, given, func(rows *sql.Rows) error {
-			var seq int64
-			err := rows.Scan(&seq)
-			gone.plain(itoa(seq))
-			return err
-		})
-		if err != nil || gone.Len() == 0 {
-			return err
-		}
-		given = args{}
-		_, err = s.exec(ctx, on, `DELETE FROM {message} WHERE `+s.among(&gone, given), given)
-		return err
-	})
-	return next, err
-}
-
-// among returns the condition that a row's seq is one of these.
-func (s *Store) among(seqs *array, given args) string {
-	if s.dialect.locks {
-		given["seqs"] = seqs.String()
-		return "seq = ANY(CAST(@seqs AS bigint[]))"
+// Pages returns the messages that a filter means a page at a time, in the order in which they
+// were enqueued. The next page is read while the caller works on one.
+func (s *Store) Pages(ctx context.Context, f Filter) iter.Seq2[[]Stored, error] {
+	type result struct {
+		page []Stored
+		err  error
 	}
-	given["seqs"] = seqs.json()
-	return "seq IN (SELECT value FROM json_each(@seqs))"
-}
-
-// Meta returns a setting that is kept with the tables, "" if there is none.
-func (s *Store) Meta(ctx context.Context, key string) (value string, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		value = ""
-		return s.query(ctx, on, "SELECT value FROM {meta} WHERE key = @key", args{"key": key}, func(rows *sql.Rows) error { return rows.Scan(&value) })
-	})
-	return value, err
-}
-
-// SetMeta keeps a setting with the tables.
-func (s *Store) SetMeta(ctx context.Context, key, value string) error {
-	return s.statement(ctx, "meta", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, `INSERT INTO {meta} (key, value) SELECT CAST(@key AS text), CAST(@value AS text) WHERE true ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
-			args{"key": key, "value": value})
-		return err
-	})
+	return func(yield func([]Stored, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		results := make(chan result)
+		defer func() {
+			cancel()
+			for range results { // until the reader has gone
+			}
+		}()
+		go func() {
+			defer close(results)
+			send := func(r result) bool {
+				select {
+				case results <- r:
+					return r.err == nil
+				case <-ctx.Done():
+					return false
+				}
+			}
+			after, err := s.seqOf(ctx, f.After)
+			if err != nil {
+				send(result{err: err})
+				return
+			}
+			left := f.Limit
+			for more := true; more; {
+				limit := listPage
+				if f.Limit > 0 {
+					limit = min(limit, left)
+				}
+				var page []Stored
+				page, more, err = s.page(ctx, &f, after, limit)
+				if !send(result{page, err}) || len(page) == 0 {
+					return
+				}
+				after = page[len(page)-1].Seq
+				if left -= len(page); left == 0 {
+					return
+				}
+			}
+		}()
+		for r := range results {
+			if !yield(r.page, r.err) || r.err != nil {
+				return
+			}
+		}
+	}
 }

@@ -4,49 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/graphretry/graphretry/outbox/internal/lane"
 )
-
-func isConflict(err error) bool { return errors.Is(err, ErrConflict) }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-
-// sorted puts claims in the order in which they go, which RETURNING does not know.
-func sorted(claims []Claim) []Claim {
-	slices.SortFunc(claims, func(a, b Claim) int {
-		switch {
-		case a.Urgent != b.Urgent && a.Urgent:
-			return -1
-		case a.Urgent != b.Urgent:
-			return 1
-		case !a.Place.Equal(b.Place):
-			return a.Place.Compare(b.Place)
-		}
-		return int(a.Seq - b.Seq)
-	})
-	return claims
-}
-
-// json returns an array of numbers as JSON.
-func (a *array) json() string { return "[" + strings.Trim(a.String(), "{}") + "]" }
-
-// in returns the condition that what stands before it is one of what a query finds, in a
-// form in which the query comes first. {skip} in it has rows be skipped that others have
-// locked, where rows are.
-func (s *Store) in(query string) string {
-	if s.dialect.locks {
-		return "= ANY(ARRAY(" + strings.ReplaceAll(query, "{skip}", "FOR UPDATE SKIP LOCKED") + "))"
-	}
-	return "IN (" + strings.ReplaceAll(query, "{skip}", "") + ")"
-}
 
 // A new row is slowed at the time of its first lease: that is how the time gets there.
 const leaseStatement = `INSERT INTO {number} AS n (number, leased, slowed)
@@ -154,57 +116,45 @@ ON CONFLICT (number) DO UPDATE SET paused = excluded.paused`, args{"number": num
 	})
 }
 
-// Beat counts up the heartbeat of a Run, and returns those of all. The Run is not among
-// them if it was taken for dead.
-func (s *Store) Beat(ctx context.Context, run int64) (beats map[int64]int64, err error) {
-	ctx = context.WithValue(ctx, heartbeat{}, true)
-	err = s.write(ctx, "heartbeat", func(ctx context.Context, on runner) error {
-		beats = make(map[int64]int64)
-		if _, err := s.exec(ctx, on, "UPDATE {run} SET beat = beat + 1, beat_at = {now} WHERE run = @run", args{"run": run}); err != nil {
-			return err
-		}
-		return s.query(ctx, on, "SELECT run, beat FROM {run}", nil, func(rows *sql.Rows) error {
-			var id, beat int64
-			err := rows.Scan(&id, &beat)
-			beats[id] = beat
-			return err
-		})
-	})
-	return beats, err
-}
+const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, by_webhook, reason, held_at, released, leased, share FROM {number}`
 
-// Begin lets the others know of a Run.
-func (s *Store) Begin(ctx context.Context, run int64) error {
-	return s.statement(ctx, "begin", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, "INSERT INTO {run} (run, beat, started_at, beat_at) SELECT CAST(@run AS bigint), 0, {now}, {now} WHERE true ON CONFLICT (run) DO NOTHING", args{"run": run})
+// Numbers returns what all machines know of the numbers.
+func (s *Store) Numbers(ctx context.Context) (numbers map[string]lane.Shared, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
+		numbers, err = s.numbers(ctx, on, numbersStatement, nil)
 		return err
 	})
+	return numbers, err
 }
 
-// End takes out a Run that has not shown since it was at that beat, or with -1 at any.
-func (s *Store) End(ctx context.Context, run, beat int64) error {
-	ctx = context.WithValue(ctx, heartbeat{}, true)
-	return s.statement(ctx, "end of a Run", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, "DELETE FROM {run} WHERE run = @run AND (beat = @beat OR @beat < 0)", args{"run": run, "beat": beat})
-		return err
-	})
-}
-
-// Orphans returns claims whose Run is gone.
-func (s *Store) Orphans(ctx context.Context) (found []Claim, err error) {
-	ctx = context.WithValue(ctx, heartbeat{}, true)
+// Number returns what all machines know of one number.
+func (s *Store) Number(ctx context.Context, number string) (this lane.Shared, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		found = nil
-		return s.query(ctx, on, `SELECT `+columns+`, c.run FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
-LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq
-WHERE NOT EXISTS (SELECT 1 FROM {run} AS n WHERE n.run = c.run)`, nil, func(rows *sql.Rows) error {
-			var c Claim
-			err := scan(rows, &c.Stored, &c.Run)
-			found = append(found, c)
-			return err
-		})
+		numbers, err := s.numbers(ctx, on, numbersStatement+" WHERE number = @number", args{"number": number})
+		this = numbers[number]
+		return err
 	})
-	return found, err
+	return this, err
 }
 
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+// HeldByWebhook returns the numbers that are held for what Meta said by webhook.
+func (s *Store) HeldByWebhook(ctx context.Context) (numbers map[string]lane.Shared, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
+		numbers, err = s.numbers(ctx, on, numbersStatement+" WHERE by_webhook", nil)
+		return err
+	})
+	return numbers, err
+}
+
+func (s *Store) numbers(ctx context.Context, on runner, text string, given args) (map[string]lane.Shared, error) {
+	numbers := make(map[string]lane.Shared)
+	return numbers, s.query(ctx, on, text, given, func(rows *sql.Rows) error {
+		var number string
+		var this lane.Shared
+		var probe, leased, held, released int64
+		err := rows.Scan(&number, &this.Paused, &probe, &this.Probes, &this.Ambiguous, &this.ByWebhook, &this.Reason, &held, &released, &leased, &this.Share)
+		this.NextProbe, this.LeasedUntil, this.HeldSince, this.Released = fromMicro(probe), fromMicro(leased), fromMicro(held), fromMicro(released)
+		numbers[number] = this
+		return err
+	})
+}

@@ -248,19 +248,19 @@ func IsName(name string) bool { return namePattern.MatchString(name) }
 
 // Schema returns the SQL that makes the tables of the outbox of that name.
 func Schema(kind Kind, name string) string {
-	s := &Store{dialect: dialects[kind], name: name, prefix: `"` + name + "_"}
+	t := newTables(kind, name)
 	var text strings.Builder
 	for from := range migrations[kind] {
-		text.WriteString(s.migration(from))
+		text.WriteString(t.migration(from))
 	}
 	return text.String()
 }
 
 // migration returns the SQL from one version to the next.
-func (s *Store) migration(from int) string {
-	text := strings.ReplaceAll(migrations[s.dialect.kind][from], "{name}", s.name)
-	text = marker.ReplaceAllStringFunc(text, func(found string) string { return s.table(strings.Trim(found, "{}")) })
-	set := fmt.Sprintf("INSERT INTO %s (key, value) VALUES ('version', '%d') ON CONFLICT (key) DO UPDATE SET value = excluded.value;\n", s.table("meta"), from+1)
+func (t *tables) migration(from int) string {
+	text := strings.ReplaceAll(migrations[t.dialect.kind][from], "{name}", t.name)
+	text = marker.ReplaceAllStringFunc(text, func(found string) string { return t.table(strings.Trim(found, "{}")) })
+	set := fmt.Sprintf("INSERT INTO %s (key, value) VALUES ('version', '%d') ON CONFLICT (key) DO UPDATE SET value = excluded.value;\n", t.table("meta"), from+1)
 	return strings.TrimPrefix(text, "\n") + set
 }
 

@@ -16,10 +16,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"regexp"
-	"strings"
-	"sync"
 	"time"
 )
 
@@ -33,142 +29,27 @@ var (
 
 // Store is the tables of one outbox. It is safe for concurrent use.
 type Store struct {
-	db      *sql.DB
-	dialect dialect
-	prefix  string // of the names of the tables, with the schema
-	name    string
+	pool
+	tables
+	commits  *commits
+	enqueues *group[[]New]
 	// explicit has each statement stand in a transaction that names its isolation, since
 	// the database's default is another.
 	explicit bool
-	// ordinary bounds the connections that all but the heartbeat have at once, so that
-	// one is left for that.
-	ordinary chan struct{}
-	commits  *commits
-	enqueues *enqueues
-	compiled sync.Map // statement as it is written: statement
 
 	// Failpoint, if it is set, is called before each write with its name. A test has a
 	// process die there.
 	Failpoint func(name string) error
 	// Lost, if it is set, is called after each write, whose answer it can lose.
 	Lost func(name string) error
-	// Clock, if it is set, is that of a database whose clock is this machine's.
-	Clock func() time.Time
 	// OnTrouble, if it is set, is called at the third failure in a row that is waited out.
 	OnTrouble func(error)
 }
 
-// runner is what statements run on: a *sql.DB, a *sql.Conn or a *sql.Tx.
-type runner interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+// persist tries something until it succeeds, fails for good, or the time is up.
+func (s *Store) persist(ctx context.Context, do func(context.Context) error) error {
+	return persist(ctx, s.OnTrouble, do)
 }
-
-// args are the arguments of a statement by their names.
-type args map[string]any
-
-// statement is a statement as the database wants it.
-type statement struct {
-	text  string
-	names []string // of its arguments
-}
-
-var marker = regexp.MustCompile(`@[a-z_]+|\{[a-z]+\}`)
-
-// compile writes a statement as the database wants it: {queue} is the name of a table,
-// {now} the time, and @seq an argument.
-func (s *Store) compile(text string) statement {
-	if found, ok := s.compiled.Load(text); ok {
-		return found.(statement)
-	}
-	var st statement
-	index := make(map[string]int)
-	argument := func(name string) string {
-		if index[name] == 0 {
-			st.names = append(st.names, name)
-			index[name] = len(st.names)
-		}
-		return fmt.Sprint(s.dialect.placeholder, index[name])
-	}
-	st.text = marker.ReplaceAllStringFunc(text, func(found string) string {
-		switch name := strings.Trim(found, "@{}"); {
-		case found[0] == '@':
-			return argument(name)
-		case name == "now" && s.dialect.now == "":
-			return "CAST(" + argument("now") + " AS bigint)"
-		case name == "now":
-			return s.dialect.now
-		case name == "durable":
-			return s.dialect.durable
-		case name == "lazily" && s.dialect.lazy == "":
-			return ""
-		case name == "lazily":
-			return "FROM " + s.dialect.lazy + " AS l"
-		case name == "schema":
-			return strings.TrimSuffix(s.prefix, `."`+s.name+"_")
-		default:
-			return s.table(name)
-		}
-	})
-	s.compiled.Store(text, st)
-	return st
-}
-
-// table returns the name of a table as it stands in a statement.
-func (s *Store) table(name string) string { return s.prefix + name + `"` }
-
-// clock returns this machine's time.
-func (s *Store) clock() time.Time {
-	if s.Clock != nil {
-		return s.Clock()
-	}
-	return time.Now()
-}
-
-func (st statement) values(given args, clock func() time.Time) []any {
-	values := make([]any, len(st.names))
-	for i, name := range st.names {
-		value, ok := given[name]
-		if !ok && name == "now" {
-			value, ok = clock().UnixMicro(), true
-		}
-		if !ok {
-			panic("outbox: a statement has no argument " + name)
-		}
-		values[i] = value
-	}
-	return values
-}
-
-// exec runs a statement, and returns how many rows it has changed.
-func (s *Store) exec(ctx context.Context, on runner, text string, given args) (int64, error) {
-	st := s.compile(text)
-	result, err := on.ExecContext(ctx, st.text, st.values(given, s.clock)...)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
-// query runs a statement, and has scan read each row. No other statement may be sent
-// before it returns: some databases have but one connection.
-func (s *Store) query(ctx context.Context, on runner, text string, given args, scan func(*sql.Rows) error) error {
-	st := s.compile(text)
-	rows, err := on.QueryContext(ctx, st.text, st.values(given, s.clock)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return errors.Join(rows.Err(), rows.Close())
-}
-
-// callTimeout bounds a call whose context has no deadline.
-const callTimeout = 15 * time.Second
 
 // read does something that changes nothing, until it succeeds or the time is up.
 func (s *Store) read(ctx context.Context, do func(ctx context.Context, on runner) error) error {
@@ -240,46 +121,18 @@ func (s *Store) onceAlone(ctx context.Context, name string, do func(ctx context.
 	return s.lost(name, do(ctx, s.db))
 }
 
-// transact runs a transaction of its own.
-func (s *Store) transact(ctx context.Context, do func(ctx context.Context, on runner) error) error {
-	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
-	if err != nil {
-		return err
+// Now returns the time by the database's clock.
+func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
+	if s.dialect.now == "" {
+		return s.clock(), nil
 	}
-	defer func() { _ = tx.Rollback() }() // does nothing after Commit
-	if err := do(ctx, tx); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// heartbeat is the key of a context whose statements are those of the heartbeat.
-type heartbeat struct{}
-
-// enter takes one of the connections that are not the heartbeat's.
-func (s *Store) enter(ctx context.Context) (leave func(), err error) {
-	if s.ordinary == nil || ctx.Value(heartbeat{}) != nil {
-		return func() {}, nil
-	}
-	select {
-	case s.ordinary <- struct{}{}:
-		return func() { <-s.ordinary }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// micro is a time as it stands in a table: microseconds since 1970, 0 for none.
-func micro(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func fromMicro(micro int64) time.Time {
-	if micro == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(micro).UTC()
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		return s.query(ctx, on, "SELECT {now}", nil, func(rows *sql.Rows) error {
+			var micro int64
+			err := rows.Scan(&micro)
+			now = fromMicro(micro)
+			return err
+		})
+	})
+	return now, err
 }

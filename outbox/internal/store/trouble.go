@@ -21,8 +21,8 @@ const (
 
 // persist tries something until it succeeds, until it fails for good, or until the time is
 // up: that of ctx, or 15 s if it has no deadline. The error then says what the database
-// said last.
-func (s *Store) persist(ctx context.Context, do func(context.Context) error) error {
+// said last. onTrouble, if it is not nil, is called at the third failure in a row.
+func persist(ctx context.Context, onTrouble func(error), do func(context.Context) error) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callTimeout)
@@ -42,8 +42,8 @@ func (s *Store) persist(ctx context.Context, do func(context.Context) error) err
 			return err
 		}
 		last = err
-		if try == 3 && s.OnTrouble != nil {
-			s.OnTrouble(err)
+		if try == 3 && onTrouble != nil {
+			onTrouble(err)
 		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2+1)):
@@ -114,3 +114,6 @@ func isBusy(err error) bool {
 	text := err.Error() // mattn/go-sqlite3 has a field, which only its own type gives
 	return strings.Contains(text, "database is locked") || strings.Contains(text, "table is locked") || strings.Contains(text, "disk is full")
 }
+
+// callTimeout bounds a call whose context has no deadline.
+const callTimeout = 15 * time.Second

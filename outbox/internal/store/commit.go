@@ -1,0 +1,50 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+)
+
+// commits has writes that come at the same moment share one transaction, and so one sync of
+// the disk, where the database does not do that by itself.
+type commits = group[func(ctx context.Context, on runner) error]
+
+// mostShared is how many writes share a transaction at most.
+const mostShared = 256
+
+func newCommits(p *pool) *commits {
+	g := &commits{size: func(func(context.Context, runner) error) int { return 1 }, most: mostShared}
+	g.share = func(ctx context.Context, batch []*member[func(context.Context, runner) error]) {
+		alone := len(batch) == 1
+		err := p.immediate(ctx, func(conn *sql.Conn) error {
+			for _, w := range batch {
+				if !g.start(w) {
+					continue
+				}
+				if alone {
+					return w.what(ctx, conn)
+				}
+				// One that fails is rolled back by itself.
+				if _, err := conn.ExecContext(ctx, "SAVEPOINT one"); err != nil {
+					return err
+				}
+				if w.err = w.what(ctx, conn); w.err != nil {
+					if _, err := conn.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
+						return err
+					}
+				}
+				if _, err := conn.ExecContext(ctx, "RELEASE one"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for _, w := range batch {
+			g.start(w) // who has not been reached learns of the failure
+			if err != nil {
+				w.err = err
+			}
+		}
+	}
+	return g
+}

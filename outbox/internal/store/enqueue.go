@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Enqueue puts messages into the queue, all or none. Of those whose id is known nothing is
+// changed. Callers who enqueue at the same moment share a statement.
+func (s *Store) Enqueue(ctx context.Context, messages []New) error {
+	return s.persist(ctx, func(ctx context.Context) error { return s.enqueues.do(ctx, messages) })
+}
+
+// mostBytes is how many bytes are inserted at once, in which a message counts for some more
+// than its payload has.
+const mostBytes = 4 << 20
+
+// newEnqueues has messages that are enqueued at the same moment be inserted at once.
+func (s *Store) newEnqueues() *group[[]New] {
+	g := &group[[]New]{most: mostBytes, size: func(messages []New) (bytes int) {
+		for i := range messages {
+			bytes += 1024 + len(messages[i].Payload)
+		}
+		return bytes
+	}}
+	g.share = func(ctx context.Context, batch []*member[[]New]) {
+		var all []New
+		known := make(map[string]bool) // of two with the same id the first one counts
+		for _, w := range batch {
+			if g.hasLeft(w) {
+				continue
+			}
+			for _, m := range w.what {
+				if !known[m.ID] {
+					known[m.ID] = true
+					all = append(all, m)
+				}
+			}
+		}
+		err := s.insert(ctx, all)
+		for _, w := range batch {
+			if err != nil && len(batch) > 1 && !Temporary(err) {
+				w.err = s.insert(ctx, w.what) // it may be the fault of one of the others
+			} else {
+				w.err = err
+			}
+		}
+	}
+	return g
+}
+
+// insert is Enqueue for one try.
+func (s *Store) insert(ctx context.Context, messages []New) error {
+	if s.dialect.oneStatement {
+		return s.insertAtOnce(ctx, messages)
+	}
+	return s.insertInTurn(ctx, messages)
+}
+
+const enqueueStatement = `WITH given AS MATERIALIZED (
+	SELECT g.*, d.now, row_number() OVER () AS n
+	FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@recipients AS text[]), CAST(@payloads AS text[]), CAST(@headers AS text[]),
+		CAST(@labels AS text[]), CAST(@urgent AS boolean[]), CAST(@not_before AS bigint[]), CAST(@expires AS bigint[]), CAST(@hashes AS text[]), CAST(@places AS bigint[]))
+		AS g(id, number, recipient, payload, headers, label, urgent, not_before, expires, hash, place),
+		(SELECT {now} AS now, durable FROM {durable} AS c) AS d
+), fresh AS (
+	INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, label, urgent, not_before, expires_at, enqueued_at, adopted)
+	SELECT g.id, g.number, g.recipient, g.payload, g.headers, g.label, g.urgent, g.not_before, g.expires, g.now, true FROM given AS g
+	WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = g.hash)
+	ORDER BY g.n
+	ON CONFLICT (id) DO NOTHING RETURNING seq, id
+)
+INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT f.seq, g.number, g.recipient, g.label, g.urgent, greatest(g.not_before, g.now + g.place), greatest(g.not_before, g.now + g.place),
+	g.not_before <= g.now, g.expires, 0
+FROM fresh AS f JOIN given AS g ON g.id = f.id`
+
+// insertAtOnce is one statement for all.
+func (s *Store) insertAtOnce(ctx context.Context, messages []New) error {
+	columns := make([]array, 11)
+	for _, i := range byID(messages) {
+		m := &messages[i]
+		for j, text := range []string{m.ID, m.Number, m.Recipient, m.Payload, m.Headers, m.Label} {
+			columns[j].text(text)
+		}
+		columns[6].plain(strconv.FormatBool(m.Urgent))
+		columns[7].plain(strconv.FormatInt(micro(m.NotBefore), 10))
+		columns[8].plain(strconv.FormatInt(micro(m.ExpiresAt), 10))
+		columns[9].text(hashOf(m.ID))
+		// They stand in the queue in their order, a microsecond apart.
+		columns[10].plain(strconv.Itoa(i))
+	}
+	given := args{}
+	for i, name := range []string{"ids", "numbers", "recipients", "payloads", "headers", "labels", "urgent", "not_before", "expires", "hashes", "places"} {
+		given[name] = columns[i].String()
+	}
+	return s.onceAlone(ctx, "enqueue", func(ctx context.Context, on runner) error {
+		_, err := s.exec(ctx, on, enqueueStatement, given)
+		return err
+	})
+}
+
+const (
+	// insertMessages is what stands around the rows. Who has the rows as JSON has SQLite parse
+	// that once for each column.
+	insertMessages = `INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, label, urgent, not_before, expires_at, enqueued_at, adopted)
+SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, {now}, TRUE FROM (VALUES %s) AS given
+WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = column10)
+ON CONFLICT (id) DO NOTHING`
+	// Nobody else writes meanwhile, and a new seq is above all that were before. They stand in
+	// the queue in their order, a microsecond apart.
+	insertQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
+SELECT seq, phone_number_id, recipient, label, urgent, max(not_before, {now} + seq - @last), max(not_before, {now} + seq - @last), not_before <= {now}, expires_at, 0
+FROM {message} WHERE seq > @last`
+	// rowsAtOnce is how many rows an INSERT has. A driver goes through all arguments for each.
+	rowsAtOnce = 50
+)
+
+// insertInTurn is one statement for each table.
+func (s *Store) insertInTurn(ctx context.Context, messages []New) error {
+	return s.onceAlone(ctx, "enqueue", func(ctx context.Context, on runner) error {
+		now := s.clock().UnixMicro()
+		var last int64
+		err := s.query(ctx, on, "SELECT coalesce(max(seq), 0) FROM {message}", nil, func(rows *sql.Rows) error { return rows.Scan(&last) })
+		if err != nil {
+			return err
+		}
+		insert := s.compile(insertMessages)
+		for some := range slices.Chunk(messages, rowsAtOnce) {
+			given := insert.values(args{"now": now}, s.clock)
+			for i := range some {
+				m := &some[i]
+				given = append(given, m.ID, m.Number, m.Recipient, m.Payload, m.Headers, m.Label, m.Urgent, micro(m.NotBefore), micro(m.ExpiresAt), hashOf(m.ID))
+			}
+			rows := strings.Repeat(", (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", len(some))[2:]
+			if _, err := on.ExecContext(ctx, fmt.Sprintf(insert.text, rows), given...); err != nil {
+				return err
+			}
+		}
+		_, err = s.exec(ctx, on, insertQueue, args{"last": last, "now": now})
+		return err
+	})
+}

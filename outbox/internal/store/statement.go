@@ -1,0 +1,158 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// tables are the tables of one outbox, and the statements about them.
+type tables struct {
+	dialect dialect
+	name    string
+	prefix  string // of the names of the tables, with the schema
+	// Clock, if it is set, is that of a database whose clock is this machine's.
+	Clock func() time.Time
+
+	compiled sync.Map // statement as it is written: statement
+}
+
+func newTables(kind Kind, name string) tables {
+	return tables{dialect: dialects[kind], name: name, prefix: `"` + name + "_"}
+}
+
+// args are the arguments of a statement by their names.
+type args map[string]any
+
+// statement is a statement as the database wants it.
+type statement struct {
+	text  string
+	names []string // of its arguments
+}
+
+var marker = regexp.MustCompile(`@[a-z_]+|\{[a-z]+\}`)
+
+// compile writes a statement as the database wants it: {queue} is the name of a table,
+// {now} the time, and @seq an argument.
+func (t *tables) compile(text string) statement {
+	if found, ok := t.compiled.Load(text); ok {
+		return found.(statement)
+	}
+	var st statement
+	index := make(map[string]int)
+	argument := func(name string) string {
+		if index[name] == 0 {
+			st.names = append(st.names, name)
+			index[name] = len(st.names)
+		}
+		return fmt.Sprint(t.dialect.placeholder, index[name])
+	}
+	st.text = marker.ReplaceAllStringFunc(text, func(found string) string {
+		switch name := strings.Trim(found, "@{}"); {
+		case found[0] == '@':
+			return argument(name)
+		case name == "now" && t.dialect.now == "":
+			return "CAST(" + argument("now") + " AS bigint)"
+		case name == "now":
+			return t.dialect.now
+		case name == "durable":
+			return t.dialect.durable
+		case name == "lazily" && t.dialect.lazy == "":
+			return ""
+		case name == "lazily":
+			return "FROM " + t.dialect.lazy + " AS l"
+		case name == "schema":
+			return strings.TrimSuffix(t.prefix, `."`+t.name+"_")
+		default:
+			return t.table(name)
+		}
+	})
+	t.compiled.Store(text, st)
+	return st
+}
+
+// table returns the name of a table as it stands in a statement.
+func (t *tables) table(name string) string { return t.prefix + name + `"` }
+
+// clock returns this machine's time.
+func (t *tables) clock() time.Time {
+	if t.Clock != nil {
+		return t.Clock()
+	}
+	return time.Now()
+}
+
+func (st statement) values(given args, clock func() time.Time) []any {
+	values := make([]any, len(st.names))
+	for i, name := range st.names {
+		value, ok := given[name]
+		if !ok && name == "now" {
+			value, ok = clock().UnixMicro(), true
+		}
+		if !ok {
+			panic("outbox: a statement has no argument " + name)
+		}
+		values[i] = value
+	}
+	return values
+}
+
+// exec runs a statement, and returns how many rows it has changed.
+func (t *tables) exec(ctx context.Context, on runner, text string, given args) (int64, error) {
+	st := t.compile(text)
+	result, err := on.ExecContext(ctx, st.text, st.values(given, t.clock)...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// query runs a statement, and has scan read each row. No other statement may be sent
+// before it returns: some databases have but one connection.
+func (t *tables) query(ctx context.Context, on runner, text string, given args, scan func(*sql.Rows) error) error {
+	st := t.compile(text)
+	rows, err := on.QueryContext(ctx, st.text, st.values(given, t.clock)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+// in returns the condition that what stands before it is one of what a query finds, in a
+// form in which the query comes first. {skip} in it has rows be skipped that others have
+// locked, where rows are.
+func (t *tables) in(query string) string {
+	if t.dialect.locks {
+		return "= ANY(ARRAY(" + strings.ReplaceAll(query, "{skip}", "FOR UPDATE SKIP LOCKED") + "))"
+	}
+	return "IN (" + strings.ReplaceAll(query, "{skip}", "") + ")"
+}
+
+// among returns the condition that a row's seq is one of these.
+func (t *tables) among(seqs *array, given args) string {
+	if t.dialect.locks {
+		given["seqs"] = seqs.String()
+		return "seq = ANY(CAST(@seqs AS bigint[]))"
+	}
+	given["seqs"] = seqs.json()
+	return "seq IN (SELECT value FROM json_each(@seqs))"
+}
+
+// durably has a statement that changes one table be on the disk when it is confirmed.
+func (t *tables) durably(update string) string {
+	if t.dialect.durable == "" {
+		return update
+	}
+	return update + " AND (SELECT durable FROM {durable} AS d) IS NOT NULL"
+}

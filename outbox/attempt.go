@@ -22,7 +22,7 @@ import (
 
 // attempt is one attempt to send a message.
 type attempt struct {
-	outbox *Outbox
+	sender *sender
 	claim  store.Claim
 	token  string
 	// accepted is when another message of its number was accepted last, before it began.
@@ -44,6 +44,8 @@ type attempt struct {
 // each time it writes first that it will. Who is refused by the gate above it, or dies
 // before, has sent nothing, and no mark says otherwise.
 type sender struct {
+	*queue
+	gate     // of the transport above it
 	next     http.RoundTripper
 	mu       sync.Mutex
 	attempts map[string]*attempt // by token: those that the transport has
@@ -90,11 +92,11 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // mark writes that the message is being sent.
 func (a *attempt) mark() error {
-	ctx, cancel := context.WithTimeout(a.lasting, a.outbox.life.marking)
+	ctx, cancel := context.WithTimeout(a.lasting, a.sender.life.marking)
 	defer cancel()
 	began := time.Now()
-	err := a.outbox.store.Mark(ctx, &a.claim, a.token)
-	if err == nil && time.Since(began) > a.outbox.life.marking {
+	err := a.sender.store.Mark(ctx, &a.claim, a.token)
+	if err == nil && time.Since(began) > a.sender.life.marking {
 		err = fmt.Errorf("outbox: it took %v to announce the attempt", time.Since(began))
 	}
 	return err
@@ -114,7 +116,7 @@ func (s *sender) send(a *attempt, req *http.Request) (*http.Response, error) {
 		err  error
 	}
 	answers := make(chan answer, 1)
-	err := a.outbox.user(ctx, "the next RoundTripper", a.outbox.attemptTimeout, func(ctx context.Context) {
+	err := callUser(ctx, s.logger, "the next RoundTripper", s.attemptTimeout, func(ctx context.Context) {
 		sent := req.Clone(ctx)
 		sent.Header.Del(headerAttempt)
 		resp, err := s.next.RoundTrip(sent)
@@ -164,14 +166,14 @@ type end struct {
 // make makes the attempt: it sends the message, or finds out why that cannot be. answered is
 // called once it is known how it has ended, before that is written down.
 func (a *attempt) make(ctx context.Context, answered func(end)) error {
-	o := a.outbox
+	s := a.sender
 	claimed := eventOf(EventClaimed, &a.claim.Stored)
-	claimed.Age = o.now().Sub(a.claim.Due)
-	o.observe(ctx, claimed)
-	switch now := o.now(); {
-	case !now.Before(o.rules.Expiry(&a.claim.Record)):
+	claimed.Age = s.now().Sub(a.claim.Due)
+	s.observe(ctx, claimed)
+	switch now := s.now(); {
+	case !now.Before(s.rules.Expiry(&a.claim.Record)):
 		answered(end{})
-		return a.settle("expired", o.expired())
+		return a.settle("expired", s.expired())
 	case a.claim.Payload == "":
 		answered(end{})
 		return a.settle("lost", message.Event{Kind: message.Lost})
@@ -183,7 +185,7 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 		answered(end{hold: true, reason: text})
 		return a.giveBack(0)
 	}
-	defer o.sender.expect(a, req.Header)()
+	defer s.expect(a, req.Header)()
 	began := time.Now()
 	resp, err := a.roundTrip(req)
 	switch {
@@ -193,7 +195,7 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 		if errors.As(err, &waited) && errors.Is(err, graphretry.ErrOutage) {
 			wait = max(waited.Wait, time.Millisecond)
 		} else if ctx.Err() == nil {
-			o.logger.Error("outbox: a message could not be handed to the transport, and is queued again", idOf(a.claim.ID), errorOf(a.redact(err.Error())))
+			s.logger.Error("outbox: a message could not be handed to the transport, and is queued again", idOf(a.claim.ID), errorOf(a.redact(err.Error())))
 			wait = time.Second
 		}
 		answered(end{gate: wait})
@@ -210,7 +212,7 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 	attempted := eventOf(EventAttempted, &a.claim.Stored)
 	attempted.Result, attempted.Graph, attempted.Reason = e.Decision.Outcome, e.Decision.Graph, e.Decision.Cause
 	attempted.Wait, attempted.Lasted = e.Decision.Wait, time.Since(began)
-	defer o.observe(ctx, attempted) // once it is written down
+	defer s.observe(ctx, attempted) // once it is written down
 	return a.settle("end", e)
 }
 
@@ -219,36 +221,36 @@ func (a *attempt) roundTrip(req *http.Request) (resp *http.Response, err error) 
 	defer func() {
 		if thrown := recover(); thrown != nil {
 			resp, err = nil, fmt.Errorf("outbox: a function given to WithTransportOptions panicked: %v", thrown)
-			a.outbox.logger.Error("outbox: a function given to WithTransportOptions panicked",
+			a.sender.logger.Error("outbox: a function given to WithTransportOptions panicked",
 				panicOf(a.redact(fmt.Sprint(thrown))), stackOf(debug.Stack()))
 		}
 	}()
-	return a.outbox.transport.RoundTrip(req)
+	return a.sender.transport.RoundTrip(req)
 }
 
 // request returns the call to the API.
 func (a *attempt) request(ctx context.Context) (*http.Request, error) {
-	o, number := a.outbox, a.claim.Number
-	if o.extract != nil && a.claim.Headers != "" {
+	s, number := a.sender, a.claim.Number
+	if s.extract != nil && a.claim.Headers != "" {
 		var header http.Header
 		extracted := ctx
 		err := json.Unmarshal([]byte(a.claim.Headers), &header)
 		if err == nil {
-			err = o.user(ctx, "the second function given to WithPropagation", userTimeout, func(context.Context) {
-				extracted = o.extract(ctx, header)
+			err = callUser(ctx, s.logger, "the second function given to WithPropagation", userTimeout, func(context.Context) {
+				extracted = s.extract(ctx, header)
 			})
 		}
 		if err != nil {
-			o.logger.Error("outbox: a message is sent without its trace", idOf(a.claim.ID), errorOf(err.Error()))
+			s.logger.Error("outbox: a message is sent without its trace", idOf(a.claim.ID), errorOf(err.Error()))
 		} else {
 			ctx = extracted
 		}
 	}
-	token := o.accessToken
-	if o.tokenSource != nil {
+	token := s.accessToken
+	if s.tokenSource != nil {
 		var failed error
-		err := o.user(ctx, "the function given to WithTokenSource", userTimeout, func(ctx context.Context) {
-			if token, failed = o.tokenSource(ctx, number); failed == nil {
+		err := callUser(ctx, s.logger, "the function given to WithTokenSource", userTimeout, func(ctx context.Context) {
+			if token, failed = s.tokenSource(ctx, number); failed == nil {
 				failed = checkToken(token)
 			}
 		})
@@ -265,7 +267,7 @@ func (a *attempt) request(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := *o.baseURL
+	u := *s.baseURL
 	u.Path += "/" + number + "/messages"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
@@ -296,7 +298,7 @@ func (a *attempt) decide(resp *http.Response, err error) message.Event {
 				switch {
 				case isGraph:
 					// A gateway, or a batch, has put an error into a success.
-					e.Decision = a.outbox.rules.Policy.Decide(graph, a.claim.History)
+					e.Decision = a.sender.rules.Policy.Decide(graph, a.claim.History)
 					return a.decided(e, status)
 				case a.broken != nil:
 					return unknown(brokeOff)
@@ -309,7 +311,7 @@ func (a *attempt) decide(resp *http.Response, err error) message.Event {
 			}
 		}
 	}
-	e.Decision = a.outbox.rules.Policy.Next(resp, err, a.claim.History)
+	e.Decision = a.sender.rules.Policy.Next(resp, err, a.claim.History)
 	return a.decided(e, status)
 }
 
@@ -364,7 +366,7 @@ func (a *attempt) endOf(decided message.Event, resp *http.Response) end {
 // the Run is over.
 func (a *attempt) settle(name string, e message.Event) error {
 	return a.persist(func() error {
-		_, err := a.outbox.apply(a.lasting, name, a.claim.Stored, e)
+		_, err := a.sender.apply(a.lasting, name, a.claim.Stored, e)
 		return err
 	})
 }
@@ -373,18 +375,18 @@ func (a *attempt) settle(name string, e message.Event) error {
 func (a *attempt) giveBack(wait time.Duration) error {
 	due := a.claim.Due
 	if wait > 0 {
-		due = a.outbox.atMost().Add(wait)
+		due = a.sender.atMost().Add(wait)
 	}
-	return a.persist(func() error { return a.outbox.store.GiveBack(a.lasting, &a.claim, a.token, due) })
+	return a.persist(func() error { return a.sender.store.GiveBack(a.lasting, &a.claim, a.token, due) })
 }
 
 func (a *attempt) persist(do func() error) error {
 	for {
 		err := do()
-		if err == nil || errors.Is(err, ErrNotFound) || a.lasting.Err() != nil {
+		if err == nil || errors.Is(err, store.ErrNotFound) || a.lasting.Err() != nil {
 			return err
 		}
-		a.outbox.logger.Error("outbox: cannot write down what has become of a message, and try again",
+		a.sender.logger.Error("outbox: cannot write down what has become of a message, and try again",
 			idOf(a.claim.ID), errorOf(a.redact(err.Error())))
 		select {
 		case <-time.After(time.Second):

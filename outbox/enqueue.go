@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/graphretry/graphretry/outbox/internal/message"
 	"github.com/graphretry/graphretry/outbox/internal/store"
@@ -18,15 +17,6 @@ const (
 	batchSize  = 500
 	batchBytes = 4 << 20
 )
-
-// Message is one message of [Outbox.EnqueueAll]. Its fields are the arguments of
-// [Outbox.Enqueue].
-type Message struct {
-	ID            string
-	PhoneNumberID string
-	Payload       []byte
-	Options       []EnqueueOption
-}
 
 // Enqueue puts a message into the queue. When it returns nil the message is on the
 // database's disk, and Run sends it, on whatever machine. Callers who enqueue at the same time
@@ -92,7 +82,7 @@ func (o *Outbox) fresh(ctx context.Context, messages []Message) ([]store.New, er
 	for _, m := range messages {
 		next, err := check(m)
 		if err == nil {
-			err = o.checkAge(&next, o.now())
+			err = checkAge(&next, o.now(), &o.rules)
 		}
 		errs = append(errs, err)
 		if !seen[m.ID] {
@@ -120,120 +110,14 @@ func nextBatch(messages []store.New) []store.New {
 	return messages[:n]
 }
 
-// Check reports what is wrong with a message, as [Outbox.Enqueue] would, without an outbox:
-// its id, its phone number, its payload and its options. What it cannot know is [WithMaxAge].
-// The error wraps [ErrInvalid].
-func Check(m Message) error {
-	_, err := check(m)
-	return message.AsInvalid(err)
-}
-
-// ErrInvalid is in the chain of every error that is about an argument, an option or a
-// [Database]: what cannot be, whatever the database says, so that trying again is in vain.
-var ErrInvalid = message.ErrInvalid
-
-func check(m Message) (store.New, error) {
-	recipient, err := message.Check(m.ID, m.PhoneNumberID, m.Payload)
-	if err != nil {
-		return store.New{}, err
-	}
-	next := store.New{ID: m.ID, Number: m.PhoneNumberID, Recipient: recipient, Payload: string(m.Payload)}
-	var errs []error
-	for _, opt := range m.Options {
-		if opt.apply != nil {
-			errs = append(errs, opt.apply(&next))
-		}
-	}
-	if !next.NotBefore.IsZero() && !next.ExpiresAt.IsZero() && !next.NotBefore.Before(next.ExpiresAt) {
-		errs = append(errs, neverSent(&next, next.ExpiresAt))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return next, fmt.Errorf("outbox: cannot enqueue message %q: %w", m.ID, err)
-	}
-	return next, nil
-}
-
-// checkAge reports whether a message that is enqueued at a time is too old before it may go.
-func (o *Outbox) checkAge(m *store.New, enqueued time.Time) error {
-	expiry := o.rules.Expiry(&message.Record{Enqueued: enqueued, ExpiresAt: m.ExpiresAt})
-	if m.NotBefore.IsZero() || m.NotBefore.Before(expiry) {
-		return nil
-	}
-	return fmt.Errorf("outbox: cannot enqueue message %q: %w", m.ID, neverSent(m, expiry))
-}
-
-func neverSent(m *store.New, expiry time.Time) error {
-	return fmt.Errorf("NotBefore(%v): it could never be sent: want a time before %v, when it expires by ExpiresAt or WithMaxAge", m.NotBefore, expiry)
-}
-
-// EnqueueOption changes how one message is sent. The zero EnqueueOption changes
-// nothing.
-type EnqueueOption struct {
-	apply func(*store.New) error
-}
-
-// NotBefore has the message wait until then, by the clock of the database. Its age
-// ([WithMaxAge], 24 hours by default) counts from Enqueue all the same, so t must come
-// before that is over.
-func NotBefore(t time.Time) EnqueueOption {
-	return EnqueueOption{func(m *store.New) error {
-		m.NotBefore = t.UTC()
-		return checkTime("NotBefore", t)
-	}}
-}
-
-// ExpiresAt has the message fail if it was not sent by then, by the clock of the
-// database: a one-time code is worth nothing after 5 minutes. [WithMaxAge] bounds it
-// too. No attempt is begun after that time.
-func ExpiresAt(t time.Time) EnqueueOption {
-	return EnqueueOption{func(m *store.New) error {
-		m.ExpiresAt = t.UTC()
-		return checkTime("ExpiresAt", t)
-	}}
-}
-
-// checkTime reports why a time cannot be kept: tables have it in microseconds since 1970.
-func checkTime(option string, t time.Time) error {
-	switch {
-	case t.IsZero():
-		return errors.New(option + " with the zero time: want a time, or leave it out")
-	case t.Year() < 1970 || t.Year() > 9999:
-		return fmt.Errorf("%s(%v): want a time from 1970 to 9999", option, t)
-	}
-	return nil
-}
-
-// Urgent has the message overtake those of its phone number that are not, whatever their
-// number. The rate of the phone number holds for it too.
-func Urgent() EnqueueOption {
-	return EnqueueOption{func(m *store.New) error {
-		m.Urgent = true
-		return nil
-	}}
-}
-
-// Label has the message belong to something, such as a campaign, by which all of it can be
-// listed, counted, dropped or sent again: see [Filter]. It is 1 to 128 bytes of UTF-8 without
-// a NUL, and does not travel to Meta.
-func Label(label string) EnqueueOption {
-	return EnqueueOption{func(m *store.New) error {
-		m.Label = label
-		if label == "" {
-			return errors.New("Label is empty: want a label, or leave it out")
-		}
-		return message.CheckLabel(label)
-	}}
-}
-
-// ErrFull is in the chain of the error of [Outbox.Enqueue] while the outbox has as many
-// messages queued or being sent as [WithMaxQueued] lets it have.
-var ErrFull = errors.New("outbox: it is full: want a higher WithMaxQueued, or fewer messages in the queue")
-
 // enqueue puts messages into the queue whose ids are not known yet, all or none, and wakes
 // the Runs of this process.
 func (o *Outbox) enqueue(ctx context.Context, batch []store.New) error {
-	if err := o.checkRoom(ctx, len(batch)); err != nil {
-		return err
+	if o.maxQueued > 0 {
+		err := o.room.take(len(batch), o.maxQueued, func() (int, error) { return o.store.Queued(ctx, o.maxQueued) })
+		if err != nil {
+			return err
+		}
 	}
 	if err := o.store.Enqueue(ctx, batch); err != nil {
 		return err
@@ -244,36 +128,7 @@ func (o *Outbox) enqueue(ctx context.Context, batch []store.New) error {
 			urgent[m.Number] = urgent[m.Number] || m.Urgent
 		}
 	}
-	o.ring(urgent)
-	return nil
-}
-
-// countEvery is how old the count of the queue may be.
-const countEvery = time.Second
-
-// checkRoom reports whether the outbox may have so many messages more.
-func (o *Outbox) checkRoom(ctx context.Context, n int) error {
-	if o.maxQueued == 0 {
-		return nil
-	}
-	o.mu.Lock()
-	known := time.Since(o.counted) < countEvery
-	o.mu.Unlock()
-	if !known {
-		queued, err := o.store.Queued(ctx, o.maxQueued)
-		if err != nil {
-			return err
-		}
-		o.mu.Lock()
-		o.counted, o.queued = time.Now(), queued
-		o.mu.Unlock()
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.queued >= o.maxQueued {
-		return ErrFull
-	}
-	o.queued += n
+	o.runs.ring(urgent)
 	return nil
 }
 
@@ -283,7 +138,7 @@ func (o *Outbox) injected(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	header := make(http.Header)
-	err := o.user(ctx, "the first function given to WithPropagation", userTimeout, func(ctx context.Context) { o.inject(ctx, header) })
+	err := callUser(ctx, o.logger, "the first function given to WithPropagation", userTimeout, func(ctx context.Context) { o.inject(ctx, header) })
 	if err != nil {
 		o.logger.Error("outbox: a message is enqueued without its trace", errorOf(err.Error()))
 		return "", nil

@@ -111,7 +111,7 @@ func TimeClaim(o *Outbox, number string, n int) (time.Duration, error) {
 // SetClock has an outbox on SQLite believe that its database's clock is so far ahead.
 func SetClock(o *Outbox, ahead time.Duration) {
 	o.store.Clock = func() time.Time { return time.Now().Add(ahead) }
-	o.setClock(o.store.Clock(), time.Now())
+	o.clock.set(o.store.Clock(), time.Now())
 }
 
 // LoseAnswers has a function decide whether the answer to a write that was made is lost.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 )
 
@@ -31,18 +30,13 @@ func (o *Outbox) Health(ctx context.Context) error {
 		return fmt.Errorf("outbox: the database of %q cannot be used: %w", o.name, err)
 	}
 	var errs []error
-	o.mu.Lock()
-	runs := maps.Clone(o.running)
-	o.mu.Unlock()
-	for r := range runs {
-		r.mu.Lock()
-		alive, turned := r.alive, r.turned
-		r.mu.Unlock()
-		if silent := time.Since(alive); silent >= r.life.dead {
-			errs = append(errs, fmt.Errorf("outbox: a Run of this process has given no sign of life for %v", silent.Round(time.Second)))
+	for _, run := range o.runs.list() {
+		heartbeat, loop := run.silent()
+		if heartbeat >= o.life.dead {
+			errs = append(errs, fmt.Errorf("outbox: a Run of this process has given no sign of life for %v", heartbeat.Round(time.Second)))
 		}
-		if silent := time.Since(turned); silent >= r.life.dead {
-			errs = append(errs, fmt.Errorf("outbox: a Run of this process has not looked into the queue for %v", silent.Round(time.Second)))
+		if loop >= o.life.dead {
+			errs = append(errs, fmt.Errorf("outbox: a Run of this process has not looked into the queue for %v", loop.Round(time.Second)))
 		}
 	}
 	return errors.Join(errs...)

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,4 +126,75 @@ func (f *Filter) explain(err error) error {
 		return fmt.Errorf("Filter.After is %q: %w", f.After, err)
 	}
 	return err
+}
+
+// Status tells what is known of the message with that id. The error wraps [ErrNotFound] if no such message was
+// enqueued, or if it is older than the retention; [ErrClosed] after Close.
+func (o *Outbox) Status(ctx context.Context, id string) (Status, error) {
+	ctx, done, err := o.begin(ctx, callTimeout)
+	if err != nil {
+		return Status{}, err
+	}
+	defer done()
+	current, err := o.find(ctx, id)
+	if err != nil {
+		return Status{}, err
+	}
+	return statusOf(&current), nil
+}
+
+// Payload returns the payload of the message with that id, as it is sent. It is empty if the
+// payload is not kept any more: see [WithKeepPayload]. The error wraps [ErrNotFound] if there
+// is no such message, and [ErrClosed] after Close.
+func (o *Outbox) Payload(ctx context.Context, id string) ([]byte, error) {
+	ctx, done, err := o.begin(ctx, callTimeout)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := message.CheckID(id); err != nil {
+		return nil, message.AsInvalid(err)
+	}
+	payload, err := o.store.Payload(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: cannot read the payload of message %q: %w", id, err)
+	}
+	return []byte(payload), nil
+}
+
+// Unknown lists the messages that are parked as unknown, the longest parked
+// first. It takes a time that grows with their number, not with that of all
+// messages.
+//
+// A message whose process has died is listed once another Run has noticed that, within
+// 40 s.
+func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
+	ctx, done, err := o.begin(ctx, listTimeout)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	parked, err := o.list(ctx, Filter{States: []State{StateUnknown}})
+	if err != nil {
+		return nil, fmt.Errorf("outbox: cannot list the unknown messages: %w", err)
+	}
+	slices.SortFunc(parked, func(a, b Status) int {
+		return cmp.Or(a.Changed.Compare(b.Changed), cmp.Compare(a.ID, b.ID))
+	})
+	return parked, nil
+}
+
+// find is a message that somebody asked for by its id.
+func (o *Outbox) find(ctx context.Context, id string) (store.Stored, error) {
+	if err := message.CheckID(id); err != nil {
+		return store.Stored{}, message.AsInvalid(err)
+	}
+	current, err := o.store.Load(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return current, fmt.Errorf("outbox: message %q: %w", id, err)
+	case err != nil:
+		return current, fmt.Errorf("outbox: cannot look up message %q: %w", id, err)
+	}
+	return current, nil
 }

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -81,26 +82,19 @@ type observer struct {
 // observerTimeout is how long an observer may take. It is called by who has something to do.
 const observerTimeout = time.Second
 
-// observe tells the observers of an event. One that has not returned from another event in
-// time is passed over until it has.
-func (o *Outbox) observe(ctx context.Context, e Event) {
-	if len(o.observers) == 0 {
+// tell tells the observer of an event. One that has not returned from another event in time
+// is passed over until it has.
+func (o *observer) tell(ctx context.Context, logger *slog.Logger, e Event) {
+	if returned := o.hangs.Load(); returned != nil && !returned.Load() {
 		return
 	}
-	e.Time = o.now()
-	ctx = context.WithoutCancel(ctx)
-	for _, observer := range o.observers {
-		if returned := observer.hangs.Load(); returned != nil && !returned.Load() {
-			continue
-		}
-		var returned atomic.Bool
-		err := o.user(ctx, "a function given to WithObserver", observerTimeout, func(ctx context.Context) {
-			defer returned.Store(true)
-			observer.observe(ctx, e)
-		})
-		if err != nil && !returned.Load() {
-			observer.hangs.Store(&returned)
-			o.logger.Error("outbox: an observer is passed over until it returns", errorOf(err.Error()))
-		}
+	var returned atomic.Bool
+	err := callUser(ctx, logger, "a function given to WithObserver", observerTimeout, func(ctx context.Context) {
+		defer returned.Store(true)
+		o.observe(ctx, e)
+	})
+	if err != nil && !returned.Load() {
+		o.hangs.Store(&returned)
+		logger.Error("outbox: an observer is passed over until it returns", errorOf(err.Error()))
 	}
 }

@@ -39,26 +39,26 @@ type Option struct {
 }
 
 type settings struct {
-	name           string
-	withoutMigrate bool
-	retention      time.Duration
-	maxAge         time.Duration
-	attemptTimeout time.Duration
-	workers        int
-	perSecond      float64
-	rates          map[string]float64
-	baseURL        *url.URL
-	accessToken    string
-	tokenSource    func(context.Context, string) (string, error)
-	recipientOrder bool
-	keepPayload    bool
-	maxQueued      int // 0: no limit
-	onOutcome      func(context.Context, Outcome) error
-	observers      []*observer
-	inject         func(context.Context, http.Header)
-	extract        func(context.Context, http.Header) context.Context
-	transport      []graphretry.Option
-	logger         *slog.Logger
+	name             string
+	withoutMigrate   bool
+	retention        time.Duration
+	maxAge           time.Duration
+	attemptTimeout   time.Duration
+	workers          int
+	perSecond        float64
+	rates            map[string]float64
+	baseURL          *url.URL
+	accessToken      string
+	tokenSource      func(context.Context, string) (string, error)
+	recipientOrder   bool
+	keepPayload      bool
+	maxQueued        int // 0: no limit
+	onOutcome        func(context.Context, Outcome) error
+	observers        []*observer
+	inject           func(context.Context, http.Header)
+	extract          func(context.Context, http.Header) context.Context
+	transportOptions []graphretry.Option
+	logger           *slog.Logger
 }
 
 func newSettings(opts []Option) (settings, error) {
@@ -83,6 +83,14 @@ func newSettings(opts []Option) (settings, error) {
 		errs = append(errs, fmt.Errorf("outbox: WithMaxAge(%v) is above WithRetention(%v): a record must outlive its message", s.maxAge, s.retention))
 	}
 	return s, errors.Join(errs...)
+}
+
+// perSecondOf returns the rate of a number.
+func (s *settings) perSecondOf(number string) float64 {
+	if perSecond, ok := s.rates[number]; ok {
+		return perSecond
+	}
+	return s.perSecond
 }
 
 // WithName sets the name of the outbox, of which one database can hold several. It is what
@@ -346,7 +354,7 @@ func WithPropagation(inject func(context.Context, http.Header), extract func(con
 func WithTransportOptions(opts ...graphretry.Option) Option {
 	opts = slices.Clone(opts)
 	return Option{func(s *settings) error {
-		s.transport = append(s.transport, opts...)
+		s.transportOptions = append(s.transportOptions, opts...)
 		return nil
 	}}
 }

@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/graphretry/graphretry"
-	"github.com/graphretry/graphretry/outbox/internal/lane"
 	"github.com/graphretry/graphretry/outbox/internal/message"
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
@@ -27,38 +24,19 @@ var (
 	ErrNotFound = store.ErrNotFound
 )
 
-const (
-	// callTimeout bounds the calls of an Outbox whose context has no deadline.
-	callTimeout = 15 * time.Second
-	// listTimeout is the same for a call whose work grows with what it finds.
-	listTimeout = 5 * time.Minute
-	// userTimeout bounds a function of the user's.
-	userTimeout = 15 * time.Second
-)
-
 // Outbox is a queue of messages to WhatsApp that outlives the process. [Open]
 // makes one. It is safe for concurrent use.
 type Outbox struct {
-	settings
-	store     *store.Store
-	sender    *sender
-	transport *graphretry.Transport
-	rules     message.Rules
-	clock     atomic.Pointer[reading]
-	life      life
-	telling   telling
+	*queue
+	sender *sender
+	room   room
 
 	closing context.Context // ends with Close, with the cause ErrClosed
 	close   context.CancelCauseFunc
 	calls   sync.WaitGroup
 
-	mu      sync.Mutex // guards all below, and calls.Add against calls.Wait
-	closed  bool
-	running map[*running]bool
-	counted time.Time              // when the queue was counted last ...
-	queued  int                    // ... and what it had, with what was enqueued since
-	held    map[string]lane.Shared // numbers that are held for what webhooks said ...
-	heldAt  time.Time              // ... and when that was asked
+	mu     sync.Mutex // guards closed, and calls.Add against calls.Wait
+	closed bool
 }
 
 // Open returns an Outbox in a database, whose tables it makes if they are not there. With
@@ -82,9 +60,10 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 	if next == nil {
 		next = http.DefaultTransport
 	}
-	o := &Outbox{settings: s, life: defaultLife, telling: defaultTelling, running: make(map[*running]bool)}
+	q := &queue{settings: s, clock: &clock{}, life: defaultLife, telling: defaultTelling}
+	o := &Outbox{queue: q, sender: &sender{queue: q, next: next, attempts: make(map[string]*attempt)}}
 	o.closing, o.close = context.WithCancelCause(context.Background())
-	if err := o.makeTransport(next); err != nil {
+	if err := o.makeTransport(); err != nil {
 		return nil, message.AsInvalid(fmt.Errorf("outbox: WithTransportOptions: %w", err))
 	}
 	ctx, cancel := withTimeout(ctx, callTimeout)
@@ -98,7 +77,7 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 	asked := time.Now()
 	now, err := o.store.Now(ctx)
 	if err == nil {
-		o.setClock(now, asked)
+		o.clock.set(now, asked)
 		err = o.checkRetention(ctx)
 	}
 	if err != nil {
@@ -129,44 +108,20 @@ func (o *Outbox) checkRetention(ctx context.Context) error {
 // gate: it makes one attempt and waits for nothing, since the queue does that, where a wait
 // holds no worker and survives them all. Beneath it is the sender, which marks each attempt
 // as late as can be.
-func (o *Outbox) makeTransport(next http.RoundTripper) error {
-	policy, err := graphretry.NewPolicy(o.settings.transport...)
+func (o *Outbox) makeTransport() error {
+	policy, err := graphretry.NewPolicy(o.transportOptions...)
 	if err != nil {
 		return err
 	}
 	o.rules = message.Rules{Policy: policy, MaxAge: o.maxAge, KeepPayload: o.keepPayload}
-	o.sender = &sender{next: next, attempts: make(map[string]*attempt)}
-	with := append([]graphretry.Option{graphretry.WithHosts(o.baseURL.Host)}, o.settings.transport...)
-	o.transport, err = graphretry.NewTransport(o.sender, append(with,
+	with := append([]graphretry.Option{graphretry.WithHosts(o.baseURL.Host)}, o.transportOptions...)
+	o.sender.transport, err = graphretry.NewTransport(o.sender, append(with,
 		graphretry.WithoutWaiting(),
 		graphretry.WithBackOff(func() backoff.BackOff { return &backoff.StopBackOff{} }),
 		graphretry.WithMaxElapsedTime(0),
 	)...)
 	return err
 }
-
-// reading is a look at the database's clock, which took so long.
-type reading struct {
-	theirs, ours time.Time
-	took         time.Duration
-}
-
-// setClock takes in what the database's clock has said since it was asked.
-func (o *Outbox) setClock(now, asked time.Time) {
-	ours := time.Now()
-	o.clock.Store(&reading{now, ours, ours.Sub(asked)})
-}
-
-// now returns the time by the database's clock, as it was read last. All machines tell
-// waits and ages by it, so that one whose own clock is wrong expires nothing.
-func (o *Outbox) now() time.Time {
-	at := o.clock.Load()
-	return at.theirs.Add(time.Since(at.ours)).UTC()
-}
-
-// atMost returns a time that the database's clock has not passed yet. Waits are counted from
-// there, so that none is shorter than it should be.
-func (o *Outbox) atMost() time.Time { return o.now().Add(o.clock.Load().took) }
 
 // Now returns the time by the database's clock, by which waits and ages are told. It asks
 // nothing: the clock was read when the Outbox was opened, and is each minute while it runs.
@@ -204,43 +159,3 @@ func (o *Outbox) begin(ctx context.Context, timeout time.Duration) (context.Cont
 		o.calls.Done()
 	}, nil
 }
-
-// withTimeout bounds a context that has no deadline of its own.
-func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok || timeout == 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, timeout)
-}
-
-// user calls a function of the user's. One that panics or does not return in time is an
-// error, and the program goes on.
-func (o *Outbox) user(ctx context.Context, name string, timeout time.Duration, do func(context.Context)) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() {
-		defer func() {
-			if thrown := recover(); thrown != nil {
-				o.logger.Error("outbox: "+name+" panicked", panicOf(fmt.Sprint(thrown)), stackOf(debug.Stack()))
-				done <- fmt.Errorf("outbox: %s panicked: %v", name, thrown)
-			}
-		}()
-		do(ctx)
-		done <- nil
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-done: // it heeds its context
-		return err
-	case <-time.After(grace):
-		return fmt.Errorf("outbox: %s has not returned after %v", name, timeout)
-	}
-}
-
-// grace is how long a function of the user's may take to heed the end of its context.
-const grace = time.Second

@@ -33,6 +33,6 @@ func (o *Outbox) setPause(ctx context.Context, verb, number string, paused bool)
 	if err := o.store.SetPaused(ctx, number, paused); err != nil {
 		return fmt.Errorf("outbox: cannot %s: %w", verb, err)
 	}
-	o.look()
+	o.runs.look()
 	return nil
 }

@@ -2,27 +2,18 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/outbox/internal/lane"
-	"github.com/graphretry/graphretry/outbox/internal/message"
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-const (
-	// lookEvery is how often a Run looks for what others have enqueued.
-	lookEvery = 250 * time.Millisecond
-	// claimEvery is how long a Run waits after a claim if few workers are free.
-	claimEvery = 5 * time.Millisecond
-)
+// claimEvery is how long a Run waits after a claim if few workers are free.
+const claimEvery = 5 * time.Millisecond
 
 // Run sends messages until ctx ends or the Outbox is closed, with as many
 // workers as [WithWorkers] says. Any number of Runs on any number of machines
@@ -44,59 +35,53 @@ func (o *Outbox) Run(ctx context.Context) error {
 		return err
 	}
 	defer done()
+	signals := newSignals()
 	r := &running{
-		Outbox: o, wake: make(chan struct{}, 1), owed: make(chan struct{}, 1), rung: make(map[string]bool),
-		ends: make(chan end, 4*maxWorkers), handling: make(map[int64]bool),
+		queue: o.queue, signals: signals, gate: o.sender.gate, sender: o.sender,
+		heartbeat: &heartbeat{queue: o.queue, signals: signals},
+		ends:      make(chan end, 4*maxWorkers), handling: make(map[int64]bool),
 		newcomers: make(chan struct{}, 1), lanes: lane.Lanes{Rate: o.perSecondOf},
 	}
-	if err := r.start(ctx); err != nil {
+	if err := r.heartbeat.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // it is to stop before it has begun
 		}
 		return fmt.Errorf("outbox: cannot begin to send: %w", err)
 	}
-	r.alive, r.turned = time.Now(), time.Now()
-	o.mu.Lock()
-	o.running[r] = true
-	o.mu.Unlock()
+	defer o.runs.add(signals)()
+	r.run(ctx)
+	return nil
+}
+
+// run sends messages until ctx ends.
+func (r *running) run(ctx context.Context) {
 	var loops sync.WaitGroup
 	// Attempts that are under way live as long as the heartbeat says so.
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
-	loops.Go(func() { r.beat(beating) })
-	loops.Go(func() { r.upkeep(ctx) })
+	loops.Go(func() { r.heartbeat.keep(beating) })
+	loops.Go(func() { r.upkeep(ctx, r.gate) })
 	if r.onOutcome != nil {
-		loops.Go(func() { r.tellOutcomes(ctx) })
+		loops.Go(func() { r.tellOutcomes(ctx, r.owed) })
 	}
-	loops.Go(func() { r.adopting(ctx) })
+	loops.Go(func() { r.adopting(ctx, r.newcomers) })
 	r.loop(ctx)
 	r.workers.Wait()
 	stop()
 	loops.Wait()
-	o.mu.Lock()
-	delete(o.running, r)
-	o.mu.Unlock()
-	r.leave()
-	return nil
-}
-
-// perSecondOf returns the rate of a number, as the options have it.
-func (o *Outbox) perSecondOf(number string) float64 {
-	if perSecond, ok := o.rates[number]; ok {
-		return perSecond
-	}
-	return o.perSecond
+	r.heartbeat.leave()
 }
 
 // running is one Run. Its loop alone decides what is claimed, and lanes is the loop's.
 type running struct {
-	*Outbox
-	id      atomic.Int64 // of this Run in the database; another one if it was taken for dead
-	lanes   lane.Lanes
-	workers sync.WaitGroup
-	writing atomic.Int64 // messages that a goroutine has
-	wake    chan struct{}
-	ends    chan end
-	owed    chan struct{} // has one when there are outcomes to tell
+	*queue
+	*signals
+	gate
+	sender    *sender
+	heartbeat *heartbeat
+	lanes     lane.Lanes
+	workers   sync.WaitGroup
+	writing   atomic.Int64 // messages that a goroutine has
+	ends      chan end
 	// newcomers has somebody look at what was inserted into the tables.
 	newcomers chan struct{}
 
@@ -105,47 +90,10 @@ type running struct {
 	lookAt  time.Time // when the loop looks for what is due; monotonic
 	next    time.Time // when the next message is due that is not yet, by the database's clock
 	probing bool      // an attempt finds out whether the API is up again
-	gate    time.Time // until then the gate lets nothing through
+	shut    time.Time // until then the gate lets nothing through
 
-	mu       sync.Mutex      // guards all below
-	alive    time.Time       // when the heartbeat was written last; monotonic
-	turned   time.Time       // when the loop has gone round last; monotonic
-	rung     map[string]bool // numbers that have something due, with whether it is urgent
-	isDue    bool            // look at once
-	check    bool            // compare the claims with the database
-	handling map[int64]bool  // the messages that a goroutine has, by seq
-}
-
-// ring lets the Runs of this process know of numbers that have something due.
-func (o *Outbox) ring(numbers map[string]bool) {
-	o.eachRun(func(r *running) {
-		for number, urgent := range numbers {
-			r.rung[number] = r.rung[number] || urgent
-		}
-	})
-}
-
-// look has the Runs of this process look at the tables.
-func (o *Outbox) look() { o.eachRun(func(r *running) { r.isDue = true }) }
-
-func (o *Outbox) eachRun(do func(*running)) {
-	o.mu.Lock()
-	runs := maps.Clone(o.running)
-	o.mu.Unlock()
-	for r := range runs {
-		r.mu.Lock()
-		do(r)
-		r.mu.Unlock()
-		r.stir()
-	}
-}
-
-// stir has the loop go round once more.
-func (r *running) stir() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	mu       sync.Mutex
+	handling map[int64]bool // the messages that a goroutine has, by seq; guarded by mu
 }
 
 // loop claims what is due and hands it to workers, until ctx ends.
@@ -156,9 +104,7 @@ func (r *running) loop(ctx context.Context) {
 	for ctx.Err() == nil {
 		claimed, err := r.round(ctx)
 		if err == nil {
-			r.mu.Lock()
-			r.turned = time.Now()
-			r.mu.Unlock()
+			r.turnedRound()
 		}
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -205,15 +151,11 @@ func (r *running) round(ctx context.Context) (claimed bool, err error) {
 			more = false
 		}
 	}
-	r.mu.Lock()
-	look, check := r.isDue, r.check
-	for number, urgent := range r.rung {
+	rung, look, check := r.take()
+	for number, urgent := range rung {
 		r.lanes.Ring(number, urgent)
 		look = look || r.blind
 	}
-	clear(r.rung)
-	r.isDue, r.check = false, false
-	r.mu.Unlock()
 	if check {
 		if err := r.checkClaims(ctx); err != nil {
 			return false, err
@@ -240,7 +182,7 @@ func (r *running) lookAround(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.setClock(look.Now, asked)
+	r.clock.set(look.Now, asked)
 	r.lanes.Look(look.Due, look.Shared)
 	r.blind = look.Shared == nil
 	r.next = look.Next
@@ -254,58 +196,28 @@ func (r *running) lookAround(ctx context.Context) error {
 	return nil
 }
 
-// hostDown returns what the gate says if it holds the API to be down. It and pathsDown are the
-// places in which the gate is asked.
-func (o *Outbox) hostDown() (status graphretry.HostStatus, down bool) {
-	for _, host := range o.transport.Hosts() {
-		if host.State == graphretry.HostDown {
-			return host, true
-		}
-	}
-	return status, false
-}
-
-// pathsDown returns until when the gate lets nothing through of a number, for those whose path
-// it holds to be down. When the next probe of a path is due its number goes on, with one.
-func (o *Outbox) pathsDown() map[string]time.Time {
-	var down map[string]time.Time
-	for _, host := range o.transport.Hosts() {
-		for _, path := range host.Paths {
-			number, ok := strings.CutSuffix(strings.TrimPrefix(path.Path, "/"), "/messages")
-			if !ok || path.State != graphretry.HostDown {
-				continue
-			}
-			if down == nil {
-				down = make(map[string]time.Time)
-			}
-			down[number] = path.NextProbe
-		}
-	}
-	return down
-}
-
 // free returns how many workers are free.
 func (r *running) free() int {
-	if r.writing.Load() > int64(2*r.Outbox.workers) {
+	if r.writing.Load() > int64(2*r.queue.workers) {
 		return 0 // the database is behind
 	}
-	return r.Outbox.workers - r.lanes.Flights()
+	return r.queue.workers - r.lanes.Flights()
 }
 
 // claim claims as many messages as can go now, and hands them to workers.
 func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	now := r.now()
-	if now.Before(r.gate) {
+	if now.Before(r.shut) {
 		return false, nil
 	}
 	free := r.free()
-	if free > 0 && free < r.Outbox.workers/4 && time.Since(r.claimed) < claimEvery {
+	if free > 0 && free < r.queue.workers/4 && time.Since(r.claimed) < claimEvery {
 		return false, nil // more will be free in a moment: one statement for all
 	}
 	host, down := r.hostDown()
 	if down {
 		if wait := time.Until(host.NextProbe); wait > 0 {
-			r.gate = now.Add(wait)
+			r.shut = now.Add(wait)
 			return false, nil
 		}
 		if r.probing {
@@ -345,9 +257,9 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		r.lanes.Lease(wanted, got)
 		now = r.now()
 	}
-	plan, urgentOnly := r.lanes.Plan(now, r.Outbox.workers, free, false), false
+	plan, urgentOnly := r.lanes.Plan(now, r.queue.workers, free, false), false
 	if len(plan) == 0 && free == 0 && !down {
-		plan, urgentOnly = r.lanes.Plan(now, r.Outbox.workers, 1, true), true
+		plan, urgentOnly = r.lanes.Plan(now, r.queue.workers, 1, true), true
 	}
 	if len(plan) == 0 {
 		return false, nil
@@ -362,12 +274,12 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	}
 	var claims []store.Claim
 	if len(probes) > 0 {
-		if claims, err = r.store.TakeProbes(ctx, r.id.Load(), probes, r.recipientOrder, urgentOnly); err != nil {
+		if claims, err = r.store.TakeProbes(ctx, r.heartbeat.id.Load(), probes, r.recipientOrder, urgentOnly); err != nil {
 			return false, err
 		}
 	}
 	if len(plan) > 0 {
-		others, err := r.store.Take(ctx, r.id.Load(), plan, r.recipientOrder, urgentOnly)
+		others, err := r.store.Take(ctx, r.heartbeat.id.Load(), plan, r.recipientOrder, urgentOnly)
 		if err != nil {
 			// What has been claimed is given back as a claim that no goroutine has.
 			return false, err
@@ -400,14 +312,6 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	return len(claims) > 0, nil
 }
 
-// probeWait returns the time to the next probe of a number, after so many: the schedule's.
-func (o *Outbox) probeWait(probes int) time.Duration {
-	return o.rules.Policy.Next(nil, errHeld, graphretry.History{Held: probes}).Wait
-}
-
-// errHeld is a failure for which the Policy holds a message, whatever the options.
-var errHeld = &net.OpError{Op: "dial", Err: errors.New("held")}
-
 // work has a goroutine send a message.
 func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down bool) {
 	r.mu.Lock()
@@ -427,7 +331,7 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 			context.AfterFunc(lasting, func() { timer.Stop() })
 		})
 		defer detach()
-		a := &attempt{outbox: r.Outbox, claim: c, lasting: lasting, accepted: accepted}
+		a := &attempt{sender: r.sender, claim: c, lasting: lasting, accepted: accepted}
 		err := a.make(ctx, func(e end) {
 			e.number, e.began, e.probe, e.isProbe = c.Number, now, down, probe
 			r.ends <- e
@@ -440,7 +344,7 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 		r.mu.Unlock()
 		r.writing.Add(-1)
 		if r.recipientOrder {
-			r.ring(map[string]bool{c.Number: false})
+			r.runs.ring(map[string]bool{c.Number: false})
 		}
 		r.stir()
 	})
@@ -454,7 +358,7 @@ func (r *running) ended(ctx context.Context, e end) {
 	if e.gate > 0 {
 		// Of the path alone, or of the host.
 		if _, down := r.hostDown(); down || len(r.pathsDown()) == 0 {
-			r.gate = r.now().Add(e.gate)
+			r.shut = r.now().Add(e.gate)
 		} else {
 			r.lanes.Block(e.number, r.now().Add(e.gate))
 		}
@@ -473,13 +377,12 @@ func (r *running) ended(ctx context.Context, e end) {
 		}
 	case news == lane.Unhold:
 		if host {
-			if _, err = r.store.Unhold(ctx, lane.All, true); err != nil {
+			if _, err = r.unhold(ctx, lane.All, true); err != nil {
 				break
 			}
 		}
 		var was bool
-		if was, err = r.store.Unhold(ctx, e.number, false); was {
-			r.logger.Warn("outbox: a phone number is no longer held", numberOf(e.number))
+		if was, err = r.unhold(ctx, e.number, false); was {
 			r.workers.Go(func() { r.observe(ctx, Event{Kind: EventReleased, PhoneNumberID: e.number}) })
 		}
 	}
@@ -494,13 +397,12 @@ func (r *running) ended(ctx context.Context, e end) {
 // hold holds a number for all machines.
 func (r *running) hold(ctx context.Context, number, reason string) error {
 	wait := r.probeWait(0)
-	first, err := r.store.Hold(ctx, number, wait, r.lanes.IsAmbiguous(number), false, message.Shorten(reason))
+	first, err := r.queue.hold(ctx, number, wait, r.lanes.IsAmbiguous(number), false, reason)
 	if err != nil {
 		return err
 	}
 	r.lanes.Held(number, r.now().Add(wait), reason)
 	if first {
-		r.logger.Warn("outbox: a phone number is held", numberOf(number), reasonOf(reason))
 		// Not by the loop, which has more to do.
 		r.workers.Go(func() { r.observe(ctx, Event{Kind: EventHeld, PhoneNumberID: number, Reason: reason, Wait: wait}) })
 	} else {
@@ -511,9 +413,32 @@ func (r *running) hold(ctx context.Context, number, reason string) error {
 
 func (r *running) holdHost(ctx context.Context, reason string) error {
 	wait := r.probeWait(0)
-	if _, err := r.store.Hold(ctx, lane.All, wait, true, false, message.Shorten(reason)); err != nil {
+	if _, err := r.queue.hold(ctx, lane.All, wait, true, false, reason); err != nil {
 		return err
 	}
 	r.lanes.Held(lane.All, r.now().Add(wait), reason)
+	return nil
+}
+
+// checkClaims settles claims of this Run that no goroutine has: the answer to a write may
+// have been lost. It is the loop's, so that none is made meanwhile.
+func (r *running) checkClaims(ctx context.Context) error {
+	r.mu.Lock()
+	before := make(map[int64]bool, len(r.handling))
+	for seq := range r.handling {
+		before[seq] = true
+	}
+	r.mu.Unlock()
+	claims, err := r.store.Claims(ctx, r.heartbeat.id.Load())
+	if err != nil {
+		return err
+	}
+	for i := range claims {
+		if !before[claims[i].Seq] {
+			if err := r.abandon(ctx, &claims[i]); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }

@@ -75,7 +75,7 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 		return Stats{}, fmt.Errorf("outbox: cannot count the messages: %w", err)
 	}
 	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), Labels: all.Labels, OldestQueued: all.Oldest}
-	_, stats.APIDown = o.hostDown()
+	_, stats.APIDown = o.sender.hostDown()
 	for number, states := range all.Counts {
 		stats.Numbers[number] = NumberStats{States: states, Share: 1}
 		for state, n := range states {

@@ -5,11 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/graphretry/graphretry/outbox/internal/message"
-	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
 // Execer is a transaction of yours: a [*sql.Tx] or a [*sql.Conn], in the database that has
@@ -66,64 +63,4 @@ func isNil(tx Execer) bool {
 		return tx == nil
 	}
 	return false
-}
-
-// adopting takes in what is inserted into the tables, when the loop has seen some of it.
-func (r *running) adopting(ctx context.Context) {
-	for {
-		select {
-		case <-r.newcomers:
-		case <-ctx.Done():
-			return
-		}
-		for more := true; more && ctx.Err() == nil; {
-			var err error
-			if more, err = r.adopt(ctx); err != nil && ctx.Err() == nil {
-				r.logger.Error("outbox: cannot take in what was inserted", errorOf(err.Error()))
-			}
-		}
-	}
-}
-
-// adopt takes in some of it, and reports whether there may be more. What cannot be sent
-// fails.
-func (r *running) adopt(ctx context.Context) (more bool, err error) {
-	seen, err := r.store.Adopt(ctx, r.checkRow)
-	if err != nil {
-		return false, err
-	}
-	urgent := make(map[string]bool)
-	for i := range seen {
-		n := &seen[i]
-		if n.Err == nil {
-			urgent[n.Number] = urgent[n.Number] || n.Urgent
-			continue
-		}
-		e := message.Event{Kind: message.Invalid, Reason: strings.TrimPrefix(n.Err.Error(), "outbox: ")}
-		if _, err := r.apply(ctx, "refuse", n.Stored(), e); err != nil && !errors.Is(err, ErrNotFound) {
-			return false, err
-		}
-	}
-	r.ring(urgent)
-	return len(seen) > 0, nil
-}
-
-// checkRow is check for a row that any program may have inserted.
-func (o *Outbox) checkRow(n *store.Newcomer) error {
-	recipient, err := message.Check(n.ID, n.Number, []byte(n.Payload))
-	if err != nil {
-		return err
-	}
-	n.Recipient = recipient
-	if err := message.CheckLabel(n.Label); err != nil {
-		return err
-	}
-	for column, at := range map[string]time.Time{"not_before": n.NotBefore, "expires_at": n.ExpiresAt, "enqueued_at": n.Enqueued} {
-		if !at.IsZero() {
-			if err := checkTime(column, at); err != nil {
-				return fmt.Errorf("%w, in microseconds", err)
-			}
-		}
-	}
-	return o.checkAge(&n.New, n.Enqueued)
 }

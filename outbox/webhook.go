@@ -160,53 +160,18 @@ func (o *Outbox) settle(ctx context.Context, id string, e message.Event) error {
 	return nil
 }
 
-// holdByWebhook holds the number of a message, for all machines, for what Meta has said by
-// webhook.
-func (o *Outbox) holdByWebhook(ctx context.Context, m *message.Record) error {
-	wait := o.probeWait(0)
-	first, err := o.store.Hold(ctx, m.Number, wait, false, true, message.Shorten(m.Graph.Error()))
-	if err == nil && first {
-		o.logger.Warn("outbox: a phone number is held", numberOf(m.Number), reasonOf(m.Graph.Error()))
-		o.observe(ctx, Event{Kind: EventHeld, PhoneNumberID: m.Number, Graph: m.Graph, Reason: m.Graph.Error(), Wait: wait})
-	}
-	o.mu.Lock()
-	o.heldAt = time.Time{}
-	o.mu.Unlock()
-	o.look()
-	return err
-}
-
 // unholdByWebhook holds a number no longer that is held for what Meta said by webhook, if a
 // message was accepted since, of which it now says something better.
 func (o *Outbox) unholdByWebhook(ctx context.Context, m *store.Stored) error {
-	held, err := o.heldNumbers(ctx)
+	held, err := o.held.get(ctx, o.store)
 	number, isHeld := held[m.Number]
 	if err != nil || !isHeld || m.State != StateSending && (m.State != StateSent || !m.Delivered.IsZero() || m.Changed.Before(number.HeldSince)) {
 		return err
 	}
-	was, err := o.store.Unhold(ctx, m.Number, true)
+	was, err := o.unhold(ctx, m.Number, true)
 	if was {
-		o.logger.Warn("outbox: a phone number is no longer held", numberOf(m.Number))
 		o.observe(ctx, Event{Kind: EventReleased, PhoneNumberID: m.Number})
-		o.look()
+		o.runs.look()
 	}
 	return err
-}
-
-// heldNumbers returns the numbers that are held for what Meta said by webhook, as they were a
-// moment ago: there are far more webhooks than such numbers.
-func (o *Outbox) heldNumbers(ctx context.Context) (map[string]lane.Shared, error) {
-	o.mu.Lock()
-	held, known := o.held, time.Since(o.heldAt) < lookEvery
-	o.mu.Unlock()
-	if known {
-		return held, nil
-	}
-	held, err := o.store.HeldByWebhook(ctx)
-	if err == nil {
-		o.mu.Lock()
-		o.held, o.heldAt = held, time.Now()
-		o.mu.Unlock()
-	}
-	return held, err
 }

@@ -1,0 +1,72 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
+)
+
+// adopting takes in what is inserted into the tables, whenever newcomers has one.
+func (q *queue) adopting(ctx context.Context, newcomers <-chan struct{}) {
+	for {
+		select {
+		case <-newcomers:
+		case <-ctx.Done():
+			return
+		}
+		for more := true; more && ctx.Err() == nil; {
+			var err error
+			if more, err = q.adopt(ctx); err != nil && ctx.Err() == nil {
+				q.logger.Error("outbox: cannot take in what was inserted", errorOf(err.Error()))
+			}
+		}
+	}
+}
+
+// adopt takes in some of it, and reports whether there may be more. What cannot be sent
+// fails.
+func (q *queue) adopt(ctx context.Context) (more bool, err error) {
+	seen, err := q.store.Adopt(ctx, q.checkRow)
+	if err != nil {
+		return false, err
+	}
+	urgent := make(map[string]bool)
+	for i := range seen {
+		n := &seen[i]
+		if n.Err == nil {
+			urgent[n.Number] = urgent[n.Number] || n.Urgent
+			continue
+		}
+		e := message.Event{Kind: message.Invalid, Reason: strings.TrimPrefix(n.Err.Error(), "outbox: ")}
+		if _, err := q.apply(ctx, "refuse", n.Stored(), e); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return false, err
+		}
+	}
+	q.runs.ring(urgent)
+	return len(seen) > 0, nil
+}
+
+// checkRow is check for a row that any program may have inserted.
+func (q *queue) checkRow(n *store.Newcomer) error {
+	recipient, err := message.Check(n.ID, n.Number, []byte(n.Payload))
+	if err != nil {
+		return err
+	}
+	n.Recipient = recipient
+	if err := message.CheckLabel(n.Label); err != nil {
+		return err
+	}
+	for column, at := range map[string]time.Time{"not_before": n.NotBefore, "expires_at": n.ExpiresAt, "enqueued_at": n.Enqueued} {
+		if !at.IsZero() {
+			if err := checkTime(column, at); err != nil {
+				return fmt.Errorf("%w, in microseconds", err)
+			}
+		}
+	}
+	return checkAge(&n.New, n.Enqueued, &q.rules)
+}

@@ -1,0 +1,154 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/graphretry/graphretry"
+	"github.com/graphretry/graphretry/outbox/internal/lane"
+	"github.com/graphretry/graphretry/outbox/internal/message"
+	"github.com/graphretry/graphretry/outbox/internal/store"
+)
+
+// queue is the messages in the database, and what becomes of them: what a call, a Run and an
+// attempt share.
+type queue struct {
+	settings
+	*clock
+	store   *store.Store
+	rules   message.Rules
+	life    life
+	telling telling
+	runs    runs        // of this process
+	held    heldNumbers // for what webhooks said
+}
+
+// apply has an event happen to a message, whatever else happens to it meanwhile: where
+// somebody is faster, it happens to what they have made of it. It returns the message as it
+// is in the end. name is that of the write, for tests.
+func (q *queue) apply(ctx context.Context, name string, current store.Stored, e message.Event) (store.Stored, error) {
+	for {
+		next, effects := message.Step(current.Record, e, q.atMost(), &q.rules)
+		if !effects.Write {
+			return current, effects.Refused
+		}
+		if effects.Hold {
+			// Before it is queued again, so that nobody sends it meanwhile.
+			if err := q.holdByWebhook(ctx, &next); err != nil {
+				return current, err
+			}
+		}
+		saved, err := q.store.Save(ctx, name, current, next, !effects.DropPayload, effects.Outcomes...)
+		if err == nil {
+			q.settled(saved)
+			q.report(ctx, &saved, effects.Outcomes)
+			return saved, nil
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			return current, err
+		}
+		if current, err = q.store.Load(ctx, current.ID); err != nil {
+			return current, err
+		}
+	}
+}
+
+// settled wakes the Runs of this process if a message can go, or another of its recipient.
+func (q *queue) settled(m store.Stored) {
+	if m.State == StateQueued && m.Due.After(q.now()) {
+		return
+	}
+	if m.State == StateQueued || q.recipientOrder {
+		q.runs.ring(map[string]bool{m.Number: m.Urgent && m.State == StateQueued})
+	}
+}
+
+// report logs the outcomes that somebody should know of, and has the Runs of this process
+// tell them.
+func (q *queue) report(ctx context.Context, m *store.Stored, kinds []OutcomeKind) {
+	for _, kind := range kinds {
+		attributes := []any{idOf(m.ID), numberOf(m.Number), reasonOf(m.Reason)}
+		if m.Graph != nil {
+			attributes = append(attributes, slog.Any("graph", m.Graph))
+		}
+		switch kind {
+		case OutcomeFailed:
+			q.logger.Warn("outbox: a message has failed", attributes...)
+		case OutcomeUnknown:
+			q.logger.Warn("outbox: a message is parked as unknown", attributes...)
+		}
+	}
+	q.came(ctx, m, kinds)
+}
+
+// came has it be known that a message has outcomes, which are written down.
+func (q *queue) came(ctx context.Context, m *store.Stored, kinds []OutcomeKind) {
+	if len(kinds) == 0 {
+		return
+	}
+	for _, kind := range kinds {
+		e := eventOf(EventOutcome, m)
+		e.Outcome, e.Age = kind, m.Changed.Sub(m.Enqueued)
+		if kind == OutcomeFailed {
+			e.Graph = m.Graph
+		}
+		q.observe(ctx, e)
+	}
+	if q.onOutcome != nil {
+		q.runs.tell()
+	}
+}
+
+// observe tells the observers of an event.
+func (q *queue) observe(ctx context.Context, e Event) {
+	e.Time = q.now()
+	ctx = context.WithoutCancel(ctx)
+	for _, observer := range q.observers {
+		observer.tell(ctx, q.logger, e)
+	}
+}
+
+// hold holds a number for all machines, and reports whether nobody has before.
+func (q *queue) hold(ctx context.Context, number string, wait time.Duration, ambiguous, byWebhook bool, reason string) (first bool, err error) {
+	first, err = q.store.Hold(ctx, number, wait, ambiguous, byWebhook, message.Shorten(reason))
+	if err != nil || !first {
+		return false, err
+	}
+	if number != lane.All {
+		q.logger.Warn("outbox: a phone number is held", numberOf(number), reasonOf(reason))
+	}
+	return true, nil
+}
+
+// unhold holds a number no longer. It reports whether it was held.
+func (q *queue) unhold(ctx context.Context, number string, byWebhook bool) (was bool, err error) {
+	was, err = q.store.Unhold(ctx, number, byWebhook)
+	if was && number != lane.All {
+		q.logger.Warn("outbox: a phone number is no longer held", numberOf(number))
+	}
+	return was, err
+}
+
+// holdByWebhook holds the number of a message, for all machines, for what Meta has said by
+// webhook.
+func (q *queue) holdByWebhook(ctx context.Context, m *message.Record) error {
+	wait := q.probeWait(0)
+	first, err := q.hold(ctx, m.Number, wait, false, true, m.Graph.Error())
+	if first {
+		q.observe(ctx, Event{Kind: EventHeld, PhoneNumberID: m.Number, Graph: m.Graph, Reason: m.Graph.Error(), Wait: wait})
+	}
+	q.held.forget()
+	q.runs.look()
+	return err
+}
+
+// probeWait returns the time to the next probe of a number, after so many: the schedule's.
+func (q *queue) probeWait(probes int) time.Duration {
+	return q.rules.Policy.Next(nil, errHeld, graphretry.History{Held: probes}).Wait
+}
+
+// errHeld is a failure for which the Policy holds a message, whatever the options.
+var errHeld = &net.OpError{Op: "dial", Err: errors.New("held")}

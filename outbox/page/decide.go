@@ -15,54 +15,6 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// decision is what a person can decide.
-type decision struct {
-	// Verb is the name of it, and Name what its button says.
-	Verb, Name string
-	// Effect says what becomes of the messages.
-	Effect string
-	// done is what has become of them, as in "3 messages were dropped".
-	done string
-	// states are those of the messages that it takes; nil for a decision about numbers.
-	states []outbox.State
-	// one carries it out for a message, or a number, and all for all that a filter means.
-	one func(*outbox.Outbox, context.Context, string) error
-	all func(*outbox.Outbox, context.Context, outbox.Filter) (int, error)
-}
-
-var decisions = map[string]decision{
-	"resend": {"resend", "Resend", "They go back into the queue as if they were new. One that was sent after all is received twice.", "put back into the queue",
-		[]outbox.State{outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Resend, (*outbox.Outbox).ResendAll},
-	"drop": {"drop", "Drop", "They become failed and are not sent. Resend takes that back.", "dropped",
-		[]outbox.State{outbox.StateQueued, outbox.StateUnknown}, (*outbox.Outbox).Drop, (*outbox.Outbox).DropAll},
-	"park": {"park", "Park", "They become unknown, as if they may have been sent. They are not sent until a webhook or a person settles them.", "parked",
-		[]outbox.State{outbox.StateQueued}, (*outbox.Outbox).Park, (*outbox.Outbox).ParkAll},
-	"delete": {"delete", "Delete", "All that is known of them goes, and their payloads. One that is queued is not sent. Nothing takes that back.", "deleted",
-		[]outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Delete, (*outbox.Outbox).DeleteAll},
-	"pause": {"pause", "Pause", "No machine sends anything until somebody resumes. What is being sent comes to its end, and a message that grows too old meanwhile fails.", "paused",
-		nil, (*outbox.Outbox).Pause, nil},
-	"resume": {"resume", "Resume", "The machines send again. A number that is paused by itself stays so.", "resumed",
-		nil, (*outbox.Outbox).Resume, nil},
-}
-
-func (d decision) takes(state outbox.State) bool { return slices.Contains(d.states, state) }
-
-// Query returns the query that names the decision.
-func (d decision) Query() string { return url.Values{"verb": {d.Verb}}.Encode() }
-
-// report says that it was carried out.
-func (d decision) report(n int) string {
-	switch {
-	case d.states == nil && n == 0:
-		return "All numbers were " + d.done + "."
-	case d.states == nil:
-		return "The number was " + d.done + "."
-	case n == 1:
-		return "1 message was " + d.done + "."
-	}
-	return count(n) + " messages were " + d.done + "."
-}
-
 // maxCount is how far messages are counted that no index counts.
 const maxCount = 10_000
 

@@ -13,9 +13,6 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// states are those that a message can have, in the order of its life.
-var states = []outbox.State{outbox.StateQueued, outbox.StateSending, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}
-
 // filter is what a list is asked for, and what many messages are decided by.
 type filter struct {
 	outbox.Filter

@@ -4,33 +4,12 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
-	"time"
 
 	"github.com/graphretry/graphretry/outbox"
 )
 
 // pageSize is how many messages a page of the list has.
 const pageSize = 50
-
-// frame is what every page has.
-type frame struct {
-	Title string
-	Now   time.Time
-	// Done is what has just been done, "" for nothing.
-	Done string
-}
-
-func (p *pages) frame(r *http.Request, title string, now time.Time) frame {
-	f := frame{Title: title, Now: now}
-	if d, ok := decisions[r.FormValue("did")]; ok {
-		if n, err := strconv.Atoi(r.FormValue("n")); err == nil && n >= 0 {
-			f.Done = d.report(n)
-		}
-	}
-	return f
-}
 
 type messagesPage struct {
 	frame
@@ -108,16 +87,4 @@ func indented(payload []byte) string {
 		return string(payload)
 	}
 	return string(text)
-}
-
-// decisionsOf returns those that a person can make for messages of these states, or of all.
-func decisionsOf(given []outbox.State) []decision {
-	var found []decision
-	for _, verb := range []string{"resend", "drop", "park", "delete"} {
-		d := decisions[verb]
-		if len(given) == 0 || slices.ContainsFunc(given, d.takes) {
-			found = append(found, d)
-		}
-	}
-	return found
 }

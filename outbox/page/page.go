@@ -13,44 +13,27 @@
 package page
 
 import (
+	"bytes"
+	"context"
+	"embed"
+	"html/template"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// Option changes one setting of [Handler]. Where two options set the same thing, the later
-// one holds.
-type Option struct {
-	apply func(*settings)
-}
+//go:embed static
+var staticFiles embed.FS
 
-type settings struct {
-	user     func(*http.Request) string
-	logger   *slog.Logger
-	payloads bool
-}
-
-// WithUser sets who the user of a request is, such as the name that your login has found. It
-// stands in the log beside what the user changes, as user.name. By default it is left out.
-func WithUser(user func(*http.Request) string) Option {
-	return Option{func(s *settings) { s.user = user }}
-}
-
-// WithLogger sets where what is changed is logged, and what fails. The default is
-// [slog.Default], so that what was changed is on record; nil means that, too. The names of the
-// attributes are those of [graphretry.WithLogger] and [outbox.WithLogger].
-//
-// [graphretry.WithLogger]: https://pkg.go.dev/github.com/graphretry/graphretry#WithLogger
-func WithLogger(logger *slog.Logger) Option {
-	return Option{func(s *settings) { s.logger = logger }}
-}
-
-// WithPayload has the page of a message show its payload, which has the recipient and the
-// text. By default it does not.
-func WithPayload() Option {
-	return Option{func(s *settings) { s.payloads = true }}
-}
+const (
+	// maxForm bounds what a form sends, in bytes.
+	maxForm = 64 << 10
+	// policy lets a page load its own stylesheet, script and icon, ask for itself anew, and
+	// send forms to where it comes from.
+	policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 // Handler returns the pages of an outbox. It needs no [outbox.Outbox.Run] in its process.
 func Handler(o *outbox.Outbox, opts ...Option) http.Handler {
@@ -67,4 +50,77 @@ func Handler(o *outbox.Outbox, opts ...Option) http.Handler {
 		s.user = func(*http.Request) string { return "" }
 	}
 	return newPages(o, s)
+}
+
+// newPages returns the handler of all pages. They are all in one folder, so that a relative
+// link leads from each to each, wherever they are mounted.
+func newPages(o *outbox.Outbox, s settings) http.Handler {
+	p := &pages{settings: s, outbox: o, template: template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/*.html"))}
+	get := map[string]func(http.ResponseWriter, *http.Request) error{
+		"/": p.overview, "/messages": p.messages, "/message": p.message, "/confirm": p.confirm,
+		"/style.css": static("text/css; charset=utf-8"), "/refresh.js": static("text/javascript; charset=utf-8"), "/icon.svg": static("image/svg+xml"),
+	}
+	post := map[string]func(http.ResponseWriter, *http.Request) error{"/decide": p.decide}
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.logger.Warn("outbox: a form from another origin was refused", p.who(r), slog.String("url.path", r.URL.Path))
+		p.fail(w, r, errCrossOrigin)
+	}))
+	serve := func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.Path
+		if path == "" { // behind http.StripPrefix with the slash
+			path = "/"
+		}
+		reads, writes := get[path], post[path]
+		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
+		var err error
+		switch {
+		case reads == nil && writes == nil:
+			err = wrong{http.StatusNotFound, "There is no such page", "The overview leads to all that there are."}
+		case isRead && reads != nil:
+			var cancel context.CancelFunc
+			ctx := r.Context()
+			ctx, cancel = context.WithTimeout(ctx, readTimeout)
+			defer cancel()
+			err = reads(w, r.WithContext(ctx))
+		case r.Method == http.MethodPost && writes != nil:
+			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+			err = writes(w, r)
+		default:
+			allowed := "GET, HEAD"
+			if reads == nil {
+				allowed = "POST"
+			}
+			w.Header().Set("Allow", allowed)
+			err = wrong{http.StatusMethodNotAllowed, "This method is not allowed here", "The request was " + r.Method + ", and this page takes " + allowed + " alone."}
+		}
+		if err != nil {
+			p.fail(w, r, err)
+		}
+	}
+	guarded := guard.Handler(http.HandlerFunc(serve))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		// Not "no-referrer": a browser then hides the origin of a form, too.
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		guarded.ServeHTTP(w, r)
+	})
+}
+
+// static serves the file that a path names.
+func static(contentType string) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		content, err := staticFiles.ReadFile("static" + r.URL.Path)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Cache-Control", "no-cache")
+		http.ServeContent(w, r, r.URL.Path, time.Time{}, bytes.NewReader(content))
+		return nil
+	}
 }

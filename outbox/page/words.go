@@ -13,6 +13,9 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
+// states are those that a message can have, in the order of its life.
+var states = []outbox.State{outbox.StateQueued, outbox.StateSending, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}
+
 // functions are those of the templates.
 var functions = template.FuncMap{
 	"count":   count,

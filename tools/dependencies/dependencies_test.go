@@ -60,8 +60,8 @@ func TestEveryPackageIsInOneLayer(t *testing.T) {
 	for want, layers := range map[string][][]string{
 		"example.com/clean/internal/b is in no layer: want it in one":                                         {{"."}, {"./internal/a"}, {"./internal/c"}},
 		"example.com/clean is in two layers: want it in one":                                                  {{"."}, {"./internal/a", "./internal/b"}, {"./internal/c", "."}},
-		"example.com/clean/internal/d is in a layer, and is neither the root nor a package in internal":       {{"."}, {"./internal/a", "./internal/b"}, {"./internal/c", "./internal/d"}},
-		"example.com/clean/internal/missing is in a layer, and is neither the root nor a package in internal": {{".", "./internal/missing"}, {"./internal/a", "./internal/b"}, {"./internal/c"}},
+		"example.com/clean/internal/d is in a layer, and is no package of this module":       {{"."}, {"./internal/a", "./internal/b"}, {"./internal/c", "./internal/d"}},
+		"example.com/clean/internal/missing is in a layer, and is no package of this module": {{".", "./internal/missing"}, {"./internal/a", "./internal/b"}, {"./internal/c"}},
 	} {
 		_, err := check(folder, layers)
 		assert.EqualError(t, err, want)

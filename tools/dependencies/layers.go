@@ -18,11 +18,14 @@ func check(folder string, layers [][]string) ([]string, error) {
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedDeps | packages.NeedModule |
 			packages.NeedSyntax | packages.NeedTypes | packages.NeedTypesInfo,
 	}
-	loaded, err := packages.Load(config, ".", "./internal/...")
+	loaded, err := packages.Load(config, slices.Concat([]string{".", "./internal/..."}, slices.Concat(layers...))...)
 	if err != nil {
 		return nil, err
 	}
-	if len(loaded) == 0 || loaded[0].Module == nil {
+	// A pattern that fits nothing, as ./internal/... does where there is none, is a package
+	// without a module and without files.
+	loaded = slices.DeleteFunc(loaded, func(p *packages.Package) bool { return p.Module == nil || len(p.GoFiles) == 0 })
+	if len(loaded) == 0 {
 		return nil, fmt.Errorf("%s is not the folder of a module with a package", folder)
 	}
 	slices.SortFunc(loaded, func(a, b *packages.Package) int { return strings.Compare(a.PkgPath, b.PkgPath) })
@@ -60,7 +63,7 @@ func check(folder string, layers [][]string) ([]string, error) {
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(named)) {
-		err = errors.Join(err, fmt.Errorf("%s is in a layer, and is neither the root nor a package in internal", path))
+		err = errors.Join(err, fmt.Errorf("%s is in a layer, and is no package of this module", path))
 	}
 	return found, err
 }

@@ -4,7 +4,7 @@
 //
 // A layer is a comma-separated list of packages, and the highest comes first. A package may
 // import, of its own module, only packages of the layers below its own. The root and each
-// package in internal must be in a layer.
+// package in internal must be in a layer; others may be.
 //
 // In each of these packages no files may use each other in a circle. A file uses another
 // that declares a name to which it refers; a method or a field is declared where it stands,

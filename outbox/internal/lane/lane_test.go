@@ -248,6 +248,35 @@ func TestRateHoldsInEverySecond(t *testing.T) {
 	}
 }
 
+// What was leased had run out when the answer of a database arrived that is far away, and
+// nothing was ever sent.
+func TestRateIsUsedWhereTheDatabaseIsFarAway(t *testing.T) {
+	for took, least := range map[time.Duration]float64{20 * time.Millisecond: 0.8, 150 * time.Millisecond: 0.4, 4 * time.Second: 0.02} {
+		s := newSimulation(t, 80, "1")
+		sent := 0
+		for s.now.Before(start.Add(time.Minute)) {
+			asked := s.now
+			if wanted := s.Leases(s.now, 64); len(wanted) > 0 {
+				first := s.now
+				if s.leased["1"].After(first) {
+					first = s.leased["1"]
+				}
+				s.leased["1"] = first.Add(wanted["1"].Length)
+				s.now = s.now.Add(took)
+				s.Lease(wanted, map[string]Leased{"1": {Until: s.leased["1"], Share: 1, Now: asked, Took: took}})
+			}
+			if n := s.Plan(s.now, 64, 64, false)["1"]; n > 0 {
+				s.now = s.now.Add(took) // a claim
+				s.Spend("1", n, s.now)
+				sent += n
+			}
+			s.now = s.now.Add(5 * time.Millisecond)
+		}
+		assert.GreaterOrEqual(t, float64(sent), least*60*80, "each statement takes %v", took)
+		assert.LessOrEqual(t, float64(sent), 60*80.0, "each statement takes %v", took)
+	}
+}
+
 // One process that has sent for a while, and another one that joins, keep their workers busy
 // at a rate that is higher than they can send.
 func TestProcessThatJoinsGetsItsPartOfAHighRate(t *testing.T) {

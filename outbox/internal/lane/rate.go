@@ -19,7 +19,8 @@ type Lease struct {
 type Leased struct {
 	Until time.Time
 	Share float64
-	Now   time.Time // by the database's clock
+	Now   time.Time     // by the database's clock
+	Took  time.Duration // how long the database took to say so
 }
 
 const (
@@ -33,7 +34,8 @@ const (
 	// forgotten is how long after the end of another process's lease it is taken for gone.
 	// While it is there, who took a long lease would have it wait for all of that.
 	forgotten = time.Second
-	// burst is how much of its time a number may be late and still use.
+	// burst is how much of its time a number may be late and still use, besides what the lease
+	// took to arrive: one from a database that is far away would else be over by then.
 	burst = 30 * time.Millisecond
 	// Slowdown is what the share is multiplied by if the API asks for less, and Speedup is
 	// by how much it grows with each second that is leased.
@@ -46,9 +48,10 @@ type pace struct {
 	next     time.Time // when the next turn is, by the database's clock
 	until    time.Time // from then on others have the number
 	interval time.Duration
-	last     float64 // turns of the last lease
-	spent    float64 // of these
-	alone    bool    // nobody else leases turns of the number, as far as is known
+	late     time.Duration // how late a turn may be
+	last     float64       // turns of the last lease
+	spent    float64       // of these
+	alone    bool          // nobody else leases turns of the number, as far as is known
 }
 
 func (p *pace) isLeased() bool { return p.interval > 0 && p.next.Before(p.until) }
@@ -56,11 +59,11 @@ func (p *pace) isLeased() bool { return p.interval > 0 && p.next.Before(p.until)
 // hasTurns reports whether some of what was leased is left, now or later.
 func (p *pace) hasTurns(now time.Time) bool { return p.interval > 0 && p.at(now).Before(p.until) }
 
-// at returns when the next turn is. One that is late does not make the next ones early, but
-// for a burst.
+// at returns when the next turn is. One that is too late is lost, so that the next ones are
+// not early.
 func (p *pace) at(now time.Time) time.Time {
-	if late := now.Add(-burst); p.next.Before(late) {
-		return late
+	if earliest := now.Add(-p.late); p.next.Before(earliest) {
+		return earliest
 	}
 	return p.next
 }
@@ -101,7 +104,7 @@ func (p *pace) want(now time.Time, perSecond float64, workers int) Lease {
 	// As many as workers are free for, and twice as many as before if these were used up.
 	// Where nobody else sends from the number it costs nobody a turn to take more.
 	turns := float64(min(workers, 8))
-	switch recent := now.Sub(p.until) < leaseTime; {
+	switch recent := now.Sub(p.until) < 2*p.late+leaseTime; {
 	case recent && p.alone:
 		turns = rate * leaseTime.Seconds()
 	case recent && p.spent >= p.last:
@@ -116,6 +119,6 @@ func (p *pace) want(now time.Time, perSecond float64, workers int) Lease {
 func paceOf(wanted Lease, got Leased, others time.Time) pace {
 	length := time.Duration(float64(wanted.Length) / got.Share)
 	first := got.Until.Add(-length)
-	return pace{next: first, until: got.Until, interval: time.Duration(math.Ceil(float64(length) / wanted.turns)), last: wanted.turns,
+	return pace{next: first, until: got.Until, interval: time.Duration(math.Ceil(float64(length) / wanted.turns)), late: burst + got.Took, last: wanted.turns,
 		alone: !first.After(got.Now.Add(time.Millisecond)) && got.Now.Sub(others) > forgotten}
 }

@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"database/sql"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,6 +60,24 @@ func URL(t testing.TB) string {
 	return shared.Schema(t)
 }
 
+// Ahead is URL for a server whose clock is so far ahead.
+func Ahead(t testing.TB, by time.Duration) string {
+	t.Helper()
+	url := URL(t)
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, clock := range []string{"statement_timestamp", "clock_timestamp"} {
+		_, err := db.Exec(fmt.Sprintf("CREATE FUNCTION %[1]s() RETURNS timestamptz STABLE LANGUAGE sql AS $$ SELECT pg_catalog.%[1]s() + interval '%[2]d seconds' $$", clock, int(by.Seconds())))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return url + ",pg_catalog" // which is looked into first, unless the path says otherwise
+}
+
 // Start starts a server with these settings, each as in "fsync=on". It ends with the test.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
@@ -72,20 +92,113 @@ func Start(t testing.TB, settings ...string) *Server {
 // Schema makes a schema, and returns the connection string for it.
 func (s *Server) Schema(t testing.TB) string {
 	t.Helper()
-	db, err := sql.Open("pgx", s.url("public"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
 	name := fmt.Sprintf("test%d_%d", os.Getpid(), schemas.Add(1))
-	if _, err := db.Exec("CREATE SCHEMA " + name); err != nil {
-		t.Fatalf("cannot make a schema: %v", err)
-	}
+	s.exec(t, "CREATE SCHEMA "+name)
 	return s.url(name)
 }
 
 func (s *Server) url(schema string) string {
 	return fmt.Sprintf("host=%s user=postgres dbname=postgres search_path=%s", s.dir, schema)
+}
+
+// Small starts a server whose tables have so many bytes of disk, which is in memory, and none
+// of its log. It returns the folder that has them, too. The test is skipped where no such disk
+// can be had: only root can mount it, on Linux.
+func Small(t testing.TB, bytes int, settings ...string) (s *Server, folder string) {
+	t.Helper()
+	programs := find(t)
+	folder, err := os.MkdirTemp("", "outbox-small")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(folder) })
+	mount := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("mode=700,uid=%d,gid=%d,size=%d", nobody, nobody, bytes), "tmpfs", folder)
+	if out, err := mount.CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: a small disk cannot be mounted here: %v %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", folder).CombinedOutput(); err != nil {
+			t.Errorf("cannot unmount a small disk: %v %s", err, out)
+		}
+	})
+	s, err = start("", programs, settings...)
+	if err != nil {
+		t.Fatalf("cannot start PostgreSQL: %v", err)
+	}
+	t.Cleanup(s.remove)
+	s.exec(t, fmt.Sprintf("CREATE TABLESPACE small LOCATION '%s'", folder))
+	s.exec(t, "ALTER DATABASE postgres SET default_tablespace = small")
+	return s, folder
+}
+
+func (s *Server) exec(t testing.TB, statement string) {
+	t.Helper()
+	db, err := sql.Open("pgx", s.url("public"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// Slow returns the connection string that a schema's connection string becomes on a way to the
+// server on which answers take so long, once they are told to.
+func (s *Server) Slow(t testing.TB, url string, delay time.Duration) (slow string, late *atomic.Bool) {
+	t.Helper()
+	late = new(atomic.Bool)
+	dir, err := os.MkdirTemp("", "outbox-slow") // short enough for a socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("unix", filepath.Join(dir, socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("unix", filepath.Join(s.dir, socket))
+			if err != nil {
+				client.Close()
+				continue
+			}
+			end := func() { client.Close(); server.Close() }
+			all.Go(func() { defer end(); _, _ = io.Copy(server, client) })
+			all.Go(func() { defer end(); answer(client, server, late, delay) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		all.Wait() // the connections' owner has closed them
+		os.RemoveAll(dir)
+	})
+	return strings.ReplaceAll(url, s.dir, dir), late
+}
+
+// socket is the name of a server's socket in its folder.
+const socket = ".s.PGSQL.5432"
+
+// answer copies what the server says, in time or late.
+func answer(client, server net.Conn, late *atomic.Bool, delay time.Duration) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buffer)
+		if err != nil {
+			return
+		}
+		if late.Load() {
+			time.Sleep(delay)
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
 }
 
 // Crash stops the server as a loss of power would, but for what the disk has. Go starts it

@@ -13,7 +13,7 @@ type commits = group[func(ctx context.Context, on runner) error]
 const mostShared = 256
 
 func newCommits(p *pool) *commits {
-	g := &commits{size: func(func(context.Context, runner) error) int { return 1 }, most: mostShared}
+	g := &commits{size: func(func(context.Context, runner) error) int { return 1 }, most: mostShared, abreast: 1}
 	g.share = func(ctx context.Context, batch []*member[func(context.Context, runner) error]) {
 		alone := len(batch) == 1
 		err := p.immediate(ctx, func(conn *sql.Conn) error {

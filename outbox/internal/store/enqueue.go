@@ -21,7 +21,11 @@ const mostBytes = 4 << 20
 
 // newEnqueues has messages that are enqueued at the same moment be inserted at once.
 func (s *Store) newEnqueues() *group[[]New] {
-	g := &group[[]New]{most: mostBytes, size: func(messages []New) (bytes int) {
+	abreast := 8 // where the database is far away few wait for the answer to others
+	if s.dialect.sharesCommits {
+		abreast = 1
+	}
+	g := &group[[]New]{most: mostBytes, abreast: abreast, size: func(messages []New) (bytes int) {
 		for i := range messages {
 			bytes += 1024 + len(messages[i].Payload)
 		}

@@ -24,6 +24,7 @@ func crowd(t *testing.T, s *Store, meanwhile func(), callers ...[]New) (errs []e
 		return nil
 	}
 	defer func() { s.Failpoint = nil }()
+	s.enqueues.abreast = 1
 	var all sync.WaitGroup
 	all.Go(func() { assert.NoError(t, s.Enqueue(t.Context(), []New{{ID: "first", Number: number, Payload: "{}"}})) })
 	<-held

@@ -41,12 +41,13 @@ func (s *Store) Lease(ctx context.Context, wanted map[string]lane.Lease, grows f
 	var got map[string]lane.Leased
 	err = s.statement(ctx, "lease", func(ctx context.Context, on runner) error {
 		got = make(map[string]lane.Leased)
+		asked := time.Now()
 		return s.query(ctx, on, fmt.Sprintf(leaseStatement, from), given, func(rows *sql.Rows) error {
 			var number string
 			var until, now int64
 			var l lane.Leased
 			err := rows.Scan(&number, &until, &l.Share, &now)
-			l.Until, l.Now = fromMicro(until), fromMicro(now)
+			l.Until, l.Now, l.Took = fromMicro(until), fromMicro(now), time.Since(asked)
 			got[number] = l
 			return err
 		})

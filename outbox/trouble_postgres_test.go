@@ -1,0 +1,143 @@
+package outbox_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/graphretry/graphretry/graphtest"
+	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/pgtest"
+)
+
+// sentOnce waits until so many messages are sent, and looks at whether each was sent once.
+func sentOnce(t *testing.T, o *outbox.Outbox, api *graphtest.API, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		stats, err := o.Stats(t.Context())
+		return err == nil && stats.States[outbox.StateSent] == n
+	}, 5*time.Minute, 50*time.Millisecond)
+	assert.Equal(t, n, api.Totals().Accepted)
+	assert.Empty(t, api.Duplicates())
+}
+
+// inProof returns how long a trouble lasts in "make proof", or else a tenth of that.
+func inProof(long time.Duration) time.Duration {
+	if _, ok := os.LookupEnv("OUTBOX_PROOF_MESSAGES"); ok {
+		return long
+	}
+	return long / 10
+}
+
+// Two machines send. A minute is longer than it takes until a Run is taken for dead. In the minute in which their database is gone, the API answers what they
+// had sent.
+func TestProofDatabaseThatIsGoneForAMinuteLosesNothing(t *testing.T) {
+	onPostgres(t)
+	t.Parallel()
+	server := pgtest.Start(t)
+	where := place{"postgres", server.Schema(t)}
+	api := graphtest.New()
+	const n = 20
+	underWay, answer := make(chan struct{}, n), make(chan struct{})
+	holding := roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := api.RoundTrip(req)
+		underWay <- struct{}{}
+		<-answer
+		return resp, err
+	})
+	var machines []*outbox.Outbox
+	for range 2 {
+		o, err := outbox.Open(t.Context(), where.open(t), holding, outbox.WithWorkers(4), outbox.WithAttemptTimeout(5*time.Minute))
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, o.Close()) })
+		machines = append(machines, o)
+	}
+	enqueueAll(t, machines[0], "m", n, n)
+	for _, o := range machines {
+		run(t, o)
+	}
+	for range 8 {
+		<-underWay // each worker has one
+	}
+	server.Crash(t)
+	close(answer)
+	time.Sleep(inProof(time.Minute))
+	server.Go(t)
+	sentOnce(t, machines[0], api, n)
+}
+
+// A connection, a statement's first use and each statement then take 4 s.
+func TestProofDatabaseThatAnswersLateLosesNothing(t *testing.T) {
+	onPostgres(t)
+	t.Parallel()
+	server := pgtest.Start(t)
+	url := server.Schema(t)
+	slow, late := server.Slow(t, url, inProof(4*time.Second))
+	api := graphtest.New()
+	watch, err := outbox.Open(t.Context(), place{"postgres", url}.open(t), api)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, watch.Close()) }()
+	o, err := outbox.Open(t.Context(), place{"postgres", slow}.open(t), api)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, o.Close()) }()
+	late.Store(true)
+	defer late.Store(false)
+	var all sync.WaitGroup
+	for i := range 6 {
+		all.Go(func() {
+			assert.NoError(t, o.Enqueue(t.Context(), fmt.Sprint(i), phoneNumberID, payload("x")), "within 15 s")
+		})
+	}
+	all.Wait()
+	run(t, o)
+	sentOnce(t, watch, api, 6)
+}
+
+func TestDiskOfTheServerThatIsFullIsWaitedOutAndSaidInWords(t *testing.T) {
+	onPostgres(t)
+	t.Parallel()
+	server, folder := pgtest.Small(t, 24<<20)
+	where := place{"postgres", server.Schema(t)}
+	api := graphtest.New()
+	log := &syncBuffer{}
+	o, err := outbox.Open(t.Context(), where.open(t), api, append(fast(), outbox.WithLogger(slog.New(slog.NewTextHandler(log, nil))))...)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, o.Close()) }()
+	enqueueAll(t, o, "before", 200, 100)
+	fill := filepath.Join(folder, "fill")
+	file, err := os.Create(fill)
+	require.NoError(t, err)
+	for err == nil {
+		_, err = file.Write(make([]byte, 4096))
+	}
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NoError(t, file.Close())
+
+	stop := run(t, o) // what it writes down of 200 messages has no room
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "No space left on device") }, patience, time.Millisecond)
+	var noise strings.Builder // which cannot be compressed
+	for range 4000 {
+		noise.WriteString(rand.Text())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	err = o.Enqueue(ctx, "meanwhile", phoneNumberID, payload(noise.String()))
+	assert.ErrorContains(t, err, "No space left on device")
+
+	require.NoError(t, os.Remove(fill))
+	require.NoError(t, o.Enqueue(t.Context(), "after", phoneNumberID, payload("x")))
+	sentOnce(t, o, api, 201)
+	stop()
+}

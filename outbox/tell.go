@@ -74,7 +74,7 @@ func (q *queue) tellPage(ctx context.Context, page []store.Owed, began time.Time
 			if err != nil {
 				wait := min(q.telling.first<<min(errs[m.Seq], 10), q.telling.most)
 				errs[m.Seq]++
-				t.Again = q.now().Add(wait)
+				t.Again = q.atMost().Add(wait) // no sooner, whatever the clock says then
 				if ctx.Err() == nil {
 					q.logger.Error("outbox: an outcome could not be told, and is told again", idOf(m.ID),
 						slog.Float64("graphretry.wait_s", wait.Seconds()), errorOf(err.Error()))

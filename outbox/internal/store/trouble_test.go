@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -61,18 +63,74 @@ func TestCallWithoutADeadlineSaysWhatTheDatabaseSaid(t *testing.T) {
 	assert.Equal(t, stated("42501"), s.persist(t.Context(), func(context.Context) error { return stated("42501") }))
 }
 
-// A context that ends while a transaction begins must not leave it open in the pool.
-func TestWriteThatIsCutOffLeavesNoTransactionBehind(t *testing.T) {
-	onEach(t, func(t *testing.T, s *Store) {
-		for i := range 200 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%20)*50*time.Microsecond)
-			_ = s.Enqueue(ctx, []New{{ID: fmt.Sprint(i), Number: number, Payload: "{}"}})
-			cancel()
+// A driver whose caller's context ends as a transaction begins says that BEGIN was cut off,
+// and has begun all the same. So has one that breaks off for another reason. With SQLite's one
+// lock nothing must go back into the pool then, since nobody could write any more.
+func TestBeginThatIsCutOffLeavesNoTransactionBehind(t *testing.T) {
+	for name, cutOff := range map[string]func(ctx context.Context, end func()) error{
+		"as the context ends": func(ctx context.Context, end func()) error {
+			end()
+			return ctx.Err()
+		},
+		"by the driver": func(context.Context, func()) error { return errors.New("interrupted") },
+	} {
+		for _, driverName := range sqliteDrivers {
+			t.Run(name+" "+driverName, func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "outbox.db")
+				plain, err := sql.Open(driverName, file)
+				require.NoError(t, err)
+				defer plain.Close()
+				c := &connector{plain.Driver(), file, nil}
+				db := sql.OpenDB(c)
+				t.Cleanup(func() { assert.NoError(t, db.Close()) })
+				s, err := Open(t.Context(), db, SQLite, "graphretry", true)
+				require.NoError(t, err)
+
+				ctx, cancel := context.WithCancel(t.Context())
+				c.begun = func(beginning context.Context) error {
+					c.begun = nil
+					return cutOff(beginning, cancel)
+				}
+				assert.Error(t, s.Enqueue(ctx, []New{{ID: "cut off", Number: number, Payload: "{}"}}))
+				require.Nil(t, c.begun, "it has begun")
+				ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				require.NoError(t, s.Enqueue(ctx, []New{{ID: "next", Number: number, Payload: "{}"}}))
+				_, err = s.Load(ctx, "cut off")
+				assert.ErrorIs(t, err, ErrNotFound)
+			})
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		defer cancel()
-		for i := range 20 {
-			require.NoError(t, s.Enqueue(ctx, []New{{ID: fmt.Sprint("last", i), Number: number, Payload: "{}"}}))
-		}
-	})
+	}
+}
+
+// connector opens connections to SQLite whose BEGIN IMMEDIATE, once it is carried out, fails as
+// begun says, if that is set.
+type connector struct {
+	driver driver.Driver
+	file   string
+	begun  func(context.Context) error
+}
+
+func (c *connector) Driver() driver.Driver { return c.driver }
+
+func (c *connector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.driver.Open(c.file)
+	return beginner{conn, c}, err
+}
+
+type beginner struct {
+	driver.Conn
+	connector *connector
+}
+
+func (b beginner) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return b.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (b beginner) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	result, err := b.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+	if query == "BEGIN IMMEDIATE" && err == nil && b.connector.begun != nil {
+		return result, b.connector.begun(ctx)
+	}
+	return result, err
 }

@@ -82,8 +82,8 @@ func Look(o *Outbox) error {
 
 // Share returns what is left of the rate of a number.
 func Share(o *Outbox, number string) (float64, error) {
-	numbers, err := o.store.Numbers(o.closing)
-	return numbers[number].Share, err
+	this, err := o.store.Number(o.closing, number)
+	return this.Share, err
 }
 
 // TimeLook returns how long the look for due numbers takes.
@@ -116,3 +116,20 @@ func SetClock(o *Outbox, ahead time.Duration) {
 
 // LoseAnswers has a function decide whether the answer to a write that was made is lost.
 func LoseAnswers(o *Outbox, lost func(name string) error) { o.store.Lost = lost }
+
+// GoRound returns once the loop of each Run of an outbox has seen what was done before, and
+// has claimed what it would.
+func GoRound(o *Outbox) {
+	for _, s := range o.runs.list() {
+		// The first time round may have begun before.
+		for range 2 {
+			began := time.Now()
+			s.stir()
+			for turned := began; !turned.After(began); time.Sleep(100 * time.Microsecond) {
+				s.mu.Lock()
+				turned = s.turned
+				s.mu.Unlock()
+			}
+		}
+	}
+}

@@ -181,6 +181,13 @@ func (b *bench) until(id, what string, such func(outbox.Status) bool) outbox.Sta
 	}
 }
 
+// past waits until the database's clock has passed a time.
+func (b *bench) past(at time.Time) {
+	for wait := at.Sub(b.Now()); wait >= 0; wait = at.Sub(b.Now()) {
+		time.Sleep(wait + time.Microsecond)
+	}
+}
+
 // syncBuffer is a buffer for several writers.
 type syncBuffer struct {
 	mu     sync.Mutex

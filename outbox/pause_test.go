@@ -3,7 +3,6 @@ package outbox_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,18 +33,13 @@ func TestPauseOfAllHoldsEveryNumber(t *testing.T) {
 	b := newHarness(t)
 	run(t, b.Outbox)
 	require.NoError(t, b.Pause(t.Context(), ""))
-	// Workers hear of it in their own time; a message that is sent tells nothing.
-	deadline := time.Now().Add(patience)
-	for i := 0; ; i++ {
-		stats, err := b.Stats(t.Context())
-		require.NoError(t, err)
-		if stats.Paused {
-			break
-		}
-		require.False(t, time.Now().After(deadline))
-		time.Sleep(time.Millisecond)
-	}
+	stats, err := b.Stats(t.Context())
+	require.NoError(t, err)
+	assert.True(t, stats.Paused)
 	b.enqueue("a")
+	outbox.GoRound(b.Outbox)
+	assert.Zero(t, b.claimed())
+	assert.Zero(t, b.api.Totals().Calls)
 	require.NoError(t, b.Resume(t.Context(), ""))
 	b.becomes("a", outbox.StateSent)
 	assert.ErrorContains(t, b.Pause(t.Context(), "+1 650"), "want the digits")
@@ -61,10 +55,22 @@ func TestPauseOfAnIdleNumberIsHeeded(t *testing.T) {
 		require.NoError(t, b.Pause(t.Context(), phoneNumberID))
 		id := fmt.Sprint(i)
 		b.enqueue(id)
-		time.Sleep(time.Millisecond)
-		assert.Equal(t, outbox.StateQueued, b.becomes(id, outbox.StateQueued).State)
+		outbox.GoRound(b.Outbox)
+		assert.Zero(t, b.claimed())
+		assert.Equal(t, map[outbox.State]int{outbox.StateQueued: 1}, b.states([]string{id}))
 		assert.Equal(t, 1+i, b.api.Totals().Calls)
 		require.NoError(t, b.Resume(t.Context(), phoneNumberID))
 		b.becomes(id, outbox.StateSent)
 	}
+}
+
+// claimed returns how many messages Runs have.
+func (b *bench) claimed() (n int) {
+	b.t.Helper()
+	stats, err := b.Stats(b.t.Context())
+	require.NoError(b.t, err)
+	for _, run := range stats.Runs {
+		n += run.Messages
+	}
+	return n
 }

@@ -225,7 +225,6 @@ func TestMessageThatIsTooOldFails(t *testing.T) {
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
 	b.enqueue("retried", "waited in the queue")
 	b.enqueue("idle")
-	time.Sleep(50 * time.Millisecond)
 	stop := run(t, b.Outbox)
 	status := b.becomes("retried", outbox.StateFailed)
 	assert.Contains(t, status.Reason, "maximum age")
@@ -235,7 +234,9 @@ func TestMessageThatIsTooOldFails(t *testing.T) {
 	stop()
 
 	b.enqueue("late")
-	time.Sleep(400 * time.Millisecond)
+	late, err := b.Status(t.Context(), "late")
+	require.NoError(t, err)
+	b.past(late.Enqueued.Add(300 * time.Millisecond))
 	before := len(b.api.Calls())
 	run(t, b.Outbox)
 	b.becomes("late", outbox.StateFailed)

@@ -74,18 +74,19 @@ func TestClaimThatWasLostIsNotSent(t *testing.T) {
 
 func TestMarkThatTookTooLongIsTakenBack(t *testing.T) {
 	b := newHarness(t)
-	outbox.SetLife(b.Outbox, time.Second, 600*time.Millisecond) // 300 ms for a mark
+	const marking = 300 * time.Millisecond
+	outbox.SetLife(b.Outbox, time.Second, 2*marking)
 	var late atomic.Int32
-	outbox.FailAt(b.Outbox, func(name string) error {
+	outbox.LoseAnswers(b.Outbox, func(name string) error {
 		if name == "mark" && late.Add(1) <= 2 {
-			time.Sleep(400 * time.Millisecond)
+			<-time.After(marking) // and what it took before
 		}
 		return nil
 	})
 	b.enqueue("a")
 	run(t, b.Outbox)
 	b.becomes("a", outbox.StateSent)
-	assert.EqualValues(t, 3, late.Load())
+	assert.GreaterOrEqual(t, late.Load(), int32(3))
 	assert.Equal(t, 1, b.api.Totals().Calls)
 }
 

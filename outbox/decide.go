@@ -89,7 +89,7 @@ func (o *Outbox) delete(ctx context.Context, id string) error {
 			return err
 		}
 		if current.State == StateSending {
-			return fmt.Errorf("outbox: cannot delete message %q: %w", id, errSending)
+			return fmt.Errorf("outbox: cannot delete message %q: %w", id, message.Refusal("it is being sent"))
 		}
 		err = o.store.Delete(ctx, current)
 		if !errors.Is(err, store.ErrConflict) {
@@ -104,12 +104,3 @@ func (o *Outbox) delete(ctx context.Context, id string) error {
 // ErrRefused is in the chain of the error of a decision that the state of its message does
 // not allow, such as [Outbox.Drop] of one that was sent.
 var ErrRefused = message.ErrRefused
-
-// sendingError is why a message cannot be deleted.
-type sendingError struct{}
-
-func (sendingError) Error() string { return "it is being sent" }
-
-func (sendingError) Is(target error) bool { return target == ErrRefused }
-
-var errSending error = sendingError{}

@@ -269,10 +269,9 @@ type News int
 
 // What an end can change for all machines.
 const (
-	NoNews  News = iota
-	Hold         // the number is to be held
-	Unhold       // it is held no longer
-	Reprobe      // the probe was none: the next one can go soon
+	NoNews News = iota
+	Hold        // the number is to be held
+	Unhold      // it is held no longer
 )
 
 // End takes in how an attempt has ended that began at that time. host reports whether the
@@ -284,10 +283,6 @@ func (l *Lanes) End(number string, began time.Time, end End) (news News, host bo
 	}
 	this.isUsed = this.isUsed || end != Nothing
 	switch end {
-	case Nothing:
-		if this.IsHeld() || l.all.IsHeld() {
-			return Reprobe, false
-		}
 	case Up:
 		this.run, this.ambiguous = 0, false
 		held := this.IsHeld() && !this.ByWebhook
@@ -313,14 +308,13 @@ func (l *Lanes) End(number string, began time.Time, end End) (news News, host bo
 }
 
 // Held takes in that a number, or the host, is held.
-func (l *Lanes) Held(number string, nextProbe time.Time, reason string) (ambiguous bool) {
+func (l *Lanes) Held(number string, nextProbe time.Time, reason string) {
 	if number == All {
 		l.all.NextProbe, l.all.Reason, l.all.Probes = nextProbe, reason, 1
-		return true
+		return
 	}
 	this := l.lane(number)
 	this.NextProbe, this.Reason, this.Probes, this.Ambiguous, this.ByWebhook = nextProbe, reason, 1, this.ambiguous, false
-	return this.ambiguous
 }
 
 // IsAmbiguous reports whether what holds a number, or is about to, leaves open what was sent.

@@ -9,7 +9,7 @@ import (
 // Event is something that happens to a message.
 type Event struct {
 	Kind      EventKind
-	Token     string              // of the attempt; Marked, Unmarked, Answered, Abandoned
+	Token     string              // of the attempt; Answered, Abandoned
 	Decision  graphretry.Decision // Answered: what becomes of it, by the Policy
 	MessageID string              // the wamid; Answered with a success, and what webhooks say
 	Graph     *graphretry.Error   // Expired, Undelivered; nil: unknown
@@ -30,9 +30,7 @@ type EventKind int
 
 // What can happen to a message.
 const (
-	Marked      EventKind = iota // a worker is about to send it
-	Unmarked                     // it was not sent after all
-	Answered                     // the attempt has ended
+	Answered    EventKind = iota // the attempt has ended
 	Abandoned                    // the Run that was sending it is gone
 	Expired                      // it is too old to be sent
 	Lost                         // its payload is not there any more

@@ -52,8 +52,6 @@ func (l *life) event(line string) Event {
 		return &graphretry.Error{Code: graphretry.Code(n)}
 	}
 	switch words[0] {
-	case "mark":
-		return Event{Kind: Marked, Token: words[1]}
 	case "gone":
 		return Event{Kind: Abandoned, Token: words[1]}
 	case "resend":
@@ -96,6 +94,11 @@ func (l *life) event(line string) Event {
 func (l *life) happens(line string) []OutcomeKind {
 	l.t.Helper()
 	l.now = l.now.Add(time.Second)
+	if words := strings.Fields(line); words[0] == "mark" { // which is the store's
+		require.Equal(l.t, StateQueued, l.record.State)
+		l.record.State, l.record.Token = StateSending, words[1]
+		return nil
+	}
 	next, effects := Step(l.record, l.event(line), l.now, l.rules)
 	l.record = next
 	return effects.Outcomes

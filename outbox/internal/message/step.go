@@ -2,7 +2,6 @@ package message
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/graphretry/graphretry"
@@ -23,16 +22,6 @@ func Step(r Record, e Event, now time.Time, rules *Rules) (Record, Effects) {
 // take reports whether an event changes the record.
 func (s *stepping) take(e Event) bool {
 	switch e.Kind {
-	case Marked:
-		if s.State != StateQueued {
-			return false
-		}
-		s.State, s.Token = StateSending, e.Token
-	case Unmarked:
-		if !s.markedBy(e.Token) || s.State == StateSent {
-			return false
-		}
-		s.State, s.Token = StateQueued, ""
 	case Answered:
 		return s.answered(e)
 	case Abandoned:
@@ -124,7 +113,7 @@ func (s *stepping) resent() bool {
 		s.forget()
 		return true
 	}
-	s.Refused = refused("it is %s: only an unknown or a failed message can be sent again", s.State)
+	s.Refused = Refusal("it is " + string(s.State) + ": only an unknown or a failed message can be sent again")
 	return false
 }
 
@@ -137,7 +126,7 @@ func (s *stepping) dropped() bool {
 		s.toFailed(nil, ReasonDropped)
 		return true
 	}
-	s.Refused = refused("it is %s: only an unknown or a queued message can be dropped", s.State)
+	s.Refused = Refusal("it is " + string(s.State) + ": only an unknown or a queued message can be dropped")
 	return false
 }
 
@@ -149,7 +138,7 @@ func (s *stepping) parked() bool {
 		s.toUnknown(ReasonParked)
 		return true
 	}
-	s.Refused = refused("it is %s: only a queued message can be parked", s.State)
+	s.Refused = Refusal("it is " + string(s.State) + ": only a queued message can be parked")
 	return false
 }
 
@@ -165,10 +154,10 @@ func (s *stepping) doubt() {
 // allow.
 var ErrRefused = errors.New("refused")
 
-// refusal is an error without the words of ErrRefused.
-type refusal struct{ text string }
+// Refusal is an error that says why a decision is refused, without the words of ErrRefused.
+type Refusal string
 
-func (r refusal) Error() string        { return r.text }
-func (r refusal) Is(target error) bool { return target == ErrRefused }
+func (r Refusal) Error() string { return string(r) }
 
-func refused(format string, state State) error { return refusal{fmt.Sprintf(format, state)} }
+// Is reports whether target is ErrRefused.
+func (r Refusal) Is(target error) bool { return target == ErrRefused }

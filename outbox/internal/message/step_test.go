@@ -100,14 +100,6 @@ func TestStep(t *testing.T) {
 		after   func(*Record) // nil: nothing changes
 		effects Effects
 	}{
-		{"a worker marks it", queued, Event{Kind: Marked, Token: "t"},
-			func(r *Record) { r.State, r.Token = StateSending, "t" }, Effects{}},
-		{"two workers cannot", sending, Event{Kind: Marked, Token: "u"}, nil, Effects{}},
-		{"nor can one mark what is over", sent, Event{Kind: Marked, Token: "t"}, nil, Effects{}},
-		{"a mark is taken back", sending, Event{Kind: Unmarked, Token: "t"}, ends(StateQueued, ""), Effects{}},
-		{"a mark of somebody else stays", sending, Event{Kind: Unmarked, Token: "u"}, nil, Effects{}},
-		{"a mark is taken back that was given up", unknown, Event{Kind: Unmarked, Token: "t"}, ends(StateQueued, "broke"), Effects{}},
-
 		{"sent", sending, success(wamid),
 			func(r *Record) { r.State, r.Token, r.MessageID = StateSent, "", wamid }, tells(OutcomeSent)},
 		{"sent, without an id", sending, success(""),

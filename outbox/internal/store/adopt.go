@@ -64,10 +64,8 @@ FROM json_each(@messages) WHERE true ORDER BY key ON CONFLICT (id) DO NOTHING`
 // Insert inserts messages in a transaction of the user's, which Adopt takes in once that has
 // committed. It tries once: what fails in a transaction is for its owner to repeat.
 func (s *Store) Insert(ctx context.Context, tx Execer, messages []New) error {
-	if s.Failpoint != nil {
-		if err := s.Failpoint("insert"); err != nil {
-			return err
-		}
+	if err := s.failpoint("insert"); err != nil {
+		return err
 	}
 	text, given, err := s.insertion(messages)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry/outbox/internal/lane"
+	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
 // Look is what a Run finds when it looks for something to do.
@@ -88,10 +89,8 @@ func (s *Store) ripen() string {
 
 // Ripen lets messages go whose time has come.
 func (s *Store) Ripen(ctx context.Context) error {
-	return s.statement(ctx, "ripen", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, s.ripen(), nil)
-		return err
-	})
+	_, err := s.do(ctx, "ripen", s.ripen(), nil)
+	return err
 }
 
 // Claim is a message that a Run has.
@@ -162,8 +161,7 @@ ORDER BY %s LIMIT @most`
 	moveClaim = `INSERT INTO {claim} (seq, number, recipient, label, urgent, place, due, expires, rev, run, token)
 SELECT seq, number, recipient, label, urgent, place, due, expires, rev + 1, @run, '' FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
 	leaveQueues = `DELETE FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
-	readClaims  = `SELECT ` + columns + `, m.payload, m.headers FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
-LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq WHERE c.seq IN (SELECT value FROM json_each(@seqs))`
+	readClaims  = `SELECT ` + columns + `, m.payload, m.headers FROM ` + fromClaim + ` WHERE c.seq IN (SELECT value FROM json_each(@seqs))`
 )
 
 // Take claims messages for a Run, of each number so many at most and no more than MostTaken,
@@ -271,36 +269,16 @@ func (s *Store) take(ctx context.Context, run int64, most map[string]int, inOrde
 // message is no longer this Run's. It tries once: after any other error it may be marked or
 // not, and must be given back.
 func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
-	if s.Failpoint != nil {
-		if err := s.Failpoint("mark"); err != nil {
-			return err
-		}
-	}
-	mark := func(ctx context.Context, on runner) error {
+	err := s.onceAlone(ctx, "mark", func(ctx context.Context, on runner) error {
 		n, err := s.exec(ctx, on, s.durably(`UPDATE {claim} SET token = @newtoken WHERE seq = @seq AND rev = @rev AND run = @run AND token = ''`),
 			args{"newtoken": token, "seq": c.Seq, "rev": c.rev, "run": c.Run})
 		if err == nil && n == 0 {
 			err = ErrConflict
 		}
 		return err
-	}
-	var err error
-	if s.dialect.sharesCommits {
-		err = s.commits.do(ctx, mark)
-	} else {
-		var leave func()
-		if leave, err = s.enter(ctx); err != nil {
-			return err
-		}
-		defer leave()
-		if s.explicit {
-			err = s.transact(ctx, mark)
-		} else {
-			err = mark(ctx, s.db)
-		}
-	}
-	if err = s.lost("mark", err); err == nil {
-		c.token, c.Token, c.State = token, token, "sending"
+	})
+	if err == nil {
+		c.token, c.Token, c.State = token, token, message.StateSending
 	}
 	return err
 }
@@ -310,10 +288,7 @@ func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
 // if the Run has not got it any more.
 func (s *Store) GiveBack(ctx context.Context, c *Claim, token string, due time.Time) error {
 	text := `DELETE FROM {claim} WHERE seq = @seq AND rev = @rev AND run = @run AND (token = '' OR token = @token) RETURNING seq`
-	then := []string{`INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev, refused)
-SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@label AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
-	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1, CAST(@refused AS bigint) {cas}`}
-	err := s.change(ctx, "give back", text, then, args{"seq": c.Seq, "rev": c.rev, "run": c.Run, "token": token,
+	err := s.change(ctx, "give back", text, []string{joinQueue}, args{"seq": c.Seq, "rev": c.rev, "run": c.Run, "token": token,
 		"number": c.Number, "recipient": c.Recipient, "label": c.Label, "urgent": c.Urgent, "place": micro(c.Place), "due": max(micro(due), micro(c.Place)),
 		"expires": micro(c.ExpiresAt), "refused": micro(c.LastRefusal.Time)})
 	if errors.Is(err, ErrConflict) {
@@ -323,13 +298,21 @@ SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CA
 }
 
 // Claims returns the messages that a Run has, by the database.
-func (s *Store) Claims(ctx context.Context, run int64) (found []Claim, err error) {
+func (s *Store) Claims(ctx context.Context, run int64) ([]Claim, error) {
+	return s.claims(ctx, "c.run = @run", args{"run": run})
+}
+
+// Orphans returns claims whose Run is gone.
+func (s *Store) Orphans(ctx context.Context) ([]Claim, error) {
+	return s.claims(context.WithValue(ctx, heartbeat{}, true), "NOT EXISTS (SELECT 1 FROM {run} AS n WHERE n.run = c.run)", nil)
+}
+
+func (s *Store) claims(ctx context.Context, where string, given args) (found []Claim, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		found = nil
-		return s.query(ctx, on, `SELECT `+columns+` FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
-LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq WHERE c.run = @run`, args{"run": run}, func(rows *sql.Rows) error {
-			c := Claim{Run: run}
-			err := scan(rows, &c.Stored)
+		return s.query(ctx, on, "SELECT "+columns+", c.run FROM "+fromClaim+" WHERE "+where, given, func(rows *sql.Rows) error {
+			var c Claim
+			err := scan(rows, &c.Stored, &c.Run)
 			found = append(found, c)
 			return err
 		})
@@ -351,21 +334,4 @@ func sorted(claims []Claim) []Claim {
 		return int(a.Seq - b.Seq)
 	})
 	return claims
-}
-
-// Orphans returns claims whose Run is gone.
-func (s *Store) Orphans(ctx context.Context) (found []Claim, err error) {
-	ctx = context.WithValue(ctx, heartbeat{}, true)
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		found = nil
-		return s.query(ctx, on, `SELECT `+columns+`, c.run FROM {claim} AS c JOIN {message} AS m ON m.seq = c.seq
-LEFT JOIN {record} AS r ON r.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq
-WHERE NOT EXISTS (SELECT 1 FROM {run} AS n WHERE n.run = c.run)`, nil, func(rows *sql.Rows) error {
-			var c Claim
-			err := scan(rows, &c.Stored, &c.Run)
-			found = append(found, c)
-			return err
-		})
-	})
-	return found, err
 }

@@ -123,10 +123,8 @@ func (s *Store) seqOf(ctx context.Context, id string) (seq int64, err error) {
 	if id == "" {
 		return 0, nil
 	}
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		return s.query(ctx, on, "SELECT seq FROM {message} WHERE id = @id", args{"id": id}, func(rows *sql.Rows) error { return rows.Scan(&seq) })
-	})
-	if err == nil && seq == 0 {
+	found, err := s.ask(ctx, "SELECT seq FROM {message} WHERE id = @id", args{"id": id}, func(rows *sql.Rows) error { return rows.Scan(&seq) })
+	if err == nil && found == 0 {
 		err = ErrNotFound
 	}
 	return seq, err
@@ -221,9 +219,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 	if f.Limit > 0 {
 		text = "SELECT one FROM (" + text + ") AS found LIMIT @limit"
 	}
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		return s.query(ctx, on, "SELECT count(*) FROM ("+text+") AS counted", f.args(after, f.Limit), func(rows *sql.Rows) error { return rows.Scan(&n) })
-	})
+	_, err = s.ask(ctx, "SELECT count(*) FROM ("+text+") AS counted", f.args(after, f.Limit), func(rows *sql.Rows) error { return rows.Scan(&n) })
 	return n, err
 }
 
@@ -245,10 +241,8 @@ func stateOf(states []message.State) string {
 
 // Queued counts the messages that are queued or being sent, up to a number.
 func (s *Store) Queued(ctx context.Context, most int) (n int, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		return s.query(ctx, on, `SELECT (SELECT count(*) FROM (SELECT 1 FROM {queue} LIMIT @most) AS q) + (SELECT count(*) FROM {claim})`,
-			args{"most": most}, func(rows *sql.Rows) error { return rows.Scan(&n) })
-	})
+	_, err = s.ask(ctx, `SELECT (SELECT count(*) FROM (SELECT 1 FROM {queue} LIMIT @most) AS q) + (SELECT count(*) FROM {claim})`,
+		args{"most": most}, func(rows *sql.Rows) error { return rows.Scan(&n) })
 	return n, err
 }
 

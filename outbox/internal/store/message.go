@@ -81,17 +81,14 @@ LEFT JOIN {claim} AS c ON c.seq = m.seq LEFT JOIN {record} AS r ON r.seq = m.seq
 
 // Load returns what is known of a message. The error wraps ErrNotFound if there is none.
 func (s *Store) Load(ctx context.Context, id string) (m Stored, err error) {
-	found := false
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		return s.query(ctx, on, loadStatement, args{"id": id}, func(rows *sql.Rows) error {
-			found, m = true, Stored{}
-			return scan(rows, &m)
-		})
+	found, err := s.ask(ctx, loadStatement, args{"id": id}, func(rows *sql.Rows) error {
+		m = Stored{}
+		return scan(rows, &m)
 	})
 	switch {
 	case err != nil:
 		return m, err
-	case !found:
+	case found == 0:
 		return m, ErrNotFound
 	case m.unreadable:
 		return m, fmt.Errorf("outbox: the record of message %q cannot be read: somebody else has written it", id)
@@ -102,14 +99,8 @@ func (s *Store) Load(ctx context.Context, id string) (m Stored, err error) {
 // Payload returns the payload of a message, "" if it is not kept any more. The error wraps
 // ErrNotFound if there is no such message.
 func (s *Store) Payload(ctx context.Context, id string) (payload string, err error) {
-	found := false
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		return s.query(ctx, on, "SELECT payload FROM {message} WHERE id = @id", args{"id": id}, func(rows *sql.Rows) error {
-			found = true
-			return rows.Scan(&payload)
-		})
-	})
-	if err == nil && !found {
+	found, err := s.ask(ctx, "SELECT payload FROM {message} WHERE id = @id", args{"id": id}, func(rows *sql.Rows) error { return rows.Scan(&payload) })
+	if err == nil && found == 0 {
 		err = ErrNotFound
 	}
 	return payload, err
@@ -278,12 +269,6 @@ func (s *Store) Delete(ctx context.Context, m Stored) error {
 
 // IsDeleted reports whether a message of that id was deleted.
 func (s *Store) IsDeleted(ctx context.Context, id string) (deleted bool, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		deleted = false
-		return s.query(ctx, on, "SELECT 1 FROM {deleted} WHERE hash = @hash", args{"hash": hashOf(id)}, func(*sql.Rows) error {
-			deleted = true
-			return nil
-		})
-	})
-	return deleted, err
+	found, err := s.ask(ctx, "SELECT 1 FROM {deleted} WHERE hash = @hash", args{"hash": hashOf(id)}, func(*sql.Rows) error { return nil })
+	return found > 0, err
 }

@@ -7,18 +7,13 @@ import (
 
 // Meta returns a setting that is kept with the tables, "" if there is none.
 func (s *Store) Meta(ctx context.Context, key string) (value string, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		value = ""
-		return s.query(ctx, on, "SELECT value FROM {meta} WHERE key = @key", args{"key": key}, func(rows *sql.Rows) error { return rows.Scan(&value) })
-	})
+	_, err = s.ask(ctx, "SELECT value FROM {meta} WHERE key = @key", args{"key": key}, func(rows *sql.Rows) error { return rows.Scan(&value) })
 	return value, err
 }
 
 // SetMeta keeps a setting with the tables.
 func (s *Store) SetMeta(ctx context.Context, key, value string) error {
-	return s.statement(ctx, "meta", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, `INSERT INTO {meta} (key, value) SELECT CAST(@key AS text), CAST(@value AS text) WHERE true ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
-			args{"key": key, "value": value})
-		return err
-	})
+	_, err := s.do(ctx, "meta", `INSERT INTO {meta} (key, value) SELECT CAST(@key AS text), CAST(@value AS text) WHERE true ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+		args{"key": key, "value": value})
+	return err
 }

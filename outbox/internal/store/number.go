@@ -57,76 +57,48 @@ func (s *Store) Lease(ctx context.Context, wanted map[string]lane.Lease, grows f
 
 // Slow lowers the rate of a number, for all machines, once a second at most.
 func (s *Store) Slow(ctx context.Context, number string, by float64) error {
-	return s.statement(ctx, "slow", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, `UPDATE {number} SET share = share * CAST(@by AS double precision), slowed = {now}
+	_, err := s.do(ctx, "slow", `UPDATE {number} SET share = share * CAST(@by AS double precision), slowed = {now}
 WHERE number = @number AND slowed <= {now} - 1000000`, args{"number": number, "by": by})
-		return err
-	})
+	return err
 }
 
 const holdStatement = `INSERT INTO {number} AS n (number, probe_at, probes, ambiguous, by_webhook, reason, held_at)
 SELECT CAST(@number AS text), {now} + CAST(@wait AS bigint), 1, CAST(@ambiguous AS boolean), CAST(@by_webhook AS boolean), CAST(@reason AS text), {now} WHERE true
 ON CONFLICT (number) DO UPDATE SET probe_at = excluded.probe_at, probes = 1, ambiguous = excluded.ambiguous, by_webhook = excluded.by_webhook,
-	reason = excluded.reason, held_at = excluded.held_at WHERE n.probe_at = 0
-RETURNING probe_at`
+	reason = excluded.reason, held_at = excluded.held_at WHERE n.probe_at = 0`
 
 // Hold holds a number for all machines. It reports whether nobody has before. byWebhook says
 // that it is for what Meta said by webhook, so that no answer, but a webhook, ends it.
 func (s *Store) Hold(ctx context.Context, number string, wait time.Duration, ambiguous, byWebhook bool, reason string) (first bool, err error) {
-	err = s.statement(ctx, "hold", func(ctx context.Context, on runner) error {
-		first = false
-		return s.query(ctx, on, holdStatement, args{"number": number, "wait": wait.Microseconds(), "ambiguous": ambiguous, "by_webhook": byWebhook, "reason": reason}, func(*sql.Rows) error {
-			first = true
-			return nil
-		})
-	})
-	return first, err
+	n, err := s.do(ctx, "hold", holdStatement, args{"number": number, "wait": wait.Microseconds(), "ambiguous": ambiguous, "by_webhook": byWebhook, "reason": reason})
+	return n > 0, err
 }
 
 // Probe takes the next probe of a number that is held, and has the one after it be due
 // after the wait. It reports whether nobody else has taken it.
 func (s *Store) Probe(ctx context.Context, number string, seen lane.Shared, wait time.Duration) (taken bool, err error) {
-	err = s.statement(ctx, "probe", func(ctx context.Context, on runner) error {
-		n, err := s.exec(ctx, on, `UPDATE {number} SET probe_at = {now} + CAST(@wait AS bigint), probes = probes + 1
+	n, err := s.do(ctx, "probe", `UPDATE {number} SET probe_at = {now} + CAST(@wait AS bigint), probes = probes + 1
 WHERE number = @number AND probe_at = @seen AND probe_at <= {now}`, args{"number": number, "wait": wait.Microseconds(), "seen": micro(seen.NextProbe)})
-		taken = n > 0
-		return err
-	})
-	return taken, err
+	return n > 0, err
 }
 
 // Unhold holds a number no longer, since a message of it was accepted, as an answer or a
 // webhook says. It reports whether it was held; it stays so after an answer if it is held for
 // what a webhook has said.
 func (s *Store) Unhold(ctx context.Context, number string, byWebhook bool) (was bool, err error) {
-	err = s.statement(ctx, "unhold", func(ctx context.Context, on runner) error {
-		n, err := s.exec(ctx, on, `UPDATE {number} SET probe_at = 0, probes = 0, ambiguous = FALSE, by_webhook = FALSE, reason = '', held_at = 0, released = {now} WHERE number = @number AND probe_at > 0 AND (@by_webhook OR NOT by_webhook)`,
-			args{"number": number, "by_webhook": byWebhook})
-		was = n > 0
-		return err
-	})
-	return was, err
+	n, err := s.do(ctx, "unhold", `UPDATE {number} SET probe_at = 0, probes = 0, ambiguous = FALSE, by_webhook = FALSE, reason = '', held_at = 0, released = {now} WHERE number = @number AND probe_at > 0 AND (@by_webhook OR NOT by_webhook)`,
+		args{"number": number, "by_webhook": byWebhook})
+	return n > 0, err
 }
 
 // SetPaused pauses a number, or with "" all, or ends that.
 func (s *Store) SetPaused(ctx context.Context, number string, paused bool) error {
-	return s.statement(ctx, "pause", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, `INSERT INTO {number} (number, paused) SELECT CAST(@number AS text), CAST(@paused AS boolean) WHERE true
+	_, err := s.do(ctx, "pause", `INSERT INTO {number} (number, paused) SELECT CAST(@number AS text), CAST(@paused AS boolean) WHERE true
 ON CONFLICT (number) DO UPDATE SET paused = excluded.paused`, args{"number": number, "paused": paused})
-		return err
-	})
+	return err
 }
 
 const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, by_webhook, reason, held_at, released, leased, share FROM {number}`
-
-// Numbers returns what all machines know of the numbers.
-func (s *Store) Numbers(ctx context.Context) (numbers map[string]lane.Shared, err error) {
-	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
-		numbers, err = s.numbers(ctx, on, numbersStatement, nil)
-		return err
-	})
-	return numbers, err
-}
 
 // Number returns what all machines know of one number.
 func (s *Store) Number(ctx context.Context, number string) (this lane.Shared, err error) {

@@ -26,17 +26,13 @@ func (s *Store) Beat(ctx context.Context, run int64) (beats map[int64]int64, err
 
 // Begin lets the others know of a Run.
 func (s *Store) Begin(ctx context.Context, run int64) error {
-	return s.statement(ctx, "begin", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, "INSERT INTO {run} (run, beat, started_at, beat_at) SELECT CAST(@run AS bigint), 0, {now}, {now} WHERE true ON CONFLICT (run) DO NOTHING", args{"run": run})
-		return err
-	})
+	_, err := s.do(ctx, "begin", "INSERT INTO {run} (run, beat, started_at, beat_at) SELECT CAST(@run AS bigint), 0, {now}, {now} WHERE true ON CONFLICT (run) DO NOTHING", args{"run": run})
+	return err
 }
 
 // End takes out a Run that has not shown since it was at that beat, or with -1 at any.
 func (s *Store) End(ctx context.Context, run, beat int64) error {
 	ctx = context.WithValue(ctx, heartbeat{}, true)
-	return s.statement(ctx, "end of a Run", func(ctx context.Context, on runner) error {
-		_, err := s.exec(ctx, on, "DELETE FROM {run} WHERE run = @run AND (beat = @beat OR @beat < 0)", args{"run": run, "beat": beat})
-		return err
-	})
+	_, err := s.do(ctx, "end of a Run", "DELETE FROM {run} WHERE run = @run AND (beat = @beat OR @beat < 0)", args{"run": run, "beat": beat})
+	return err
 }

@@ -66,8 +66,6 @@ func (t *tables) compile(text string) statement {
 			return ""
 		case name == "lazily":
 			return "FROM " + t.dialect.lazy + " AS l"
-		case name == "schema":
-			return strings.TrimSuffix(t.prefix, `."`+t.name+"_")
 		default:
 			return t.table(name)
 		}

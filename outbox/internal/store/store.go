@@ -63,6 +63,19 @@ func (s *Store) read(ctx context.Context, do func(ctx context.Context, on runner
 	})
 }
 
+// ask runs one statement that changes nothing, has scan read each row, and returns how many
+// there were. It may run more than once.
+func (s *Store) ask(ctx context.Context, text string, given args, scan func(*sql.Rows) error) (n int, err error) {
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		n = 0
+		return s.query(ctx, on, text, given, func(rows *sql.Rows) error {
+			n++
+			return scan(rows)
+		})
+	})
+	return n, err
+}
+
 // write does something that changes the tables, all of it or nothing, until it succeeds or
 // the time is up. A failure leaves open whether it was done: so do must be safe to repeat.
 // name is that of the write, for tests.
@@ -80,12 +93,18 @@ func (s *Store) lost(name string, err error) error {
 	return err
 }
 
+// failpoint is called before each write.
+func (s *Store) failpoint(name string) error {
+	if s.Failpoint == nil {
+		return nil
+	}
+	return s.Failpoint(name)
+}
+
 // once is write for one try.
 func (s *Store) once(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
-	if s.Failpoint != nil {
-		if err := s.Failpoint(name); err != nil {
-			return err
-		}
+	if err := s.failpoint(name); err != nil {
+		return err
 	}
 	if s.dialect.sharesCommits {
 		return s.commits.do(ctx, do)
@@ -103,6 +122,16 @@ func (s *Store) statement(ctx context.Context, name string, do func(ctx context.
 	return s.persist(ctx, func(ctx context.Context) error { return s.onceAlone(ctx, name, do) })
 }
 
+// do runs one statement that changes the tables, as write does, and returns how many rows it
+// has changed.
+func (s *Store) do(ctx context.Context, name, text string, given args) (n int64, err error) {
+	err = s.statement(ctx, name, func(ctx context.Context, on runner) (err error) {
+		n, err = s.exec(ctx, on, text, given)
+		return err
+	})
+	return n, err
+}
+
 // onceAlone is statement for one try.
 func (s *Store) onceAlone(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
 	if s.dialect.sharesCommits || s.explicit {
@@ -113,10 +142,8 @@ func (s *Store) onceAlone(ctx context.Context, name string, do func(ctx context.
 		return err
 	}
 	defer leave()
-	if s.Failpoint != nil {
-		if err := s.Failpoint(name); err != nil {
-			return err
-		}
+	if err := s.failpoint(name); err != nil {
+		return err
 	}
 	return s.lost(name, do(ctx, s.db))
 }
@@ -126,13 +153,11 @@ func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
 	if s.dialect.now == "" {
 		return s.clock(), nil
 	}
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		return s.query(ctx, on, "SELECT {now}", nil, func(rows *sql.Rows) error {
-			var micro int64
-			err := rows.Scan(&micro)
-			now = fromMicro(micro)
-			return err
-		})
+	_, err = s.ask(ctx, "SELECT {now}", nil, func(rows *sql.Rows) error {
+		var micro int64
+		err := rows.Scan(&micro)
+		now = fromMicro(micro)
+		return err
 	})
 	return now, err
 }

@@ -238,7 +238,7 @@ func TestNumbersAreSharedByAll(t *testing.T) {
 		firstToo, err = s.Hold(ctx, number, time.Second, true, false, "why")
 		require.NoError(t, err)
 		assert.False(t, firstToo)
-		numbers, err := s.Numbers(ctx)
+		numbers, err := s.numbers(ctx, s.db, numbersStatement, nil)
 		require.NoError(t, err)
 		seen := numbers[number]
 		assert.True(t, seen.IsHeld())
@@ -253,7 +253,7 @@ func TestNumbersAreSharedByAll(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, was)
 		require.NoError(t, s.SetPaused(ctx, "", true))
-		numbers, err = s.Numbers(ctx)
+		numbers, err = s.numbers(ctx, s.db, numbersStatement, nil)
 		require.NoError(t, err)
 		assert.True(t, numbers[""].Paused)
 	})

@@ -80,7 +80,7 @@ type attemptContext struct {
 // timeOut ends the attempt.
 func (a *attemptContext) timeOut() { a.cancel(a.timedOut) }
 
-// release frees what the attempt holds.
+// release frees what the attempt has.
 func (a *attemptContext) release() {
 	a.timer.Stop()
 	a.cancel(nil)

@@ -120,7 +120,7 @@ func (c *call) wait(w *outage.Waiter) error {
 
 // request returns the request of the next attempt. The first is the caller's
 // own, unless its body is wrapped. Each retry is a request of its own, so that a
-// RoundTripper that still holds the last one is not disturbed.
+// RoundTripper that still has the last one is not disturbed.
 func (c *call) request() (*http.Request, error) {
 	if c.attempts == 0 {
 		return c.body.first(c.req), nil

@@ -225,7 +225,7 @@ func lookUp(c Code) (catalogueRow, bool) {
 	return catalogueRow{}, false
 }
 
-// catalogue holds every known code, in ascending order. It is one literal of
+// catalogue has every known code, in ascending order. It is one literal of
 // constants, so that the linker lays it out and no code runs at start.
 //
 // A range of codes is a row too. Where a code inside a range has a row of its
@@ -280,7 +280,7 @@ var catalogue = []catalogueRow{
 	{130497, 130497, ClassPolicy, "Business account is restricted from messaging users in this country", "Stop sending to this country: Meta's policy bars your kind of business from messaging people there."},
 	{130501, 130501, ClassParameter, "Unsupported message type", "Keep group messages to text, media and templates: the Groups API does not carry this type."},
 	{131000, 131000, ClassRetryOnce, "Something went wrong", "If the retry fails as well, open a Direct Support ticket with the fbtrace_id: Meta names no cause."},
-	{131001, 131001, ClassParameter, "Message too long", "Shorten the message: a text body may hold 4096 characters, a caption or a template part fewer."},
+	{131001, 131001, ClassParameter, "Message too long", "Shorten the message: a text body may have 4096 characters, a caption or a template part fewer."},
 	{131002, 131002, ClassParameter, "Invalid recipient type", "Set recipient_type to individual, or to group if the recipient is a group ID."},
 	{131005, 131005, ClassPermission, "Access denied", "Give the token whatsapp_business_messaging, and its system user access to this WhatsApp account."},
 	{131006, 131006, ClassParameter, "Resource not found", "Check the ID in the request: the phone number, media or message it names is not there."},
@@ -353,7 +353,7 @@ var catalogue = []catalogueRow{
 	{133006, 133006, ClassParameter, "Phone number re-verification needed", "Request a verification code for the phone number and enter it, then register the number."},
 	{133007, 133007, ClassPolicy, "Account Blocked", "Ask Meta's support to review the number: WhatsApp has blocked it."},
 	{133008, 133008, ClassThrottle, "Too Many two step verification PIN Guesses", "Stop guessing the PIN: wait as long as details says, or reset it in WhatsApp Manager."},
-	{133009, 133009, ClassThrottle, "Two step verification PIN Guessed Too Fast", "Leave the pause that details gives before sending the PIN again: the tries came too fast."},
+	{133009, 133009, ClassThrottle, "Two step verification PIN Guessed Too Fast", "Wait as long as details says before sending the PIN again: the tries came too fast."},
 	{133010, 133010, ClassPermission, "Phone number Not Registered", "Register this phone number (POST /register) before you send from it."},
 	{133015, 133015, ClassThrottle, "Please wait a few minutes before attempting to register this phone number", "Wait 5 minutes, then register again: Meta is still deleting this phone number."},
 	{133016, 133016, ClassThrottle, "Account register deregister rate limit exceeded", "Register no more for 72 hours: 10 attempts within such a span block the number."},
@@ -367,7 +367,7 @@ var catalogue = []catalogueRow{
 	{135000, 135000, ClassParameter, "Generic user error", "Compare the parameters with the endpoint's reference: Meta found a fault but does not say which."},
 	{136024, 136024, ClassThrottle, "Request code error", "Wait long before requesting another code for this number; error_user_msg says what was wrong."},
 	{136025, 136025, ClassParameter, "Verify code error", "Request a new verification code and enter that one: the last was wrong or has expired."},
-	{137000, 137000, ClassRecipient, "Identity key hash mismatch", "Verify by another channel who holds the number now, then resend without the identity hash."},
+	{137000, 137000, ClassRecipient, "Identity key hash mismatch", "Verify by another channel who has the number now, then resend without the identity hash."},
 
 	// Calling.
 	{138000, 138000, ClassPermission, "Calling not enabled", "Switch calling on in this phone number's call settings."},
@@ -400,7 +400,7 @@ var catalogue = []catalogueRow{
 	{139004, 139004, ClassParameter, "Can't delete published Flow", "Deprecate this Flow instead: only drafts can be deleted."},
 	{139006, 139006, ClassUnknown, "Metrics threshold is not reached", "Ask for this Flow's metrics later: too few requests have been made to report on."},
 	{139100, 139100, ClassParameter, "Failed to block/unblock some users", "Read the error beside each failed number; only people who wrote within 24 hours can be blocked."},
-	{139101, 139101, ClassParameter, "Blocklist limit reached", "Unblock people first: the blocklist holds 64,000 at most."},
+	{139101, 139101, ClassParameter, "Blocklist limit reached", "Unblock people first: the blocklist has 64,000 entries at most."},
 	{139102, 139102, ClassRetryOnce, "Blocklist concurrent update", "Read the blocklist again from its first page: it changed while it was being read."},
 	{139103, 139103, ClassRetryOnce, "Internal error", "Repeat the block or unblock request once; if it fails again, give the fbtrace_id to support."},
 
@@ -434,7 +434,7 @@ var catalogue = []catalogueRow{
 	{2388040, 2388040, ClassParameter, "Character limit exceeded", "Shorten the template field that the error's message names."},
 	{2388047, 2388047, ClassParameter, "Message header format is incorrect", "Remove line breaks, formatting, emoji and asterisks from the template's header."},
 	{2388072, 2388072, ClassParameter, "Message body format is incorrect", "Correct the formatting of the template's body: error_user_msg names the rule it breaks."},
-	{2388073, 2388073, ClassParameter, "Message footer format is incorrect", "Reduce the template's footer to plain text; error_user_msg names what it may not hold."},
+	{2388073, 2388073, ClassParameter, "Message footer format is incorrect", "Reduce the template's footer to plain text; error_user_msg names what it may not have."},
 	{2388077, 2388077, ClassParameter, "Insight Invalid Product Type Combination", "Query inbound messages by themselves: their product type cannot be combined with others."},
 	{2388091, 2388091, ClassParameter, "Not eligible to receive a registration code", "Register the number the ordinary way instead of requesting a code: it is not being migrated."},
 	{2388093, 2388093, ClassParameter, "Not eligible to verify a registration code", "Verify the number through ordinary registration: this code belongs to no migration."},

@@ -74,7 +74,7 @@ func (f *failure) noConnection() bool {
 		(netfail.Temporary(f.err) || f.connection.Refused() && netfail.ProxyUnavailable(f.err))
 }
 
-// rule returns what holds for the failure of req, and the code that decides, 0 for
+// rule returns what applies to the failure of req, and the code that decides, 0 for
 // none. ended is how the caller has ended the call, nil if it has not.
 func (f *failure) rule(p *Policy, req *http.Request, ended error) (Code, rule) {
 	if f.isGraph {
@@ -83,7 +83,7 @@ func (f *failure) rule(p *Policy, req *http.Request, ended error) (Code, rule) {
 	return 0, f.networkRule(p, req, ended)
 }
 
-// networkRule returns what holds for a failure that is no Graph error. What is not
+// networkRule returns what applies to a failure that is no Graph error. What is not
 // known to be refused or never sent may have been carried out, also where no trace
 // says that a request got a connection: not every RoundTripper calls its hooks.
 func (f *failure) networkRule(p *Policy, req *http.Request, ended error) rule {

@@ -104,7 +104,7 @@ func FuzzParseError(f *testing.F) {
 		decision := decide(policy, e, 0)
 		require.Equal(t, decision.Retry, decision.Wait > 0)
 		if isNever(e.Code) || e.Subcode >= 130000 && isNever(graphretry.Code(e.Subcode)) {
-			require.Equal(t, verdict{Reason: graphretry.ReasonNever}, decision)
+			require.Equal(t, retryDecision{Reason: graphretry.ReasonNever}, decision)
 		}
 	})
 }

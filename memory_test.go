@@ -117,7 +117,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A call that waits for its next attempt holds its request's body and at most the
+// A call that waits for its next attempt keeps its request's body and at most the
 // peek of the last response.
 func TestBodyOfOneMiBIsKeptOnce(t *testing.T) {
 	var most uint64
@@ -138,17 +138,17 @@ func TestBodyOfOneMiBIsKeptOnce(t *testing.T) {
 	assert.Less(t, most, base+uint64(len(content))+1<<20+noise)
 }
 
-// What was kept goes with the answer, though net/http may still hold the body.
+// What was kept goes with the answer, though net/http may still have the body.
 func TestNothingIsKeptOnceACallHasEnded(t *testing.T) {
 	for _, failed := range []bool{false, true} {
 		body := &heapMeter{size: 1 << 20, every: 1 << 30}
 		base := liveHeap()
-		var held io.Reader
+		var kept io.Reader
 		transport := newTransport(t, roundTripper(func(req *http.Request) (*http.Response, error) {
 			_, err := io.CopyN(io.Discard, req.Body, 900<<10)
 			require.NoError(t, err)
 			assert.Greater(t, liveHeap(), base+900<<10-noise, "while the answer is not there")
-			held = req.Body
+			kept = req.Body
 			if failed {
 				return nil, errReset
 			}
@@ -157,7 +157,7 @@ func TestNothingIsKeptOnceACallHasEnded(t *testing.T) {
 		_, err := transport.RoundTrip(messageRequest(t, io.LimitReader(body, body.size)))
 		assert.Equal(t, failed, err != nil)
 		assert.Less(t, liveHeap(), base+noise)
-		n, err := io.Copy(io.Discard, held)
+		n, err := io.Copy(io.Discard, kept)
 		require.NoError(t, err)
 		assert.Equal(t, body.size-900<<10, n)
 		assert.Less(t, liveHeap(), base+noise, "nor is it begun again")

@@ -43,7 +43,7 @@ func TestNeverCodeIsNotRetriedWithAnyOption(t *testing.T) {
 		if !isNever(code) {
 			continue
 		}
-		want := verdict{Reason: graphretry.ReasonNever}
+		want := retryDecision{Reason: graphretry.ReasonNever}
 		assert.Equal(t, want, decide(policy, &graphretry.Error{Code: code, Transient: true, RetryAfter: time.Minute}, 0), "%d", code)
 		if code < 130000 {
 			continue

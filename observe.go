@@ -21,7 +21,7 @@ import (
 type Event struct {
 	// Kind is what happened.
 	Kind EventKind
-	// Request is the caller's own. Its URL and its headers hold secrets.
+	// Request is the caller's own. Its URL and its headers contain secrets.
 	Request *http.Request
 	// Attempt is the number of the attempt, from 1; 0 if nothing was sent.
 	Attempt int
@@ -126,7 +126,7 @@ func (e *Event) reason() string {
 }
 
 // logTo returns the observer that writes each event to a logger. The host is there
-// without the rest of the URL, whose query holds tokens.
+// without the rest of the URL, whose query contains tokens.
 func logTo(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, event Event) {
 		level := event.level()

@@ -39,7 +39,7 @@ func WithMultiplier(multiplier float64) Option {
 // WithMaxInterval sets the interval above which no schedule grows, that of 131056 in
 // [WithThrottleRetries] included. The default is 3 minutes. It must be above 0. It
 // bounds the interval and not the wait: jitter is added to the interval, and a
-// Retry-After that is longer holds. It also bounds the interval between the probes of
+// Retry-After that is longer applies. It also bounds the interval between the probes of
 // an outage, to which jitter is added as well.
 func WithMaxInterval(interval time.Duration) Option {
 	return Option{apply: func(s *settings) error {
@@ -100,7 +100,7 @@ func WithJitter(fraction float64) Option {
 // each call that fails, so it must be safe for concurrent use; a nil function is
 // refused. NextBackOff returns the wait before each retry; [backoff.Stop] ends the
 // retries, and so does a nil schedule. [WithMaxRetries] and [WithMaxElapsedTime]
-// still hold, and a Retry-After still raises a wait; [WithInitialInterval],
+// still apply, and a Retry-After still raises a wait; [WithInitialInterval],
 // [WithMultiplier] and [WithMaxInterval] do not change it.
 func WithBackOff(newBackOff func() backoff.BackOff) Option {
 	return Option{apply: func(s *settings) error {
@@ -300,7 +300,7 @@ func WithoutWaiting() Option {
 // refused. A quarter of them is enough if they come over at least the initial
 // interval. An API that fails in part has a higher threshold: three times the
 // longest recent run of such answers, where the length of a run halves every 30 s.
-// It holds for a path that fails alone, too. With [WithNetworkRetries] a dial that is
+// It applies to a path that fails alone, too. With [WithNetworkRetries] a dial that is
 // refused counts as such an answer, for the host. See the package's documentation for
 // what the gate does. It cannot be set in a context.
 func WithOutageThreshold(answers int) Option {

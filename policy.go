@@ -49,7 +49,7 @@ type History struct {
 func (h History) retries() int {
 	sum := max(0, h.Network)
 	for _, n := range h.Retries {
-		// A job's record can hold any number, and a sum that wraps around is small.
+		// A job's record can have any number, and a sum that wraps around is small.
 		sum = min(sum, math.MaxInt-max(0, n)) + max(0, n)
 	}
 	return sum
@@ -131,7 +131,7 @@ type Decision struct {
 	// Graph is what Meta said, nil if it said nothing. In its texts the secrets are
 	// blanked, as in an [Event].
 	Graph *Error
-	// Cause says why in one line, for the queue's own record. It holds no secret. It is
+	// Cause says why in one line, for the queue's own record. It has no secret in it. It is
 	// empty for [OutcomeSent].
 	Cause string
 	// History is to be stored with the work, for the next decision. The one that was
@@ -193,7 +193,7 @@ func (p *Policy) decide(e *Error, h History) Decision {
 // retry returns whether a failure is retried, after how long, and why it is or is not.
 // It is the one place that decides: for a call, and for [Policy.Decide] and
 // [Policy.Next]. code is the one that decides, of a failure without a Graph error 0, and
-// rule what holds for it. waits are those of the work, made at its first retry.
+// rule what applies to it. waits are those of the work, made at its first retry.
 func (s *settings) retry(code Code, rule rule, h History, retryAfter time.Duration, waits *schedule) (time.Duration, Reason, bool) {
 	had, all := max(0, h.Retries[code]), h.retries()
 	switch {

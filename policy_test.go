@@ -25,8 +25,8 @@ func policyWith(t testing.TB, opts ...graphretry.Option) *graphretry.Policy {
 	return policy
 }
 
-// verdict is what a Decision says of a retry.
-type verdict struct {
+// retryDecision is what a Decision says of a retry.
+type retryDecision struct {
 	Retry  bool
 	Wait   time.Duration
 	Reason graphretry.Reason
@@ -34,7 +34,7 @@ type verdict struct {
 
 // decide is what policy says of work that failed with e, after so many retries for the same
 // code.
-func decide(policy *graphretry.Policy, e *graphretry.Error, retries int) verdict {
+func decide(policy *graphretry.Policy, e *graphretry.Error, retries int) retryDecision {
 	var history graphretry.History
 	if e != nil && retries != 0 {
 		history.Retries = map[graphretry.Code]int{e.Code: retries}
@@ -43,7 +43,7 @@ func decide(policy *graphretry.Policy, e *graphretry.Error, retries int) verdict
 	if !decision.Retry {
 		decision.Wait = 0 // of work that is held
 	}
-	return verdict{decision.Retry, decision.Wait, decision.Reason}
+	return retryDecision{decision.Retry, decision.Wait, decision.Reason}
 }
 
 // everyOptIn is all that makes a Policy retry more.
@@ -79,35 +79,35 @@ func documentedNumbers(t testing.TB) []graphretry.Code {
 func TestCodeDecidesWhatIsRetried(t *testing.T) {
 	for _, test := range []struct {
 		code   graphretry.Code
-		first  verdict // after the first failure
-		second verdict // if the retry fails in the same way
+		first  retryDecision // after the first failure
+		second retryDecision // if the retry fails in the same way
 	}{
 		{
 			2,
-			verdict{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
-			verdict{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
+			retryDecision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
+			retryDecision{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
 		},
 		{
 			131016,
-			verdict{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
-			verdict{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
+			retryDecision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransient},
+			retryDecision{Retry: true, Wait: 10 * time.Second, Reason: graphretry.ReasonTransient},
 		},
 		{
 			131000,
-			verdict{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonRetryOnce},
-			verdict{Reason: graphretry.ReasonRetriesExhausted},
+			retryDecision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonRetryOnce},
+			retryDecision{Reason: graphretry.ReasonRetriesExhausted},
 		},
-		{130472, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
-		{33, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
-		{100, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
-		{131008, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
-		{131009, verdict{Reason: graphretry.ReasonNever}, verdict{Reason: graphretry.ReasonNever}},
-		{1, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
-		{131005, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
-		{134011, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
-		{999999, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
-		{0, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
-		{-1, verdict{Reason: graphretry.ReasonNotRetried}, verdict{Reason: graphretry.ReasonNotRetried}},
+		{130472, retryDecision{Reason: graphretry.ReasonNever}, retryDecision{Reason: graphretry.ReasonNever}},
+		{33, retryDecision{Reason: graphretry.ReasonNever}, retryDecision{Reason: graphretry.ReasonNever}},
+		{100, retryDecision{Reason: graphretry.ReasonNever}, retryDecision{Reason: graphretry.ReasonNever}},
+		{131008, retryDecision{Reason: graphretry.ReasonNever}, retryDecision{Reason: graphretry.ReasonNever}},
+		{131009, retryDecision{Reason: graphretry.ReasonNever}, retryDecision{Reason: graphretry.ReasonNever}},
+		{1, retryDecision{Reason: graphretry.ReasonNotRetried}, retryDecision{Reason: graphretry.ReasonNotRetried}},
+		{131005, retryDecision{Reason: graphretry.ReasonNotRetried}, retryDecision{Reason: graphretry.ReasonNotRetried}},
+		{134011, retryDecision{Reason: graphretry.ReasonNotRetried}, retryDecision{Reason: graphretry.ReasonNotRetried}},
+		{999999, retryDecision{Reason: graphretry.ReasonNotRetried}, retryDecision{Reason: graphretry.ReasonNotRetried}},
+		{0, retryDecision{Reason: graphretry.ReasonNotRetried}, retryDecision{Reason: graphretry.ReasonNotRetried}},
+		{-1, retryDecision{Reason: graphretry.ReasonNotRetried}, retryDecision{Reason: graphretry.ReasonNotRetried}},
 	} {
 		t.Run(strconv.Itoa(int(test.code)), func(t *testing.T) {
 			policy := policyWith(t)
@@ -159,7 +159,7 @@ func TestDecideCountsTheRetriesOfACode(t *testing.T) {
 		decision := decide(policy, &graphretry.Error{Code: test.code}, test.retries)
 		assert.Equal(t, test.retry, decision.Retry, "%d after %d retries", test.code, test.retries)
 		if !test.retry {
-			assert.Equal(t, verdict{Reason: graphretry.ReasonRetriesExhausted}, decision)
+			assert.Equal(t, retryDecision{Reason: graphretry.ReasonRetriesExhausted}, decision)
 		}
 	}
 }
@@ -177,7 +177,7 @@ func TestThrottlingCodesAreRetriedByTheirOption(t *testing.T) {
 			continue
 		}
 		delete(throttling, code)
-		assert.Equal(t, verdict{Reason: graphretry.ReasonNotRetried}, decide(plain, e, 0), "%d by default", code)
+		assert.Equal(t, retryDecision{Reason: graphretry.ReasonNotRetried}, decide(plain, e, 0), "%d by default", code)
 		decision := decide(throttled, e, 100)
 		assert.True(t, decision.Retry, "%d is retried as long as there is time", code)
 		assert.Equal(t, graphretry.ReasonThrottle, decision.Reason, "%d", code)
@@ -194,7 +194,7 @@ func TestLastingBlocksAreNotRetriedByWithThrottleRetries(t *testing.T) {
 	policy := policyWith(t, graphretry.WithThrottleRetries())
 	for _, code := range []graphretry.Code{131048, 131049, 131050, 131064, 130403, 133016, 136024} {
 		e := &graphretry.Error{Code: code, RetryAfter: time.Second}
-		assert.Equal(t, verdict{Reason: graphretry.ReasonNotRetried}, decide(policy, e, 0), "%d %s", code, code.Title())
+		assert.Equal(t, retryDecision{Reason: graphretry.ReasonNotRetried}, decide(policy, e, 0), "%d %s", code, code.Title())
 	}
 }
 
@@ -225,7 +225,7 @@ func TestTransientFlagIsRetriedByItsOption(t *testing.T) {
 		assert.Positive(t, seen[class], "codes of class %v", class)
 	}
 	unknown := &graphretry.Error{Code: 999999, Transient: true}
-	assert.Equal(t, verdict{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransientFlag}, decide(flagged, unknown, 0))
+	assert.Equal(t, retryDecision{Retry: true, Wait: 5 * time.Second, Reason: graphretry.ReasonTransientFlag}, decide(flagged, unknown, 0))
 	for _, subcode := range []int{131048, 131049, 131031} {
 		unknown.Subcode = subcode
 		assert.False(t, decide(flagged, unknown, 0).Retry, "the WhatsApp code %d stands in the subcode", subcode)
@@ -266,7 +266,7 @@ func TestWhatIsNotRetriedCanBeChangedByAnOption(t *testing.T) {
 				assert.Equal(t, test.reason, decision.Reason)
 				assert.Positive(t, decision.Wait)
 			}
-			want := verdict{Reason: graphretry.ReasonRetriesExhausted}
+			want := retryDecision{Reason: graphretry.ReasonRetriesExhausted}
 			if test.retries == 0 {
 				want.Reason = test.reason
 			}
@@ -292,7 +292,7 @@ func TestWorkThatWasRetriedEndlesslyIsDecidedAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			policy := policyWith(t, opts...)
 			for _, retries := range []int{1 << 20, math.MaxInt32 - 1, math.MaxInt - 1} {
-				decided := make(chan verdict, 1)
+				decided := make(chan retryDecision, 1)
 				go func() { decided <- decide(policy, &graphretry.Error{Code: 2}, retries) }()
 				select {
 				case decision := <-decided:
@@ -318,7 +318,7 @@ func TestNegativeRetriesCountAsZero(t *testing.T) {
 
 func TestNoErrorIsNotRetried(t *testing.T) {
 	for _, opts := range [][]graphretry.Option{nil, everyOptIn()} {
-		assert.Equal(t, verdict{Reason: graphretry.ReasonNoGraphError}, decide(policyWith(t, opts...), nil, 0))
+		assert.Equal(t, retryDecision{Reason: graphretry.ReasonNoGraphError}, decide(policyWith(t, opts...), nil, 0))
 	}
 }
 

@@ -233,7 +233,7 @@ func (u *upload) cutOff() {
 
 // keep adds p to the chunks. Each new chunk is as large as all before it, so
 // that they are few, and none reaches over the limit, so that together they
-// never hold more than that.
+// never keep more than that.
 func (u *upload) keep(p []byte) {
 	if int64(len(p)) > u.room {
 		u.drop()

@@ -15,7 +15,7 @@ import (
 
 // retryAfter returns the wait that Retry-After asks for (RFC 9110, section
 // 10.2.3): seconds, or a date in any of the three forms of HTTP. Of several, in one
-// field or in more, the longest holds. A date counts from the answer's own Date,
+// field or in more, the longest applies. A date counts from the answer's own Date,
 // since the clocks of the two machines can differ; without one, from now. It is 0
 // where there is none, or one that is negative, past or none of these.
 func retryAfter(header http.Header) time.Duration {

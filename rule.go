@@ -29,7 +29,7 @@ func neverRetried(code Code) string {
 // rules are those that codes have by default or by an option.
 type rules map[Code]rule
 
-// of returns what holds for e, and for which of its codes: its subcode, where an
+// of returns what applies to e, and for which of its codes: its subcode, where an
 // option names that or it is a lasting block, and else its code.
 func (r rules) of(e *Error, transientFlag bool) (Code, rule) {
 	code, subcode := e.Code, e.subcode()

@@ -232,7 +232,7 @@ func TestRetryAfterRaisesAWaitAndNeverLowersIt(t *testing.T) {
 		{-time.Hour, 5 * time.Second},
 	} {
 		decision := decide(policyWith(t), &graphretry.Error{Code: 2, RetryAfter: test.retryAfter}, 0)
-		assert.Equal(t, verdict{Retry: true, Wait: test.wait, Reason: graphretry.ReasonTransient}, decision, "Retry-After of %v", test.retryAfter)
+		assert.Equal(t, retryDecision{Retry: true, Wait: test.wait, Reason: graphretry.ReasonTransient}, decision, "Retry-After of %v", test.retryAfter)
 	}
 	jittered := policyWith(t, graphretry.WithJitter(1))
 	for range 100 {
@@ -295,12 +295,12 @@ func TestCallersScheduleIsUsedUnchanged(t *testing.T) {
 	assert.Zero(t, made, "nothing is made before something fails")
 	for retries, wait := range []time.Duration{3 * time.Hour, time.Second, time.Second, time.Second, 0, time.Minute} {
 		// A queue takes no wait of 0, so it is a nanosecond at least.
-		assert.Equal(t, verdict{Retry: true, Wait: max(1, wait), Reason: graphretry.ReasonTransient},
+		assert.Equal(t, retryDecision{Retry: true, Wait: max(1, wait), Reason: graphretry.ReasonTransient},
 			decide(policy, &graphretry.Error{Code: 2}, retries), "after %d retries: no jitter, no maximum", retries)
 		assert.Equal(t, retries+1, made, "each decision has a new schedule")
 	}
 	for _, retries := range []int{6, 7, 1000, math.MaxInt - 1} {
-		assert.Equal(t, verdict{Reason: graphretry.ReasonRetriesExhausted},
+		assert.Equal(t, retryDecision{Reason: graphretry.ReasonRetriesExhausted},
 			decide(policy, &graphretry.Error{Code: 2}, retries), "it has stopped, after %d retries", retries)
 	}
 	assert.Equal(t, 4*time.Hour, decide(policy, &graphretry.Error{Code: 2, RetryAfter: 4 * time.Hour}, 0).Wait)
@@ -319,7 +319,7 @@ func TestScheduleThatStopsAtOnceOrIsNilRetriesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			policy := policyWith(t, graphretry.WithBackOff(func() backoff.BackOff { return made }))
 			for _, retries := range []int{0, 1, 1000} {
-				assert.Equal(t, verdict{Reason: graphretry.ReasonRetriesExhausted},
+				assert.Equal(t, retryDecision{Reason: graphretry.ReasonRetriesExhausted},
 					decide(policy, &graphretry.Error{Code: 2}, retries))
 			}
 		})
@@ -332,6 +332,6 @@ func TestPairRateLimitFollowsTheCallersSchedule(t *testing.T) {
 	}))
 	require.NoError(t, err)
 	limited := &graphretry.Error{Code: graphretry.CodePairRateLimitHit}
-	assert.Equal(t, verdict{Retry: true, Wait: time.Minute, Reason: graphretry.ReasonThrottle}, decide(policy, limited, 0))
-	assert.Equal(t, verdict{Reason: graphretry.ReasonRetriesExhausted}, decide(policy, limited, 1), "it has stopped")
+	assert.Equal(t, retryDecision{Retry: true, Wait: time.Minute, Reason: graphretry.ReasonThrottle}, decide(policy, limited, 0))
+	assert.Equal(t, retryDecision{Reason: graphretry.ReasonRetriesExhausted}, decide(policy, limited, 1), "it has stopped")
 }

@@ -50,7 +50,7 @@ func TestFailureIsReadFromThePublishedWebhook(t *testing.T) {
 		`"href":"/documentation/business-messaging/whatsapp/support/error-codes"}`, string(failure.Graph.Raw))
 	assert.True(t, bytes.Contains(publishedWebhook(t), failure.Graph.Raw), "the error object as it was received")
 	assert.Equal(t, graphretry.ClassRecipient, failure.Graph.Class())
-	assert.Equal(t, verdict{Reason: graphretry.ReasonNotRetried}, decide(policyWith(t), failure.Graph, 0))
+	assert.Equal(t, retryDecision{Reason: graphretry.ReasonNotRetried}, decide(policyWith(t), failure.Graph, 0))
 }
 
 func TestFailureHasTheCallbackDataOfItsMessage(t *testing.T) {

@@ -70,7 +70,7 @@ const (
 	// HTTP/1.1; over HTTP/2 the stream is reset.
 	//
 	// An [http.Transport] repeats a GET by itself when the connection it reused
-	// breaks so; over HTTP the record then holds more calls than were made.
+	// breaks so; over HTTP the record then has more calls than were made.
 	FaultBreak
 	// FaultHang gives no answer until the caller ends the call: its context ends,
 	// its Cancel channel closes, or over HTTP its connection closes.

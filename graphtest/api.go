@@ -110,7 +110,7 @@ func New(options ...Option) *API {
 
 // AnswerNext answers the next n calls with answer, after the answers of earlier
 // calls of AnswerNext. The zero Answer is a success, even if the request is wrong,
-// so a queue may hold failures and successes in any order. A negative n is a wrong
+// so a queue may have failures and successes in any order. A negative n is a wrong
 // argument.
 func (a *API) AnswerNext(n int, answer Answer) {
 	a.mu.Lock()

@@ -61,7 +61,7 @@ func parseCatalogue(table string) catalogue {
 	return c
 }
 
-// lookUp takes what a code's own row leaves open from the range that holds it.
+// lookUp takes what a code's own row leaves open from the range that it is in.
 func (c catalogue) lookUp(code graphretry.Code) documented {
 	row := c.codes[code]
 	for _, r := range c.ranges {

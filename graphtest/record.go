@@ -13,7 +13,7 @@ import (
 const maxKeptBody = 1 << 20
 
 // A Call is what the API recorded of one request. Nothing of its query or its
-// headers is kept, since they hold access tokens.
+// headers is kept, since they contain access tokens.
 type Call struct {
 	// Time is when the request had been read and its answer was decided.
 	Time time.Time

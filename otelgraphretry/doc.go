@@ -52,7 +52,7 @@
 //
 // # Cardinality
 //
-// No attribute of a metric holds a recipient or a text, and none holds a path without
+// No attribute of a metric has a recipient or a text in it, and none has a path without
 // [WithPaths], which bounds how many. Hosts are
 // those of [graphretry.WithHosts]. Codes are those of the catalogue, of which an API
 // uses few, and the first 50 others that occur; every further code is _OTHER. A code

@@ -33,7 +33,7 @@ type Option struct{ apply func(*Metrics) error }
 
 // WithPaths gives the metrics of outages of a path the attribute
 // graphretry.outage.path, for so many paths at most, 1 or more: the first that are down.
-// The others are _OTHER. A path holds an id, such as that of a phone number, and each
+// The others are _OTHER. A path has an id in it, such as that of a phone number, and each
 // path is 16 time series and more. Without WithPaths no metric names a path.
 func WithPaths(limit int) Option {
 	return Option{func(m *Metrics) error {

@@ -110,7 +110,7 @@ func Integer(value []byte) (int, bool) {
 	if n, err := strconv.Atoi(Unquoted(value)); err == nil {
 		return n, true
 	}
-	// Beyond that a float64 does not hold every integer.
+	// Beyond that a float64 does not have every integer.
 	const largest = min(1<<53, math.MaxInt)
 	n, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || n != math.Trunc(n) || math.Abs(n) > largest {

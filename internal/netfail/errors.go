@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// each reports whether is holds for err or for an error that it wraps; where it
+// each reports whether is is true of err or of an error that it wraps; where it
 // wraps several, for each of them.
 func each(err error, is func(error) bool) bool {
 	switch {

@@ -77,7 +77,7 @@ func http2NotProcessed(err error) bool {
 	}
 	text := plainText(err)
 	if cause, ok := strings.CutPrefix(text, cannotRetry); ok {
-		// It also holds PROTOCOL_ERROR, which proves nothing.
+		// It also contains PROTOCOL_ERROR, which proves nothing.
 		text, _, _ = strings.Cut(cause, "] after Request.Body was written")
 		_, code, ok := strings.Cut(text, "; ")
 		if code, _, _ = strings.Cut(code, "; "); ok && strings.HasPrefix(text, "stream error: stream ID ") {

@@ -69,7 +69,7 @@ func Temporary(err error) bool {
 }
 
 // ProxyUnavailable reports whether err is that of a proxy which has answered a
-// CONNECT with 502, 503 or 504. It holds only for a request that got no
+// CONNECT with 502, 503 or 504. It is true only of a request that got no
 // connection: net/http keeps nothing of such an answer but its reason phrase.
 // Every other answer of a proxy, such as 403 and 407, comes again.
 func ProxyUnavailable(err error) bool {

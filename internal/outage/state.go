@@ -15,7 +15,7 @@ type Config struct {
 	Jitter float64
 }
 
-// State is what a gate holds its host, or its path, to be.
+// State is what a gate takes its host, or its path, to be.
 type State int
 
 const (
@@ -90,7 +90,7 @@ func (o *Outage) Error() string { return "outage: the call cannot wait for its e
 
 // Status is a moment of a host or of a path.
 type Status struct {
-	// State is what it is held to be.
+	// State is what it is taken to be.
 	State State
 	// Since is when State began; zero if it was never down.
 	Since time.Time

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// uses holds the files that a file uses, and for each of them a name by which it does.
+// uses has the files that a file uses, and for each of them a name by which it does.
 type uses map[string]map[string]string
 
 // circles returns the circles of files in a package: for each file in one the shortest that

@@ -27,7 +27,7 @@ type api struct {
 	downAt, expiredAt time.Time      // zero: not yet
 	whileDown         map[string]int // calls, by the process that makes them
 	expired           int            // calls
-	unknown           []string       // bodies that are no message of ours
+	foreign           []string       // bodies that are no message of ours
 }
 
 // plan is what happens when.
@@ -53,9 +53,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// A worker is killed before its message is accepted, or after it. Either way Meta
 	// goes on.
-	pause()
+	delay()
 	resp, err := a.answer(r, body)
-	pause()
+	delay()
 	if err != nil {
 		panic(http.ErrAbortHandler) // breaks the connection
 	}
@@ -65,8 +65,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, resp.Body) // the caller may be gone
 }
 
-// pause takes up to half a second.
-func pause() { time.Sleep(rand.N(500 * time.Millisecond)) }
+// delay waits for up to half a second.
+func delay() { time.Sleep(rand.N(500 * time.Millisecond)) }
 
 // answer has the API of graphtest answer a call.
 func (a *api) answer(r *http.Request, body []byte) (*http.Response, error) {
@@ -87,7 +87,7 @@ func (a *api) answer(r *http.Request, body []byte) (*http.Response, error) {
 func (a *api) choose(process string, body []byte) graphtest.Answer {
 	number, ok := number(body)
 	if !ok {
-		a.unknown = append(a.unknown, string(body))
+		a.foreign = append(a.foreign, string(body))
 		return graphtest.Answer{Code: 131009}
 	}
 	now := time.Now()

@@ -99,14 +99,14 @@ func Run(t *testing.T, queue Queue, how syscall.Signal) {
 	for _, worker := range workers {
 		worker.end(t, syscall.SIGTERM)
 	}
-	verdict := judge(api, jobs)
+	tally := count(api, jobs)
 	t.Logf("%d messages in %v; %d worker processes were ended by %v, %d were started\n%s",
-		plan.messages, time.Since(began).Round(100*time.Millisecond), plan.kills, how, started, verdict)
-	verdict.check(t, plan, how == syscall.SIGKILL)
+		plan.messages, time.Since(began).Round(100*time.Millisecond), plan.kills, how, started, tally)
+	tally.check(t, plan, how == syscall.SIGKILL)
 }
 
-// verdict is what became of the messages.
-type verdict struct {
+// tally is what became of the messages.
+type tally struct {
 	accepted, twice int
 	burned          []string // failed, and nothing was wrong with them
 	lost            []string // neither accepted nor parked, and it was for no reason of theirs
@@ -118,18 +118,18 @@ type verdict struct {
 	withoutCause    []string
 	whileDown       map[string]int // by process
 	expired         int
-	unknown         []string
+	foreign         []string
 }
 
-func judge(api *api, jobs []Job) *verdict {
+func count(api *api, jobs []Job) *tally {
 	api.mu.Lock()
 	defer api.mu.Unlock()
-	v := &verdict{accepted: len(api.accepted), whileDown: api.whileDown, expired: api.expired, unknown: api.unknown}
+	v := &tally{accepted: len(api.accepted), whileDown: api.whileDown, expired: api.expired, foreign: api.foreign}
 	states := map[int]Job{}
 	for _, job := range jobs {
 		number, err := numberOf(job.Text)
 		if err != nil {
-			v.unknown = append(v.unknown, job.Text)
+			v.foreign = append(v.foreign, job.Text)
 			continue
 		}
 		states[number] = job
@@ -167,7 +167,7 @@ func judge(api *api, jobs []Job) *verdict {
 	return v
 }
 
-func (v *verdict) String() string {
+func (v *tally) String() string {
 	var text strings.Builder
 	row := func(name string, value any) { fmt.Fprintf(&text, "  %-44s %v\n", name, value) }
 	row("accepted", v.accepted)
@@ -183,7 +183,7 @@ func (v *verdict) String() string {
 }
 
 // check has the test fail for what is wrong.
-func (v *verdict) check(t *testing.T, plan plan, killed bool) {
+func (v *tally) check(t *testing.T, plan plan, killed bool) {
 	t.Helper()
 	hundreds := plan.messages / 100
 	assert.Zero(t, v.twice, "messages arrived twice")
@@ -191,7 +191,7 @@ func (v *verdict) check(t *testing.T, plan plan, killed bool) {
 	assert.Empty(t, v.lost, "messages are lost")
 	assert.Empty(t, v.notParked, "nobody knows what became of these, and they are not parked")
 	assert.Empty(t, v.withoutCause, "no cause is in the job's own record")
-	assert.Empty(t, v.unknown, "these are no messages of the test's")
+	assert.Empty(t, v.foreign, "these are no messages of the test's")
 	assert.NotEmpty(t, v.whileDown, "the API was never down")
 	// 20 answers tell a process that the API is down. Its other 19 workers can be sending by
 	// then, and the probes come 0.25, 0.5, 1 and then 2 s after one another.

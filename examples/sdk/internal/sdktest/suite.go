@@ -104,7 +104,7 @@ func (sdk SDK) errorSurvivesExhaustion(t *testing.T) {
 	assert.Equal(t, server.API.Calls()[2].TraceID, traceID, "the trace of the last attempt, for Meta's support")
 }
 
-// The file is longer than graphretry's own buffer. An SDK that holds the form in
+// The file is longer than graphretry's own buffer. An SDK that keeps the form in
 // memory lets net/http make it again, whatever its size: WithMaxBufferedBody is not
 // needed.
 func (sdk SDK) imageUploadIsReplayedByteForByte(t *testing.T) {

@@ -85,7 +85,7 @@ func (c *chaos) assertEachCallWentRight(t *testing.T) {
 	t.Helper()
 	var wrong []string
 	for _, call := range c.calls {
-		if err := call.verdict(); err != nil {
+		if err := call.check(); err != nil {
 			text := fmt.Sprintf("call %d, %s over HTTP/%d, repeatable %t, met", call.number, call.method, call.number%2+1, call.repeatable())
 			for _, meeting := range call.met {
 				text += fmt.Sprintf(" %q", meeting.kind.name)
@@ -96,8 +96,8 @@ func (c *chaos) assertEachCallWentRight(t *testing.T) {
 	assert.Empty(t, wrong[:min(len(wrong), 20)], "%d calls went wrong", len(wrong))
 }
 
-// verdict tells what is wrong with how the call went, nil if nothing.
-func (call *chaosCall) verdict() error {
+// check returns what is wrong with how the call went, nil if nothing is.
+func (call *chaosCall) check() error {
 	accepted, last := 0, call.last()
 	for i, meeting := range call.met {
 		accepted += meeting.accepted

@@ -127,7 +127,7 @@ func TestAblation(t *testing.T) {
 		t.Logf("without %q: %s", line[0], line[1])
 	}
 	report.publish(ablated, "Each line is the gate without one of its mechanisms, and the targets that graphretry then misses: "+
-		"the figure without the mechanism and, in brackets, with it.\n\n"+table([]string{"without", "misses"}, lines))
+		"the figure without the mechanism and, in brackets, with it.\n\n"+strings.Replace(table([]string{"without", "misses"}, lines), "---:|", "---|", 1))
 }
 
 // whatIsWorse returns the rows whose targets are met with all mechanisms and missed without

@@ -47,8 +47,8 @@ func checkFlags() string {
 	switch {
 	case *seeds < 1 || *peerSeeds < 1:
 		return fmt.Sprintf("-seeds=%d -peer-seeds=%d: want 1 or more", *seeds, *peerSeeds)
-	case *results != "" && (*onlyScenario != "" || !*full && *ablate == ""):
-		return "-results: its tables are whole: want it with -full or -ablate, and without -scenario"
+	case *results != "" && (*onlyScenario != "" || *ablate != "all" && (*ablate != "" || !*full)):
+		return "-results: its tables are whole: want it with -full or -ablate=all, and without -scenario"
 	case !slices.ContainsFunc(scenarios, scenario.wanted):
 		return fmt.Sprintf("-scenario=%q: no scenario has that in its name; see row.go", *onlyScenario)
 	case !slices.ContainsFunc(tuned, subject.wanted):

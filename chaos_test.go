@@ -328,7 +328,7 @@ func (c *chaos) sendAll(ctx context.Context, t *testing.T, transport http.RoundT
 }
 
 // observe ends a downtime some time after the gate has noticed it. Until then other
-// callers come, whom it is to hold back.
+// callers come, who are to wait.
 func (c *chaos) observe(_ context.Context, event graphretry.Event) {
 	switch event.Kind {
 	case graphretry.EventOutageBegan:

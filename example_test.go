@@ -329,7 +329,7 @@ func ExampleHostStatus() {
 	// graph_waiting{host="graph.example.com:8443",state="up"} 0
 }
 
-// One of two phone numbers fails. The other one is not held up by it.
+// One of two phone numbers fails. It does not delay the other one.
 func ExamplePathStatus() {
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "/1001/") {

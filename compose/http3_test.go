@@ -121,12 +121,12 @@ func (c *ticketCache) Put(key string, state *tls.ClientSessionState) {
 	c.put <- struct{}{}
 }
 
-// earlySocket is a socket that can hold back what arrives until 0-RTT has left: only
+// earlySocket is a socket that can keep back what arrives until 0-RTT has left: only
 // then does quic-go not race with itself, in its http3.Transport, which opens a stream
 // while the handshake goes on.
 type earlySocket struct {
 	net.PacketConn
-	left atomic.Pointer[chan struct{}] // closed when 0-RTT has left; nil: nothing is held back
+	left atomic.Pointer[chan struct{}] // closed when 0-RTT has left; nil: nothing is kept back
 	once sync.Once
 }
 
@@ -147,7 +147,7 @@ func (s *earlySocket) WriteTo(p []byte, addr net.Addr) (int, error) {
 	return n, err
 }
 
-// hold begins to hold back what arrives.
+// hold begins to keep back what arrives.
 func (s *earlySocket) hold() {
 	left := make(chan struct{})
 	s.left.Store(&left)

@@ -104,7 +104,6 @@ func TestEveryFileNamesTheNewestVersionOfTheAPI(t *testing.T) {
 
 // What a README says is what the go.mod beside it says, or that above it.
 func TestEveryReadmeNamesTheGoThatItsModuleNeeds(t *testing.T) {
-	needed := regexp.MustCompile(`(?m)^go (\d+\.\d+)`)
 	said := regexp.MustCompile(`Go (\d+\.\d+) or newer`)
 	checked := 0
 	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -120,16 +119,44 @@ func TestEveryReadmeNamesTheGoThatItsModuleNeeds(t *testing.T) {
 		if !exists(mod) {
 			mod = "go.mod"
 		}
-		want := needed.FindStringSubmatch(readFile(t, mod))
-		require.NotNil(t, want, mod)
+		want := neededGo(t, mod)
 		found := said.FindAllStringSubmatch(readFile(t, path), -1)
-		assert.NotEmpty(t, found, "%s: want that it needs Go %s or newer", path, want[1])
+		assert.NotEmpty(t, found, "%s: want that it needs Go %s or newer", path, want)
 		for _, version := range found {
-			assert.Equal(t, want[1], version[1], path)
+			assert.Equal(t, want, version[1], path)
 		}
 		return nil
 	}))
 	assert.GreaterOrEqual(t, checked, 12)
+}
+
+func TestContributingListsEveryModuleWithTheGoThatItNeeds(t *testing.T) {
+	listed := map[string]string{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (the root.*|`+"`.*`"+`) \| (\d+\.\d+) \|$`).FindAllStringSubmatch(readFile(t, "CONTRIBUTING.md"), -1) {
+		for module := range strings.SplitSeq(row[1], ", ") {
+			listed[strings.Trim(module, "`")] = row[2]
+		}
+	}
+	modules := map[string]string{}
+	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || skipped(entry) {
+			return cmp.Or(err, filepath.SkipDir)
+		}
+		if entry.Name() == "go.mod" {
+			folder := strings.Replace(filepath.ToSlash(filepath.Dir(path)), ".", "the root", 1)
+			modules[folder] = neededGo(t, path)
+		}
+		return nil
+	}))
+	assert.Equal(t, modules, listed)
+}
+
+// neededGo returns the Go that a go.mod asks for, as in "1.25".
+func neededGo(t *testing.T, mod string) string {
+	t.Helper()
+	needed := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(readFile(t, mod))
+	require.NotNil(t, needed, mod)
+	return needed[1]
 }
 
 // skipped reports whether a folder has nothing of ours.

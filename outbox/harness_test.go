@@ -96,7 +96,7 @@ type place struct {
 }
 
 // kindVariable names the database that the tests run on: sqlite, or postgres.
-const kindVariable = "OUTBOX_TEST_DATABASE"
+const kindVariable = pgtest.Variable
 
 func newPlace(t testing.TB) place {
 	t.Helper()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
 // maxCount is how far messages are counted that no index counts.
@@ -98,11 +99,11 @@ func (c confirmPage) Back() string {
 func (c confirmPage) Count() string {
 	switch {
 	case c.Most:
-		return count(c.N) + " messages or more"
+		return words.Count(c.N) + " messages or more"
 	case c.N == 1:
 		return "1 message"
 	}
-	return count(c.N) + " messages"
+	return words.Count(c.N) + " messages"
 }
 
 // confirm asks whether a decision is meant.

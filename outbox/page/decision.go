@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
 // decision is what a person can decide.
@@ -53,7 +54,7 @@ func (d decision) report(n int) string {
 	case n == 1:
 		return "1 message was " + d.done + "."
 	}
-	return count(n) + " messages were " + d.done + "."
+	return words.Count(n) + " messages were " + d.done + "."
 }
 
 // decisionsOf returns those that a person can make for messages of these states, or of all.

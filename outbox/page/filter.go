@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
 // filter is what a list is asked for, and what many messages are decided by.
@@ -46,7 +46,7 @@ func filterOf(values url.Values) (filter, error) {
 		f.Code = graphretry.Code(code)
 	}
 	if f.Older = strings.TrimSpace(values.Get("older")); f.Older != "" {
-		age, err := parseAge(f.Older)
+		age, err := words.ParseAge(f.Older)
 		if err != nil || age < 0 {
 			errs = append(errs, fmt.Sprintf("the age is %q: want a time such as 90s, 10m, 2h or 3d", f.Older))
 		}
@@ -56,15 +56,6 @@ func filterOf(values url.Values) (filter, error) {
 		return f, wrong{http.StatusBadRequest, "This filter makes no sense", capital(strings.Join(errs, "; ")) + "."}
 	}
 	return f, nil
-}
-
-// parseAge reads a time as time.ParseDuration does, and days.
-func parseAge(text string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * 24 * time.Hour, err
-	}
-	return time.ParseDuration(text)
 }
 
 // values returns the filter as it is read, without where its page begins.
@@ -104,7 +95,7 @@ func (f filter) String() string {
 		parts = append(parts, "from number "+f.PhoneNumberID)
 	}
 	if f.Label != "" {
-		parts = append(parts, fmt.Sprintf("with the label “%s”", plain(f.Label)))
+		parts = append(parts, fmt.Sprintf("with the label “%s”", words.Plain(f.Label)))
 	}
 	if f.CodeText != "" {
 		parts = append(parts, "with the code "+f.CodeText)

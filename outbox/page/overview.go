@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
 // shownRows is how many phone numbers, or labels, the overview has at most.
@@ -73,7 +74,7 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 	now := p.outbox.Now()
 	page := overviewPage{
 		frame: p.frame(r, "Overview", now), Oldest: newMoment(stats.OldestQueued, now),
-		Paused: stats.Paused, APIDown: stats.APIDown, HeldFor: plain(stats.HeldFor), NextProbe: newMoment(stats.NextProbe, now),
+		Paused: stats.Paused, APIDown: stats.APIDown, HeldFor: words.Plain(stats.HeldFor), NextProbe: newMoment(stats.NextProbe, now),
 		Number: wanted, Queued: stats.States[outbox.StateQueued],
 	}
 	for _, state := range states {
@@ -85,7 +86,7 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		row := numberRow{ID: number, NumberStats: s, NextProbe: newMoment(s.NextProbe, now)}
-		row.HeldFor = plain(s.HeldFor)
+		row.HeldFor = words.Plain(s.HeldFor)
 		if perSecond != nil {
 			row.Rate = fmt.Sprintf("%.1f", perSecond[number])
 		}

@@ -3,149 +3,277 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-func (c *command) resend(ctx context.Context, args []string) error {
-	// Not ResendAll, which would resend what has become unknown since a person was asked.
-	return c.decide(ctx, "resend", args, []outbox.State{outbox.StateUnknown, outbox.StateFailed}, c.Resend, nil)
-}
-
-func (c *command) drop(ctx context.Context, args []string) error {
-	return c.decide(ctx, "drop", args, []outbox.State{outbox.StateUnknown, outbox.StateQueued}, c.Drop, c.DropAll)
-}
-
-func (c *command) park(ctx context.Context, args []string) error {
-	return c.decide(ctx, "park", args, []outbox.State{outbox.StateQueued}, c.Park, c.ParkAll)
-}
-
-func (c *command) delete(ctx context.Context, args []string) error {
-	return c.decide(ctx, "delete", args, states, c.Delete, c.DeleteAll)
-}
-
-// decision is what became of a decision, as -json prints it.
+// decision is what a person can decide about messages.
 type decision struct {
-	Verb        string
-	Done, Meant int
+	name string
+	// short says what it is for, done what has become of the messages, effect what becomes of
+	// one, and use when it is of use.
+	short, done, effect, use string
+	// states are those of the messages that it takes.
+	states []outbox.State
+	one    func(*outbox.Outbox, context.Context, string) error
+	// all carries it out for all that a filter means by then; nil if it is to be carried out
+	// one by one, for those that were counted.
+	all func(*outbox.Outbox, context.Context, outbox.Filter) (int, error)
 }
 
-// decide carries out a decision for the messages that are named or that the flags mean,
-// if they are in one of these states. More than one have to be confirmed. all carries it out
-// for those that the flags mean by then; without it do does, for those that were counted.
-func (c *command) decide(ctx context.Context, verb string, args []string, allowed []outbox.State,
-	do func(context.Context, string) error, all func(context.Context, outbox.Filter) (int, error)) error {
-	flags := newFlags(verb, c.streams)
-	yes := flags.Bool("yes", false, "do not ask")
-	filterOf := filterFlags(flags)
-	if err := parseArguments(flags, args, 0, math.MaxInt, ""); err != nil {
-		return err
+var decisions = []decision{
+	{"resend", "Puts unknown or failed messages back into the queue.", "put back into the queue",
+		"A message that is resent is queued as if it were new. One that was sent after all is received twice.", "",
+		// Not ResendAll, which would resend what has become unknown since a person was asked.
+		[]outbox.State{outbox.StateUnknown, outbox.StateFailed}, (*outbox.Outbox).Resend, nil},
+	{"drop", "Gives up unknown or queued messages.", "dropped",
+		"A message that is dropped becomes failed and is not sent. \"resend\" takes that back.", "",
+		[]outbox.State{outbox.StateUnknown, outbox.StateQueued}, (*outbox.Outbox).Drop, (*outbox.Outbox).DropAll},
+	{"park", "Has queued messages not be sent, as they may have been.", "parked",
+		"A message that is parked becomes unknown and is not sent until a webhook or a person settles it.",
+		" After a restore, or when a replica that lagged has taken over, \"park -changed-after T\" before any Run begins, " +
+			"with the time T of which the database is, keeps what has gone out since from being sent again.",
+		[]outbox.State{outbox.StateQueued}, (*outbox.Outbox).Park, (*outbox.Outbox).ParkAll},
+	{"delete", "Deletes messages and what is known of them.", "deleted",
+		"A message that is deleted is not sent, and all that is known of it goes. Nothing takes that back.", "",
+		[]outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Delete, (*outbox.Outbox).DeleteAll},
+}
+
+func decisionVerbs() []verb {
+	var verbs []verb
+	for _, d := range decisions {
+		verbs = append(verbs, verb{
+			name: d.name, arguments: "[ID...]", most: many, short: d.short,
+			about: d.effect + d.use + " It is for the messages that are named, or for those that fit all flags. For more than one ID, " +
+				"and whenever flags say which, it prints how many there are and asks. Messages that are being sent are left alone.",
+			define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) { return c.decide(d, flags) },
+		})
 	}
-	filtering := flags.NFlag()
-	if *yes {
-		filtering--
-	}
-	ids := flags.Args()
-	if (len(ids) > 0) == (filtering > 0) {
-		return wrongUsage("%s wants IDs, or flags that say which messages are meant", verb)
-	}
-	var filter outbox.Filter
-	if filtering > 0 {
-		var err error
-		if filter, err = filterOf(); err != nil {
-			return err
+	return verbs
+}
+
+// deciding is a decision about some messages.
+type deciding struct {
+	decision
+	filter outbox.Filter
+	ids    []string
+	// named reports whether a person has named the messages.
+	named, yes, dryRun bool
+}
+
+func (c *command) decide(d decision, flags *flag.FlagSet) func([]string) (action, error) {
+	filterOf := defineFilter(flags)
+	yes := flags.Bool("yes", false, "do not ask, as in a script")
+	dryRun := flags.Bool("dry-run", false, "say how many messages there are, and do nothing")
+	return func(ids []string) (action, error) {
+		named := len(ids) > 0
+		if named == isGiven(flags, filterFlags...) {
+			return nil, wrongUsage(d.name, "%s wants IDs, or flags that say which messages are meant, such as -label", d.name)
+		}
+		filter, err := filterOf()
+		if err != nil {
+			return nil, err
 		}
 		for _, state := range filter.States {
-			if !slices.Contains(allowed, state) {
-				return wrongUsage("%s has -state %s: want some of %v", verb, state, allowed)
+			if !slices.Contains(d.states, state) {
+				return nil, wrongUsage(d.name, "%s has -state %s: want some of %s", d.name, state, listed(d.states))
 			}
 		}
 		if len(filter.States) == 0 {
-			filter.States = allowed
+			filter.States = d.states
 		}
-		for found, err := range c.pages(ctx, filter) {
-			if err != nil {
-				return err
-			}
-			for _, status := range found {
-				ids = append(ids, status.ID)
-			}
+		this := deciding{d, filter, distinct(ids), named, *yes, *dryRun}
+		return func(ctx context.Context) error { return c.carryOut(ctx, this) }, nil
+	}
+}
+
+// decisionDocument is what became of a decision, as -json prints it.
+type decisionDocument struct {
+	Decision string `json:"decision"`
+	// Meant is how many messages there were, and Sending how many more are being sent.
+	Meant   int  `json:"meant"`
+	Sending int  `json:"sending"`
+	Done    int  `json:"done"`
+	DryRun  bool `json:"dry_run,omitempty"`
+}
+
+// carryOut carries out a decision, after it has said how many messages it is about, and asked.
+func (c *command) carryOut(ctx context.Context, d deciding) error {
+	document := decisionDocument{Decision: d.name, Meant: len(d.ids), DryRun: d.dryRun}
+	summary := ofMessages(document.Meant)
+	if !d.named {
+		// What is enqueued from now on nobody has counted.
+		now := c.Now()
+		d.filter.EnqueuedBefore, d.filter.OlderThan = now.Add(-d.filter.OlderThan), 0
+		var err error
+		if summary, err = c.count(ctx, &d, &document); err != nil {
+			return err
 		}
 	}
-	ids = distinct(ids) // one that changes meanwhile is listed twice
-	if len(ids) > 1 && !*yes {
-		fmt.Fprintf(c.err, "%s %d messages? [y/N] ", verb, len(ids))
-		answer, _ := bufio.NewReader(c.in).ReadString('\n')
-		if !slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer))) {
-			return errors.New("nothing was done; -yes does it without a question")
+	if document.Meant == 0 || d.dryRun {
+		return c.print(document, summary)
+	}
+	if (!d.named || document.Meant > 1) && !d.yes {
+		question := fmt.Sprintf("%s%s %s?", strings.ToUpper(d.name[:1]), d.name[1:], ofMessages(document.Meant))
+		if err := c.ask(ctx, summary, d.effect, question); err != nil {
+			return err
 		}
 	}
-	var done int
 	var err error
-	if filtering > 0 && all != nil {
-		done, err = c.doMeant(ctx, verb, filter, len(ids), all)
+	if !d.named && d.all != nil {
+		document.Done, err = d.all(c.Outbox, ctx, d.filter)
 	} else {
-		done, err = c.doAll(ctx, ids, do)
+		document.Done, err = c.oneByOne(ctx, d)
 	}
-	if len(ids) == 1 && err != nil {
+	if left := document.Meant - document.Done; err == nil && left > 0 && !d.named && d.all != nil {
+		err = fmt.Errorf("%s of %s were left alone, as they have changed meanwhile", words.Count(left), ofMessages(document.Meant))
+	}
+	if len(d.ids) == 1 && err != nil {
 		return err
 	}
-	var printing error
-	if c.asJSON {
-		printing = json.NewEncoder(c.out).Encode(decision{verb, done, len(ids)})
+	return errors.Join(err, c.print(document, wasOf(document.Done)+" "+d.done))
+}
+
+// count counts the messages that are meant, and for what is carried out one by one lists them.
+// It returns what it has counted in words.
+func (c *command) count(ctx context.Context, d *deciding, document *decisionDocument) (string, error) {
+	var parts []string
+	if d.all == nil {
+		counts := make(map[outbox.State]int)
+		for found, err := range c.pages(ctx, d.filter) {
+			if err != nil {
+				return "", err
+			}
+			for _, s := range found {
+				d.ids = append(d.ids, s.ID)
+				counts[s.State]++
+			}
+		}
+		d.ids = distinct(d.ids) // one that changes meanwhile is listed twice
+		document.Meant = len(d.ids)
+		for _, state := range states {
+			parts = appendCount(parts, counts[state], state)
+		}
+	} else if d.filter.Limit > 0 {
+		n, err := c.Count(ctx, d.filter)
+		if err != nil {
+			return "", err
+		}
+		document.Meant = n
 	} else {
-		_, printing = fmt.Fprintf(c.out, "%s: %d of %d done\n", verb, done, len(ids))
+		for _, state := range states {
+			if !slices.Contains(d.filter.States, state) {
+				continue
+			}
+			this := d.filter
+			this.States = []outbox.State{state}
+			n, err := c.Count(ctx, this)
+			if err != nil {
+				return "", err
+			}
+			document.Meant += n
+			parts = appendCount(parts, n, state)
+		}
 	}
-	return errors.Join(err, printing)
+	sending := d.filter
+	sending.States, sending.Limit = []outbox.State{outbox.StateSending}, 0
+	n, err := c.Count(ctx, sending)
+	if err != nil {
+		return "", err
+	}
+	document.Sending = n
+	text := ofMessages(document.Meant)
+	if len(parts) > 0 {
+		text += ": " + strings.Join(parts, ", ")
+	}
+	switch {
+	case n == 1:
+		text += "; 1 more is being sent, and is left alone"
+	case n > 1:
+		text += "; " + words.Count(n) + " more are being sent, and are left alone"
+	}
+	return text, nil
 }
 
-// doMeant carries out a decision for all messages that a filter means, of which so many were
-// counted, and returns for how many it could. Those that are being sent are named.
-func (c *command) doMeant(ctx context.Context, verb string, filter outbox.Filter, counted int, all func(context.Context, outbox.Filter) (int, error)) (int, error) {
-	done, err := all(ctx, filter)
-	if err != nil {
-		return done, err
+func appendCount(parts []string, n int, state outbox.State) []string {
+	if n > 0 {
+		parts = append(parts, words.Count(n)+" "+string(state))
 	}
-	filter.States, filter.Limit = []outbox.State{outbox.StateSending}, 0
-	sending, err := c.List(ctx, filter)
-	if err != nil {
-		return done, err
-	}
-	for _, status := range sending {
-		fmt.Fprintf(c.err, "cannot %s message %s: it is being sent\n", verb, oneLine(fmt.Sprintf("%q", status.ID)))
-	}
-	if refused := counted - done; refused > 0 {
-		return done, fmt.Errorf("%d of %d messages were refused", refused, counted)
-	}
-	return done, nil
+	return parts
 }
 
-// doAll carries out a decision for each message, and returns for how many it could. One
+// ofMessages returns how many messages there are in words.
+func ofMessages(n int) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return words.Count(n) + " messages"
+}
+
+// wasOf is the same, with a verb after it.
+func wasOf(n int) string {
+	if n == 1 {
+		return "1 message was"
+	}
+	return ofMessages(n) + " were"
+}
+
+// ask says what a decision is about, and asks whether it is meant. The error says why nothing
+// is done.
+func (c *command) ask(ctx context.Context, summary, effect, question string) error {
+	if !c.asks {
+		fmt.Fprintln(c.err, summary)
+		return errors.New("nothing was done: standard input is no terminal, so nobody can be asked; -yes does it without")
+	}
+	columns, _ := c.size()
+	for _, text := range []string{summary, effect} {
+		fmt.Fprintln(c.err, strings.Join(wrapped("", text, columns), "\n"))
+	}
+	fmt.Fprint(c.err, question+" [y/N] ")
+	// A read of a terminal cannot be called off: after an interrupt it is left behind, and ends
+	// with the process.
+	answered := make(chan string, 1)
+	go func() {
+		answer, _ := bufio.NewReader(c.in).ReadString('\n')
+		answered <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case answer := <-answered:
+		if answer == "y" || answer == "yes" {
+			return nil
+		}
+	case <-ctx.Done():
+		fmt.Fprintln(c.err)
+	}
+	return errors.New("nothing was done")
+}
+
+// oneByOne carries out a decision for each message, and returns for how many it could. One
 // that is refused is named, and does not keep it from the others; trouble with the database
 // does.
-func (c *command) doAll(ctx context.Context, ids []string, do func(context.Context, string) error) (int, error) {
+func (c *command) oneByOne(ctx context.Context, d deciding) (int, error) {
 	refused := 0
-	for i, id := range ids {
-		err := do(ctx, id)
+	for i, id := range d.ids {
+		err := d.one(c.Outbox, ctx, id)
 		switch {
 		case err == nil:
 			continue
-		case len(ids) == 1 || ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
+		case len(d.ids) == 1 || !errors.Is(err, outbox.ErrRefused) && !errors.Is(err, outbox.ErrNotFound) && !errors.Is(err, outbox.ErrInvalid):
 			return i - refused, err
 		}
 		refused++
-		fmt.Fprintln(c.err, oneLine(err.Error()))
+		fmt.Fprintln(c.err, text(err))
 	}
 	if refused > 0 {
-		return len(ids) - refused, fmt.Errorf("%d of %d messages were refused", refused, len(ids))
+		return len(d.ids) - refused, fmt.Errorf("%s of %s were refused", words.Count(refused), ofMessages(len(d.ids)))
 	}
-	return len(ids), nil
+	return len(d.ids), nil
 }
 
 // distinct returns each of the ids once, in their order.

@@ -1,8 +1,12 @@
 package main
 
 import (
-	"encoding/json"
+	"bytes"
+	"context"
+	"io"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -10,31 +14,112 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-func TestMoreThanOneMessageIsAskedFor(t *testing.T) {
+func TestManyMessagesAreCountedAndAskedFor(t *testing.T) {
 	c := newOperator(t, "a", "b", "c")
-	for _, verb := range []string{"drop", "delete"} {
-		for _, args := range [][]string{{"-state", "queued"}, {"a", "b"}} {
-			for _, answer := range []string{"", "n\n", "\n", "yo\n"} {
-				out, err := c.do(answer, append([]string{verb}, args...)...)
+	require.NoError(t, c.Park(t.Context(), "c"))
+	for _, verb := range []string{"Drop", "Delete"} {
+		for _, args := range [][]string{{"-state", "queued,unknown"}, {"-number", number}, {"a", "b", "c"}} {
+			for _, answer := range []string{"n\n", "\n", "yo\n", "n"} {
+				out, err := c.do(answer, append([]string{strings.ToLower(verb)}, args...)...)
 				assert.ErrorContains(t, err, "nothing was done")
 				assert.Empty(t, out)
-				assert.Regexp(t, verb+` [23] messages\? \[y/N\]`, c.stderr)
+				assert.Contains(t, c.stderr, verb+" 3 messages? [y/N] ")
+				assert.Contains(t, c.stderr, "A message that is ")
+				if len(args) == 2 {
+					assert.Regexp(t, "^3 messages: 2 queued, 1 unknown\n", c.stderr)
+				}
 			}
 		}
 	}
-	for _, id := range []string{"a", "b", "c"} {
-		assert.Equal(t, outbox.StateQueued, c.state(id))
-	}
-	assert.Equal(t, "drop: 2 of 2 done\n", c.must("y\n", "drop", "a", "b", "a"))
-	assert.Equal(t, "drop: 1 of 1 done\n", c.must("", "drop", "-state", "queued"), "one needs no question")
-	assert.Equal(t, "drop: 0 of 0 done\n", c.must("", "drop", "-state", "queued"))
+	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, "2 messages were dropped\n", c.must("y\n", "drop", "a", "b", "a"))
+	assert.Equal(t, "1 message was dropped\n", c.must("YES\n", "drop", "-state", "unknown"))
+	assert.Equal(t, "0 messages\n", c.must("", "drop", "-state", "queued"), "there is nothing to ask")
 	for _, id := range []string{"a", "b", "c"} {
 		assert.Equal(t, outbox.StateFailed, c.state(id))
 	}
-	c.must("YES\n", "resend", "-state", "failed")
+	assert.Equal(t, "3 messages were put back into the queue\n", c.must("y\n", "resend", "-state", "failed"))
 	assert.Equal(t, outbox.StateQueued, c.state("a"))
-	c.must("", "delete", "-yes", "-older", "0s")
+	assert.Equal(t, "3 messages were deleted\n", c.must("", "delete", "-yes", "-older", "0s"))
 	assert.Empty(t, c.state("a"))
+}
+
+// A script is not to hang, and not to do for one message what it does not do for two.
+func TestNothingIsDoneWhereNobodyCanBeAsked(t *testing.T) {
+	c := newOperator(t, "a", "b")
+	for _, args := range []string{"-limit 1", "-number " + number, "a b"} {
+		_, err := c.do("", append([]string{"drop"}, strings.Fields(args)...)...)
+		assert.ErrorContains(t, err, "standard input is no terminal", args)
+		assert.ErrorContains(t, err, "-yes", args)
+		assert.Regexp(t, `^[12] messages?`, c.stderr, args)
+		assert.NotContains(t, c.stderr, "[y/N]", args)
+	}
+	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, "1 message was dropped\n", c.must("", "drop", "a"), "one that is named")
+	assert.Equal(t, "1 message was dropped\n", c.must("", "drop", "-yes", "-limit", "1"))
+	assert.Equal(t, outbox.StateFailed, c.state("b"))
+}
+
+func TestDryRunCountsAndDoesNothing(t *testing.T) {
+	c := newOperator(t, "a", "b", "c")
+	require.NoError(t, c.Park(t.Context(), "c"))
+	assert.Equal(t, "3 messages: 2 queued, 1 unknown\n", c.must("", "drop", "-dry-run", "-yes", "-number", number))
+	assert.Equal(t, "2 messages\n", c.must("", "drop", "-dry-run", "-limit", "2", "-number", number))
+	assert.Equal(t, "1 message: 1 unknown\n", c.must("", "resend", "-dry-run", "-number", number))
+	assert.Equal(t, "2 messages\n", c.must("", "drop", "-dry-run", "a", "b"))
+	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateUnknown, c.state("c"))
+}
+
+func TestInterruptEndsTheQuestion(t *testing.T) {
+	c := newOperator(t, "a", "b")
+	never, written := io.Pipe()
+	defer written.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := between{calls: []func(){cancel}}
+	err := run(ctx, []string{"-db", c.where, "drop", "-number", number}, streams{in: never, out: io.Discard, err: &asked, asks: true, size: noTerminal})
+	assert.ErrorContains(t, err, "nothing was done")
+	assert.Contains(t, asked.String(), "[y/N]")
+	assert.Equal(t, outbox.StateQueued, c.state("a"))
+}
+
+func TestWhatIsEnqueuedAfterTheCountIsLeftAlone(t *testing.T) {
+	for _, verb := range []string{"drop", "delete", "park"} {
+		c := newOperator(t, "a", "b")
+		asked := between{calls: []func(){func() { c.enqueue("late") }}}
+		var out bytes.Buffer
+		require.NoError(t, c.run(streams{in: strings.NewReader("y\n"), out: &out, err: &asked, asks: true, size: noTerminal}, verb, "-number", number, "-older", "0s"))
+		assert.Contains(t, out.String(), "2 messages were ", verb)
+		assert.Equal(t, outbox.StateQueued, c.state("late"), verb)
+		assert.NotEqual(t, outbox.StateQueued, c.state("a"), verb)
+	}
+}
+
+// What has become unknown since nobody has agreed to: a webhook may be on its way.
+func TestResendTouchesOnlyWhatWasCounted(t *testing.T) {
+	c := newOperator(t, "a", "b")
+	require.NoError(t, c.Park(t.Context(), "a"))
+	asked := between{calls: []func(){func() { assert.NoError(t, c.Park(t.Context(), "b")) }}}
+	var out bytes.Buffer
+	require.NoError(t, c.run(streams{in: strings.NewReader("y\n"), out: &out, err: &asked, asks: true, size: noTerminal}, "resend", "-state", "unknown"))
+	assert.Equal(t, "1 message was put back into the queue\n", out.String())
+	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateUnknown, c.state("b"))
+}
+
+func TestAgeSaysWhichMessagesAreMeant(t *testing.T) {
+	c := newOperator(t, "a")
+	assert.Equal(t, "0 messages\n", c.must("", "drop", "-yes", "-older", "1h"))
+	assert.Equal(t, outbox.StateQueued, c.state("a"))
+}
+
+func TestWhatHasChangedMeanwhileIsSaid(t *testing.T) {
+	c := newOperator(t, "a", "b")
+	asked := between{calls: []func(){func() { assert.NoError(t, c.Delete(t.Context(), "a")) }}}
+	var out bytes.Buffer
+	err := c.run(streams{in: strings.NewReader("y\n"), out: &out, err: &asked, asks: true, size: noTerminal}, "drop", "-number", number)
+	assert.ErrorContains(t, err, "1 of 2 messages were left alone, as they have changed meanwhile")
+	assert.Equal(t, "1 message was dropped\n", out.String())
 }
 
 func TestResendPutsUnknownAndFailedMessagesBack(t *testing.T) {
@@ -44,21 +129,20 @@ func TestResendPutsUnknownAndFailedMessagesBack(t *testing.T) {
 	c.becomes("failed", outbox.StateFailed, refused)
 	c.becomes("unknown", outbox.StateUnknown, broken)
 	require.NoError(t, c.Pause(t.Context(), number))
-	assert.Equal(t, "resend: 1 of 1 done\n", c.must("", "resend", "-code", "131026"))
+	assert.Equal(t, "1 message was put back into the queue\n", c.must("", "resend", "-yes", "-code", "131026"))
 	assert.Equal(t, outbox.StateQueued, c.state("failed"))
 	c.must("", "drop", "failed")
 
-	out := c.must("", "-json", "resend", "-yes", "-number", number)
-	var d decision
-	require.NoError(t, json.Unmarshal([]byte(out), &d))
-	assert.Equal(t, decision{"resend", 2, 2}, d)
+	var d decisionDocument
+	c.decode(&d, "resend", "-yes", "-number", number)
+	assert.Equal(t, decisionDocument{Decision: "resend", Meant: 2, Done: 2}, d)
 	assert.Equal(t, outbox.StateQueued, c.state("failed"))
 	assert.Equal(t, outbox.StateQueued, c.state("unknown"))
 	_, err := c.do("", "resend", "sent")
 	assert.ErrorContains(t, err, `cannot resend message "sent"`)
 }
 
-func TestMessageThatIsBeingSentIsRefusedAndTheOthersGoOn(t *testing.T) {
+func TestMessageThatIsBeingSentIsLeftAloneAndTheOthersGoOn(t *testing.T) {
 	c := newOperator(t)
 	begun, goOn := make(chan bool), make(chan bool)
 	c.attempt = func() {
@@ -71,15 +155,21 @@ func TestMessageThatIsBeingSentIsRefusedAndTheOthersGoOn(t *testing.T) {
 	require.NoError(t, c.Pause(t.Context(), number))
 	c.enqueue("a", "b")
 
-	for _, args := range [][]string{{"busy", "a", "none"}, {"-state", "sending,queued"}} {
-		out, err := c.do("", append([]string{"delete", "-yes"}, args...)...)
-		assert.ErrorContains(t, err, "were refused")
-		assert.Contains(t, c.stderr, `cannot delete message "busy": it is being sent`)
-		assert.Contains(t, out, "delete: 1 of ")
-	}
+	out, err := c.do("", "delete", "-yes", "busy", "a", "none")
+	assert.ErrorContains(t, err, "2 of 3 messages were refused")
+	assert.Contains(t, c.stderr, `cannot delete message "busy": it is being sent`)
+	assert.Contains(t, c.stderr, `"none"`)
+	assert.Equal(t, "1 message was deleted\n", out)
 	assert.Empty(t, c.state("a"))
+	out, err = c.do("n\n", "delete", "-number", number)
+	assert.Error(t, err)
+	assert.Empty(t, out)
+	assert.Contains(t, c.stderr, "1 message: 1 queued; 1 more is being sent, and is left alone\n")
+	var d decisionDocument
+	c.decode(&d, "delete", "-yes", "-number", number)
+	assert.Equal(t, decisionDocument{Decision: "delete", Meant: 1, Sending: 1, Done: 1}, d)
 	assert.Empty(t, c.state("b"))
-	_, err := c.do("", "delete", "busy")
+	_, err = c.do("", "delete", "busy")
 	assert.ErrorContains(t, err, "it is being sent")
 	_, err = c.do("", "delete", "none")
 	assert.ErrorIs(t, err, outbox.ErrNotFound)
@@ -87,4 +177,39 @@ func TestMessageThatIsBeingSentIsRefusedAndTheOthersGoOn(t *testing.T) {
 	close(goOn)
 	assert.Equal(t, outbox.StateSent, (<-c.outcomes).Status.State)
 	c.must("", "delete", "busy")
+}
+
+func TestParkKeepsWhatMayHaveGoneOutFromBeingSent(t *testing.T) {
+	c := newOperator(t, "old", "named")
+	at := time.Now().Add(time.Hour)
+	require.NoError(t, c.Enqueue(t.Context(), "later", number, []byte(payload), outbox.NotBefore(at)))
+	assert.Equal(t, "1 message was parked\n", c.must("", "park", "named"))
+	assert.Equal(t, outbox.StateUnknown, c.state("named"))
+
+	asOf := time.Now().UTC().Add(time.Second).Format(time.RFC3339Nano)
+	assert.Contains(t, c.must("", "list", "-changed-after", asOf, "-state", "queued"), "old")
+	assert.Equal(t, "1 message was parked\n", c.must("", "park", "-yes", "-changed-after", asOf))
+	assert.Equal(t, outbox.StateUnknown, c.state("old"))
+	assert.Equal(t, outbox.StateQueued, c.state("later"), "it was not due")
+	asOf = time.Now().UTC().Add(-time.Hour).Format(time.RFC3339)
+	c.must("", "park", "-yes", "-changed-after", asOf)
+	assert.Equal(t, outbox.StateUnknown, c.state("later"), "it has changed since")
+}
+
+func TestLabelSaysWhichMessagesAreMeant(t *testing.T) {
+	c := newOperator(t, "other")
+	for _, id := range []string{"a", "b", "c"} {
+		assert.Equal(t, id+" is queued\n", c.must(payload, "enqueue", "-label", "june", id, number))
+	}
+	assert.Regexp(t, `(?m)^june +3 +0 +0 +0 +0$`, c.must("", "stats"))
+	_, err := c.do("n\n", "drop", "-label", "june")
+	assert.ErrorContains(t, err, "nothing was done")
+	assert.Contains(t, c.stderr, "Drop 3 messages?")
+	assert.Equal(t, "3 messages were dropped\n", c.must("y\n", "drop", "-label", "june"))
+	assert.Equal(t, outbox.StateQueued, c.state("other"))
+	assert.Equal(t, "3 messages were put back into the queue\n", c.must("", "resend", "-yes", "-label", "june"))
+	assert.Equal(t, "3 messages were parked\n", c.must("", "park", "-yes", "-label", "june"))
+	assert.Equal(t, "3 messages were deleted\n", c.must("", "delete", "-yes", "-label", "june"))
+	assert.Empty(t, c.state("a"))
+	assert.NotContains(t, c.must("", "-json", "show", "other"), "label")
 }

@@ -2,60 +2,66 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-func (c *command) pause(ctx context.Context, args []string) error {
-	return c.ofNumber(ctx, "pause", args, c.Pause)
-}
-
-func (c *command) resume(ctx context.Context, args []string) error {
-	return c.ofNumber(ctx, "resume", args, c.Resume)
-}
-
-// ofNumber does something with a phone number, or without one with all.
-func (c *command) ofNumber(ctx context.Context, verb string, args []string, do func(context.Context, string) error) error {
-	flags := newFlags(verb, c.streams)
-	if err := parseArguments(flags, args, 0, 1, "one phone number ID, or none for all"); err != nil {
-		return err
-	}
-	// A variable of a script that is empty must not mean all numbers.
-	if flags.NArg() == 1 && flags.Arg(0) == "" {
-		return wrongUsage("%s has an empty phone number ID: leave it out for all", verb)
-	}
-	return do(ctx, flags.Arg(0))
-}
-
-func (c *command) enqueue(ctx context.Context, args []string) error {
-	flags := newFlags("enqueue", c.streams)
-	urgent := flags.Bool("urgent", false, "overtake the messages that are not")
-	label := flags.String("label", "", "`label` of a campaign")
-	var opts []outbox.EnqueueOption
-	at := func(option func(time.Time) outbox.EnqueueOption) func(string) error {
-		return func(text string) error {
-			t, err := time.Parse(time.RFC3339, text)
-			opts = append(opts, option(t))
-			return err
+var enqueueVerb = verb{
+	name: "enqueue", arguments: "ID NUMBER <payload.json", least: 2, most: 2,
+	short: "Puts a message into the queue.",
+	about: "The payload on standard input is the body of Meta's POST /messages. It prints in what state the message is: " +
+		"an ID that is there already is the message that it was.",
+	define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) {
+		urgent := flags.Bool("urgent", false, "overtake the messages that are not")
+		label := flags.String("label", "", "`label` of a campaign")
+		var opts []outbox.EnqueueOption
+		at := func(option func(time.Time) outbox.EnqueueOption) func(string) error {
+			return func(text string) error {
+				t, err := time.Parse(time.RFC3339, text)
+				if err != nil {
+					return errors.New("want a time such as 2026-11-27T09:00:00Z")
+				}
+				opts = append(opts, option(t))
+				return nil
+			}
 		}
-	}
-	flags.Func("not-before", "send it from this `time` on, as in 2026-11-27T09:00:00Z", at(outbox.NotBefore))
-	flags.Func("expires-at", "fail it at this `time`", at(outbox.ExpiresAt))
-	if err := parseArguments(flags, args, 2, 2, "an ID and a phone number ID, and the payload on standard input"); err != nil {
-		return err
-	}
-	if *urgent {
-		opts = append(opts, outbox.Urgent())
-	}
-	if *label != "" {
-		opts = append(opts, outbox.Label(*label))
-	}
+		flags.Func("not-before", "send it from this `time` on, as in 2026-11-27T09:00:00Z", at(outbox.NotBefore))
+		flags.Func("expires-at", "fail it at this `time`", at(outbox.ExpiresAt))
+		return func(args []string) (action, error) {
+			if *urgent {
+				opts = append(opts, outbox.Urgent())
+			}
+			switch {
+			case *label != "":
+				opts = append(opts, outbox.Label(*label))
+			case isGiven(flags, "label"):
+				return nil, wrongUsage("enqueue", "-label is empty: want one, or leave it out")
+			}
+			return func(ctx context.Context) error { return c.enqueue(ctx, args[0], args[1], opts) }, nil
+		}
+	},
+}
+
+func (c *command) enqueue(ctx context.Context, id, number string, opts []outbox.EnqueueOption) error {
 	payload, err := io.ReadAll(c.in)
 	if err != nil {
 		return fmt.Errorf("cannot read the payload on standard input: %w", err)
 	}
-	return c.Enqueue(ctx, flags.Arg(0), flags.Arg(1), payload, opts...)
+	if err := c.Enqueue(ctx, id, number, payload, opts...); err != nil {
+		return err
+	}
+	s, err := c.Status(ctx, id)
+	if errors.Is(err, outbox.ErrNotFound) {
+		return fmt.Errorf("message %q is not enqueued: one of this ID was deleted", id)
+	}
+	if err != nil {
+		return err
+	}
+	return c.print(documentOf(s, whyMessage(s)), words.Line(s.ID)+" is "+string(s.State))
 }

@@ -3,29 +3,93 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/graphretry/graphretry/outbox"
 )
 
 const (
-	// shownMessages is how many messages top prints at most.
+	// shownMessages is how many messages of a kind top prints at most.
 	shownMessages = 20
-	// listableMessages is how many failed and unknown messages it lists to find those that
-	// have changed last.
-	listableMessages = 1000
+	// askedQueued is how many of the oldest queued messages are asked for, to find those that
+	// a person wants to see.
+	askedQueued = 200
+	// firstSpan is how far back it is first looked for messages that became failed or unknown;
+	// if that is too few, spanFactor times as far, and so on.
+	firstSpan, spanFactor = time.Minute, 8
+	// restFactor is how many times as long as the last search took top waits before the next,
+	// since a search reads all messages that are failed or unknown.
+	restFactor = 10
 )
 
-// recent returns the messages that have last become failed or unknown, the last first. If
-// there are too many to be listed again and again it returns none.
-func recent(ctx context.Context, o *outbox.Outbox, stats outbox.Stats) ([]outbox.Status, error) {
+// recent finds the messages that have last become failed or unknown.
+type recent struct {
+	// since is just before the oldest of those changed that were found last; zero if none was.
+	since time.Time
+	found []outbox.Status
+	// next is when to look again.
+	next time.Time
+}
+
+// look returns these messages, the last first.
+func (r *recent) look(ctx context.Context, o *outbox.Outbox, stats outbox.Stats) ([]outbox.Status, error) {
 	parked := stats.States[outbox.StateFailed] + stats.States[outbox.StateUnknown]
-	if parked == 0 || parked > listableMessages {
-		return []outbox.Status{}, nil
+	began := time.Now()
+	if parked == 0 {
+		r.found = nil
+		return nil, nil
 	}
-	all, err := o.List(ctx, outbox.Filter{States: []outbox.State{outbox.StateFailed, outbox.StateUnknown}})
-	if err != nil {
-		return nil, err
+	if began.Before(r.next) {
+		return r.found, nil
 	}
-	slices.SortStableFunc(all, func(a, b outbox.Status) int { return b.Changed.Compare(a.Changed) })
-	return all[:min(len(all), shownMessages)], nil
+	filter := outbox.Filter{States: []outbox.State{outbox.StateFailed, outbox.StateUnknown}}
+	now := o.Now()
+	span := firstSpan
+	if !r.since.IsZero() {
+		span = max(time.Millisecond, now.Sub(r.since))
+	}
+	for {
+		if filter.ChangedAfter = now.Add(-span); parked <= shownMessages {
+			filter.ChangedAfter = time.Time{}
+		}
+		found, err := o.List(ctx, filter)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) >= min(shownMessages, parked) || filter.ChangedAfter.IsZero() || span > maxSpan {
+			slices.SortStableFunc(found, func(a, b outbox.Status) int { return b.Changed.Compare(a.Changed) })
+			r.found = found[:min(len(found), shownMessages)]
+			if len(r.found) > 0 {
+				r.since = r.found[len(r.found)-1].Changed.Add(-time.Microsecond)
+			}
+			r.next = time.Now().Add(restFactor * time.Since(began))
+			return r.found, nil
+		}
+		span *= spanFactor
+	}
+}
+
+// maxSpan is longer than any message is kept that top has to show.
+const maxSpan = 10 * 365 * 24 * time.Hour
+
+// oldest returns the messages that are longest in the queue: first those of which nothing else
+// says why they wait, then those of numbers that are paused or held, and last those that are for
+// a later time.
+func oldest(ctx context.Context, o *outbox.Outbox, stats outbox.Stats) ([]outbox.Status, error) {
+	if stats.States[outbox.StateQueued] == 0 {
+		return nil, nil
+	}
+	found, err := o.List(ctx, outbox.Filter{States: []outbox.State{outbox.StateQueued}, Limit: askedQueued})
+	now := o.Now()
+	rank := func(s outbox.Status) int {
+		switch n := stats.Numbers[s.PhoneNumberID]; {
+		case s.Reason == "" && s.NotBefore.After(now):
+			return 2
+		case n.Paused, n.HeldFor != "":
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(found, func(a, b outbox.Status) int { return rank(a) - rank(b) })
+	return found[:min(len(found), shownMessages)], err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,36 +17,49 @@ import (
 // serveGrace is how long what is under way may take to come to its end.
 const serveGrace = 10 * time.Second
 
+var serveVerb = verb{
+	name:  "serve",
+	short: "Shows the outbox in a browser, on loopback.",
+	about: "A person can decide there, too. An interrupt ends it. It has no login, so it listens on loopback alone: " +
+		"for others, mount package page behind yours. What is decided is logged on standard error with your user's name.",
+	define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) {
+		address := flags.String("addr", "127.0.0.1:8080", "loopback `address` to listen at; port 0 is any that is free\n")
+		payloads := flags.Bool("payloads", false, "show the payloads of messages")
+		return func([]string) (action, error) {
+			host, _, err := net.SplitHostPort(*address)
+			if err != nil {
+				return nil, wrongUsage("serve", "serve has -addr %q: want an address such as 127.0.0.1:8080", *address)
+			}
+			if !isLoopback(host) {
+				return nil, wrongUsage("serve", "serve has -addr %q: want a loopback address such as 127.0.0.1:8080, as there is no login; for others, mount package page behind yours", *address)
+			}
+			return func(ctx context.Context) error { return c.serve(ctx, *address, *payloads) }, nil
+		}
+	},
+}
+
+type serveDocument struct {
+	URL string `json:"url"`
+}
+
 // serve shows the outbox in a browser.
-func (c *command) serve(ctx context.Context, args []string) error {
-	flags := newFlags("serve", c.streams)
-	address := flags.String("addr", "127.0.0.1:8080", "loopback `address` to listen at; with the port 0 any that is free")
-	payloads := flags.Bool("payloads", false, "show the payloads of messages")
-	if err := parseArguments(flags, args, 0, 0, "flags alone"); err != nil {
-		return err
-	}
-	host, _, err := net.SplitHostPort(*address)
+func (c *command) serve(ctx context.Context, address string, payloads bool) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return wrongUsage("serve has -addr %q: want an address such as 127.0.0.1:8080", *address)
-	}
-	if !isLoopback(host) {
-		return wrongUsage("serve has -addr %q: want a loopback address such as 127.0.0.1:8080, as there is no login; for others, mount package page behind yours", *address)
-	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", *address)
-	if err != nil {
-		return fmt.Errorf("cannot listen at %s: %w", *address, err)
+		return fmt.Errorf("cannot listen at %s: %w", address, err)
 	}
 	options := []page.Option{page.WithLogger(slog.New(slog.NewTextHandler(c.err, nil)))}
 	if me, err := user.Current(); err == nil {
 		options = append(options, page.WithUser(func(*http.Request) string { return me.Username }))
 	}
-	if *payloads {
+	if payloads {
 		options = append(options, page.WithPayload())
 	}
 	server := &http.Server{Handler: onLoopback(page.Handler(c.Outbox, options...)), ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	if _, err := fmt.Fprintf(c.out, "http://%s/\n", listener.Addr()); err != nil {
+	url := fmt.Sprintf("http://%s/", listener.Addr())
+	if err := c.print(serveDocument{url}, url); err != nil {
 		server.Close()
 		<-ended
 		return err

@@ -23,7 +23,7 @@ func (c *operator) serve(args ...string) (address string, stop func() string) {
 	var log strings.Builder
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, append([]string{"-sqlite", c.file, "serve", "-addr", "127.0.0.1:0"}, args...), streams{out: printed, err: &log, size: noTerminal})
+		ended <- run(ctx, append([]string{"-db", c.where, "serve", "-addr", "127.0.0.1:0"}, args...), streams{out: printed, err: &log, size: noTerminal})
 		printed.Close()
 	}()
 	line := make([]byte, 100)

@@ -23,3 +23,13 @@ func terminalSize(file *os.File) (columns, lines int) {
 	}
 	return sizeOr(int(info.Window.Right-info.Window.Left)+1, int(info.Window.Bottom-info.Window.Top)+1)
 }
+
+// isTerminal reports whether a file is a console.
+func isTerminal(file *os.File) bool {
+	var mode uint32
+	return windows.GetConsoleMode(windows.Handle(file.Fd()), &mode) == nil
+}
+
+// notifyOfSize returns nothing, since Windows has no signal for another size: the next look
+// has it.
+func notifyOfSize() (resized <-chan os.Signal, ignore func()) { return nil, func() {} }

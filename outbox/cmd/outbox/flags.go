@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// errUsage is in the chain of the error of a wrong command line.
+var errUsage = errors.New("outbox: the command line is wrong")
+
+// usageError says what is wrong with the command line, and where more is said.
+type usageError struct{ verb, text string }
+
+func (e usageError) Error() string {
+	help := "outbox -h"
+	if e.verb != "outbox" {
+		help = "outbox " + e.verb + " -h"
+	}
+	return fmt.Sprintf("outbox: %s; see %s", e.text, help)
+}
+
+func (usageError) Unwrap() error { return errUsage }
+
+// wrongUsage returns an error that says what is wrong with the command line and what would be
+// right.
+func wrongUsage(verb, format string, args ...any) error {
+	return usageError{verb, fmt.Sprintf(format, args...)}
+}
+
+// common are the flags that stand before the verb or after it.
+var common = []string{"db", "name", "json"}
+
+// newFlags returns the flags of the program, or of a verb. Those that all have keep the values
+// that they have.
+func (c *command) newFlags(name string) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // main prints what is wrong, once
+	flags.StringVar(&c.db, "db", c.db, "postgres://user@host/name, or the `file` of a SQLite database;\nwithout it $OUTBOX_DB")
+	flags.StringVar(&c.name, "name", c.name, "`name` of the outbox in the database (default graphretry)")
+	flags.BoolVar(&c.asJSON, "json", c.asJSON, "print JSON, an object a line")
+	for _, name := range common {
+		flags.Lookup(name).DefValue = "" // -h prints it, and a password may be in it
+	}
+	return flags
+}
+
+// parse parses flags. If they ask for help it prints that.
+func (c *command) parse(flags *flag.FlagSet, args []string, help func() string) error {
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		if _, printing := io.WriteString(c.out, help()); printing != nil {
+			return printing
+		}
+		return err
+	case err != nil:
+		return wrongUsage(flags.Name(), "%v", err)
+	case c.name == "":
+		return wrongUsage(flags.Name(), "-name is empty: want the name of an outbox")
+	case isGiven(flags, "db") && c.db == "":
+		// As a variable of a script that is empty: not what $OUTBOX_DB says then.
+		return wrongUsage(flags.Name(), "-db is empty: want postgres://user@host/name, or a file")
+	}
+	return nil
+}
+
+// isGiven reports whether one of these flags is on the command line.
+func isGiven(flags *flag.FlagSet, names ...string) bool {
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || slices.Contains(names, f.Name) })
+	return given
+}
+
+// check checks the arguments after the flags. One that looks like a flag is refused, since
+// flags after an argument would be taken for more arguments.
+func (v *verb) check(flags *flag.FlagSet, args []string) error {
+	rest := flags.Args()
+	if len(rest) < v.least || v.most != many && len(rest) > v.most {
+		want := v.arguments
+		if want == "" {
+			want = "flags alone"
+		}
+		return wrongUsage(v.name, "%s has %d arguments: want %s", v.name, len(rest), want)
+	}
+	dashes := len(args) > len(rest) && args[len(args)-len(rest)-1] == "--"
+	for _, argument := range rest {
+		if strings.HasPrefix(argument, "-") && !dashes {
+			return wrongUsage(v.name, "%s has %q after an argument: want flags before it, and -- before an ID that begins with a dash", v.name, argument)
+		}
+	}
+	return nil
+}
+
+func names(all []verb) string {
+	var names []string
+	for _, v := range all {
+		names = append(names, v.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// usage returns what -h prints of the program.
+func usage(flags *flag.FlagSet) string {
+	var text strings.Builder
+	text.WriteString("usage: outbox VERB [flags] [arguments]\n\nIt shows what is in an outbox, and carries out what a person decides.\n\n")
+	for _, v := range verbs() {
+		fmt.Fprintf(&text, "  %-8s %s\n", v.name, strings.TrimSuffix(v.short, "."))
+	}
+	text.WriteString("\n\"outbox VERB -h\" says more. Of every verb, and also before it:\n\n" + defaults(flags))
+	text.WriteString("\nThe exit status is 0 if all was done, 1 if something failed or was refused,\nand 2 if the command line is wrong.\n")
+	return text.String()
+}
+
+// helpColumns is how wide a text of -h is at most.
+const helpColumns = 79
+
+// usage returns what -h prints of a verb.
+func (v *verb) usage(flags *flag.FlagSet) string {
+	arguments := v.arguments
+	if arguments != "" {
+		arguments = " " + arguments
+	}
+	about := strings.Join(wrapped("", v.short+" "+v.about, helpColumns), "\n")
+	return fmt.Sprintf("usage: outbox %s [flags]%s\n\n%s\n\n%s", v.name, arguments, about, defaults(flags))
+}
+
+// defaults returns what there is to say of each flag.
+func defaults(flags *flag.FlagSet) string {
+	var text strings.Builder
+	flags.SetOutput(&text)
+	flags.PrintDefaults()
+	return strings.ReplaceAll(text.String(), "\t", "    ")
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/graphretry/graphretry"
@@ -117,11 +116,4 @@ func statsDocumentOf(stats outbox.Stats, at time.Time) statsDocument {
 		document.Runs = append(document.Runs, runDocument{run.ID, run.Began, run.Messages, run.Silent.Seconds(), run.Dead})
 	}
 	return document
-}
-
-// encode prints a document on a line.
-func (c *command) encode(document any) error {
-	encoder := json.NewEncoder(c.out)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(document)
 }

@@ -9,28 +9,6 @@ import (
 	"strings"
 )
 
-// errUsage is in the chain of the error of a wrong command line.
-var errUsage = errors.New("outbox: the command line is wrong")
-
-// usageError says what is wrong with the command line, and where more is said.
-type usageError struct{ verb, text string }
-
-func (e usageError) Error() string {
-	help := "outbox -h"
-	if e.verb != "outbox" {
-		help = "outbox " + e.verb + " -h"
-	}
-	return fmt.Sprintf("outbox: %s; see %s", e.text, help)
-}
-
-func (usageError) Unwrap() error { return errUsage }
-
-// wrongUsage returns an error that says what is wrong with the command line and what would be
-// right.
-func wrongUsage(verb, format string, args ...any) error {
-	return usageError{verb, fmt.Sprintf(format, args...)}
-}
-
 // common are the flags that stand before the verb or after it.
 var common = []string{"db", "name", "json"}
 
@@ -104,10 +82,10 @@ func names(all []verb) string {
 }
 
 // usage returns what -h prints of the program.
-func usage(flags *flag.FlagSet) string {
+func usage(flags *flag.FlagSet, all []verb) string {
 	var text strings.Builder
 	text.WriteString("usage: outbox VERB [flags] [arguments]\n\nIt shows what is in an outbox, and carries out what a person decides.\n\n")
-	for _, v := range verbs() {
+	for _, v := range all {
 		fmt.Fprintf(&text, "  %-8s %s\n", v.name, strings.TrimSuffix(v.short, "."))
 	}
 	text.WriteString("\n\"outbox VERB -h\" says more. Of every verb, and also before it:\n\n" + defaults(flags))

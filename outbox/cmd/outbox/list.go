@@ -84,14 +84,6 @@ func (c *command) list(ctx context.Context, filter outbox.Filter) error {
 	return err
 }
 
-// why returns why a message is in its state.
-func why(s outbox.Status, stats outbox.Stats, now time.Time) string {
-	if s.State == outbox.StateQueued {
-		return whyQueued(s, stats, now)
-	}
-	return whyMessage(s)
-}
-
 const (
 	// wideColumns is from how many columns on a table of messages has their phone numbers.
 	wideColumns = 110

@@ -5,14 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/graphretry/graphretry/outbox"
-	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
 func main() {
@@ -35,51 +32,6 @@ func main() {
 	}
 }
 
-// text returns what an error says, on one line.
-func text(err error) string { return words.Line(strings.ReplaceAll(err.Error(), "outbox: ", "")) }
-
-// streams are what the program reads and writes.
-type streams struct {
-	in       io.Reader
-	out, err io.Writer
-	// asks reports whether a person is at in, who can be asked.
-	asks bool
-	// size returns the size of the terminal that out is, 0 and 0 if it is none.
-	size func() (columns, lines int)
-	// resized gets a value when that size has changed; nil if nothing tells.
-	resized <-chan os.Signal
-}
-
-// command is a call of the program.
-type command struct {
-	*outbox.Outbox
-	streams
-	place  place
-	db     string
-	name   string
-	asJSON bool
-}
-
-// action is what a verb does once the database is open.
-type action func(context.Context) error
-
-// verb is what the program can do.
-type verb struct {
-	name string
-	// arguments are those after the flags, and least and most how many there must be; many
-	// stands for any number.
-	arguments   string
-	least, most int
-	// short says in a sentence what it does, and about what else there is to know.
-	short, about string
-	// offline has it need no database.
-	offline bool
-	// define defines the flags. What it returns takes the arguments, and returns what to do.
-	define func(*command, *flag.FlagSet) func(args []string) (action, error)
-}
-
-const many = -1
-
 // verbs are in the order in which -h has them.
 func verbs() []verb {
 	return append([]verb{statsVerb, topVerb, listVerb, showVerb}, append(decisionVerbs(),
@@ -89,7 +41,7 @@ func verbs() []verb {
 func run(ctx context.Context, args []string, s streams) error {
 	c := &command{streams: s, name: "graphretry"}
 	flags := c.newFlags("outbox")
-	if err := c.parse(flags, args, func() string { return usage(flags) }); err != nil {
+	if err := c.parse(flags, args, func() string { return usage(flags, verbs()) }); err != nil {
 		return err
 	}
 	all := verbs()
@@ -152,13 +104,4 @@ func (c *command) open(ctx context.Context) (closeIt func(), err error) {
 		c.Outbox.Close()
 		db.Close()
 	}, nil
-}
-
-// print prints lines, or with -json a document in their place.
-func (c *command) print(document any, lines ...string) error {
-	if c.asJSON {
-		return c.encode(document)
-	}
-	_, err := fmt.Fprintln(c.out, strings.Join(lines, "\n"))
-	return err
 }

@@ -18,6 +18,14 @@ var graphText = regexp.MustCompile(`Graph error (\d+)(?:, subcode (\d+))?`)
 // implied are reasons that say no more than the state does.
 var implied = []string{graphretry.ReasonNotRetried.String(), graphretry.ReasonNever.String()}
 
+// why returns why a message is in its state.
+func why(s outbox.Status, stats outbox.Stats, now time.Time) string {
+	if s.State == outbox.StateQueued {
+		return whyQueued(s, stats, now)
+	}
+	return whyMessage(s)
+}
+
 // whyMessage returns why a message is in its state: Meta's title and code first, then what else
 // is known. It is "" if nothing has happened to it.
 func whyMessage(s outbox.Status) string {

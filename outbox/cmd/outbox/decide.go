@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/graphretry/graphretry/outbox"
 	"github.com/graphretry/graphretry/outbox/internal/words"
@@ -259,7 +260,12 @@ func (c *command) ask(ctx context.Context, summary, effect, question string) err
 // does.
 func (c *command) oneByOne(ctx context.Context, d deciding) (int, error) {
 	refused := 0
+	said := time.Now()
 	for i, id := range d.ids {
+		if c.asks && time.Since(said) >= time.Second {
+			said = time.Now()
+			fmt.Fprintf(c.err, "%s of %s\n", words.Count(i), ofMessages(len(d.ids)))
+		}
 		err := d.one(c.Outbox, ctx, id)
 		switch {
 		case err == nil:

@@ -25,9 +25,9 @@ func defineFilter(flags *flag.FlagSet) func() (outbox.Filter, error) {
 	label := flags.String("label", "", "`label` of a campaign")
 	code := flags.Int("code", 0, "`code` or subcode of what Meta said last")
 	older := flags.String("older", "", "`time` since they were enqueued, at least, as in 10m, 2h or 3d")
-	changed := flags.String("changed-after", "", "`time` as in 2026-11-27T09:00:00Z: what has changed after that,\nand what is due, of which an older copy of the database cannot know")
+	changed := flags.String("changed-after", "", "`time` as in 2026-11-27T09:00:00Z: those that changed after it, and\nthose that are due, as an older copy of the database cannot know\nwhether these were sent")
 	after := flags.String("after", "", "`ID` of a message: those that were enqueued after it")
-	limit := flags.Int("limit", 0, "how `many` at most, those that were enqueued first; 0 for all")
+	limit := flags.Int("limit", 0, "`number` of messages at most, the first that were enqueued; 0 for all")
 	return func() (outbox.Filter, error) {
 		filter := outbox.Filter{PhoneNumberID: *number, Label: *label, Code: graphretry.Code(*code), After: *after, Limit: *limit}
 		wrong := func(format string, args ...any) (outbox.Filter, error) {

@@ -9,9 +9,6 @@ import (
 	"strings"
 )
 
-// common are the flags that stand before the verb or after it.
-var common = []string{"db", "name", "json"}
-
 // newFlags returns the flags of the program, or of a verb. Those that all have keep the values
 // that they have.
 func (c *command) newFlags(name string) *flag.FlagSet {
@@ -20,9 +17,8 @@ func (c *command) newFlags(name string) *flag.FlagSet {
 	flags.StringVar(&c.db, "db", c.db, "postgres://user@host/name, or the `file` of a SQLite database;\nwithout it $OUTBOX_DB")
 	flags.StringVar(&c.name, "name", c.name, "`name` of the outbox in the database (default graphretry)")
 	flags.BoolVar(&c.asJSON, "json", c.asJSON, "print JSON, an object a line")
-	for _, name := range common {
-		flags.Lookup(name).DefValue = "" // -h prints it, and a password may be in it
-	}
+	// -h prints what they are by default, and a password may be in that.
+	flags.Lookup("db").DefValue, flags.Lookup("name").DefValue, flags.Lookup("json").DefValue = "", "", "false"
 	return flags
 }
 

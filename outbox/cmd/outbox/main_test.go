@@ -51,6 +51,7 @@ func TestHelpFitsATerminalAndNeedsNoDatabase(t *testing.T) {
 		for line := range strings.Lines(out.String()) {
 			assert.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), 79, "%v: %s", args, line)
 			assert.NotContains(t, line, "\t")
+			assert.NotContains(t, line, "(default )")
 		}
 		assert.NotContains(t, out.String(), "secret")
 		return out.String()

@@ -19,7 +19,7 @@ var topVerb = verb{
 		"unless -every or -n is given. It goes on while the database is away.",
 	define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) {
 		every := flags.Duration("every", time.Second, "`time` between two looks")
-		n := flags.Int("n", 0, "how `many` looks; 0 for until an interrupt")
+		n := flags.Int("n", 0, "`number` of looks; 0 for until an interrupt")
 		return func([]string) (action, error) {
 			if *every <= 0 || *n < 0 {
 				return nil, wrongUsage("top", "top has -every %v and -n %d: want a time above 0, and a number that is not negative", *every, *n)

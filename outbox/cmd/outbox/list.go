@@ -31,8 +31,8 @@ var listVerb = verb{
 // pageSize is how many messages are asked for at once.
 const pageSize = 1000
 
-// pages lists the messages that a filter means a page at a time, so that they are not all
-// held at once.
+// pages lists the messages that a filter means a page at a time, so that they are not all in
+// memory at once.
 func (c *command) pages(ctx context.Context, filter outbox.Filter) iter.Seq2[[]outbox.Status, error] {
 	return func(yield func([]outbox.Status, error) bool) {
 		left := filter.Limit

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/graphretry/graphretry/outbox"
@@ -23,11 +24,12 @@ func main() {
 	})
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "outbox:", text(err))
+		columns, _ := terminalSize(os.Stderr)
+		fmt.Fprintln(os.Stderr, strings.Join(wrapped("", "outbox: "+text(err), columns), "\n"))
+		if errors.Is(err, errUsage) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }

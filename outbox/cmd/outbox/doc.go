@@ -28,8 +28,9 @@
 // -db, or without it the environment variable OUTBOX_DB, is one of these:
 //
 //   - a URL of PostgreSQL, as in postgres://user@host/database, or a connection string as in
-//     "host=/run/postgresql dbname=shop". PGPASSWORD, ~/.pgpass and what else libpq heeds are
-//     heeded. A password in -db can be read in the list of processes, one in OUTBOX_DB cannot.
+//     "host=/run/postgresql dbname=shop". PGPASSWORD, ~/.pgpass and the other settings of libpq
+//     apply. Other users of the machine can read a password in -db in the list of processes,
+//     and cannot read one in OUTBOX_DB.
 //   - the file of a SQLite database. A file that is not there is not made.
 //
 // -name is the outbox in it, as WithName sets it: graphretry by default. -db, -name and -json
@@ -45,30 +46,34 @@
 //   - -code is a code or a subcode of what Meta said last.
 //   - -older is for how long they have been enqueued at least, as in 10m, 2h or 3d.
 //   - -changed-after is a time as in 2026-11-27T09:00:00Z. It fits what has changed after
-//     that, and what waits in the queue and is due, of which an older copy of the database
-//     cannot know whether it was sent.
-//   - -after is an ID: of a list, the one that the page before ended with.
-//   - -limit is how many they are at most, those that were enqueued first.
+//     that. It also fits what is queued and due: an older copy of the database cannot know
+//     whether that was sent.
+//   - -after is the ID of a message. It fits what was enqueued after that one, as for the
+//     next page of a list.
+//   - -limit is the number of messages at most, the first that were enqueued.
 //
 // A flag with an empty value is refused, so that an empty variable of a script never means
 // all messages.
 //
 // # Decisions about many messages
 //
-// resend, drop, park and delete say how many messages a filter fits, in which states, and ask;
-// so they do for more than one ID. Where standard input is no terminal they do nothing, unless
-// -yes is given. -dry-run counts, and does nothing. What is enqueued after the count is left
-// alone, and so is what is being sent. resend touches only the messages that were counted; the
-// others touch all that fit by then. A message that is named and cannot be touched is
-// named on standard error, and the others are done all the same.
+// resend, drop, park and delete count the messages that a filter fits, say in which states
+// they are, and ask. They also ask for more than one ID. Where standard input is no terminal
+// they do nothing unless -yes is given. -dry-run counts, and does nothing.
+//
+// What is enqueued after the count is left alone, and so is what is being sent. resend touches
+// only the messages that were counted, and takes about a millisecond for each; the others touch
+// all that fit by then. If one of several IDs is refused, standard error says why, and the
+// others are done.
 //
 // # JSON
 //
 // With -json the output is an object a line: one for stats, show, enqueue, pause, resume,
 // health, schema, serve and a decision, one for each message of list, and one for each look of
-// top. The names are in lower case with underscores and stay the same; more may come. Times
-// are in RFC 3339, and a time or text that is not known is left out. A message has id,
-// phone_number_id, label, state, why, reason, graph, retries, message_id, enqueued_at,
+// top. The names are in lower case with underscores. They stay the same, and more may come.
+// Times are in RFC 3339. A time or a text that is not known is left out.
+//
+// A message has id, phone_number_id, label, state, why, reason, graph, retries, message_id, enqueued_at,
 // changed_at, not_before, delivered_at, read_at, participant_failures and participant_graph.
 // graph is what Meta said, with the names that graphretry's log has: code, subcode, class, title,
 // message, details, user_title, user_message, fbtrace_id, advice and status. stats has at,

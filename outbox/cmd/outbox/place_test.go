@@ -48,6 +48,7 @@ func TestDatabaseIsThatOfTheFlagOrElseOfTheEnvironment(t *testing.T) {
 	t.Setenv(databaseVariable, c.where)
 	assert.NoError(t, stats(t))
 	assert.Error(t, stats(t, "-db", filepath.Join(t.TempDir(), "none.db")), "the flag comes first")
+	assert.ErrorIs(t, stats(t, "-db", ""), errUsage, "an empty variable of a script is not another database")
 	t.Setenv(databaseVariable, "/none.db")
 	assert.NoError(t, stats(t, "-db", c.where))
 }

@@ -48,6 +48,8 @@ func (k EventKind) String() string {
 // missed there is [WithOutcome].
 type Event struct {
 	Kind EventKind
+	// Outbox is the name of the outbox: see [WithName].
+	Outbox string
 	// Time is when it happened, by the clock of the database.
 	Time time.Time
 	// ID and Label are the message's, empty for an event of a phone number.

@@ -128,6 +128,9 @@ func (o *Outbox) makeTransport() error {
 // It is late by less than that took, and never early.
 func (o *Outbox) Now() time.Time { return o.now() }
 
+// Name returns the name of the outbox: see [WithName].
+func (o *Outbox) Name() string { return o.name }
+
 // Close ends every [Outbox.Run] as the end of its context would, with the time
 // that this can take, and waits for them and for the calls that are under way. The
 // database stays open. It always returns nil; closing again does nothing.

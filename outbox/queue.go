@@ -104,7 +104,7 @@ func (q *queue) came(ctx context.Context, m *store.Stored, kinds []OutcomeKind) 
 
 // observe tells the observers of an event.
 func (q *queue) observe(ctx context.Context, e Event) {
-	e.Time = q.now()
+	e.Outbox, e.Time = q.name, q.now()
 	ctx = context.WithoutCancel(ctx)
 	for _, observer := range q.observers {
 		observer.tell(ctx, q.logger, e)

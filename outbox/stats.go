@@ -10,6 +10,8 @@ import (
 
 // Stats is what is in an outbox.
 type Stats struct {
+	// Now is when it is so, by the database's clock.
+	Now time.Time
 	// States counts the messages by their state.
 	States map[State]int
 	// Numbers has the same for each phone number.
@@ -19,6 +21,10 @@ type Stats struct {
 	// OldestQueued is when the message was enqueued that is longest in the queue; zero if
 	// there is none.
 	OldestQueued time.Time
+	// WaitingSince is since when the message has been in the queue that waits longest: since it
+	// was enqueued, resent, or due by its [NotBefore], whichever was last. A retry's wait, a
+	// number that is held and a pause count. Zero if none waits.
+	WaitingSince time.Time
 	// Paused reports whether all numbers are paused: see [Outbox.Pause].
 	Paused bool
 	// NextProbe is when the next probe may go for all numbers together, if all are held for
@@ -36,12 +42,16 @@ type Stats struct {
 type NumberStats struct {
 	// States counts the messages by their state, as those of [Stats].
 	States map[State]int
+	// WaitingSince is that of [Stats], for this number.
+	WaitingSince time.Time
 	// Paused reports whether this number is paused by itself.
 	Paused bool
 	// NextProbe is when the next probe may go, if the number is held; zero if it is not.
 	NextProbe time.Time
 	// HeldFor is why it is held, "" if it is not.
 	HeldFor string
+	// HeldSince is since when it is held, zero if it is not.
+	HeldSince time.Time
 	// Share is the part of its rate ([WithRate]) that it has: 1, or less since Meta has
 	// answered that it is too much. It grows again while messages are sent.
 	Share float64
@@ -74,10 +84,17 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 	if err != nil {
 		return Stats{}, fmt.Errorf("outbox: cannot count the messages: %w", err)
 	}
-	stats := Stats{States: make(map[State]int), Numbers: make(map[string]NumberStats), Labels: all.Labels, OldestQueued: all.Oldest}
+	stats := Stats{Now: all.Now, States: make(map[State]int), Numbers: make(map[string]NumberStats), Labels: all.Labels, OldestQueued: all.Oldest}
 	_, stats.APIDown = o.sender.hostDown()
 	for number, states := range all.Counts {
-		stats.Numbers[number] = NumberStats{States: states, Share: 1}
+		this := NumberStats{States: states, Share: 1}
+		if since, ok := all.Waiting[number]; ok && !since.After(all.Now) {
+			this.WaitingSince = since
+			if stats.WaitingSince.IsZero() || since.Before(stats.WaitingSince) {
+				stats.WaitingSince = since
+			}
+		}
+		stats.Numbers[number] = this
 		for state, n := range states {
 			stats.States[state] += n
 		}
@@ -92,7 +109,7 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 		if s.States == nil {
 			s.States, s.Share = make(map[State]int), 1
 		}
-		s.Paused, s.NextProbe, s.HeldFor = this.Paused, this.NextProbe, this.Reason
+		s.Paused, s.NextProbe, s.HeldFor, s.HeldSince = this.Paused, this.NextProbe, this.Reason, this.HeldSince
 		if this.Share > 0 {
 			s.Share = min(1, this.Share)
 		}

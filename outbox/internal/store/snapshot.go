@@ -17,7 +17,9 @@ type Snapshot struct {
 	Counts, Labels Counts    // of each number, and of each label
 	// Oldest is when the message was enqueued that is longest in the queue, zero if there is
 	// none.
-	Oldest  time.Time
+	Oldest time.Time
+	// Waiting is the earliest place of each number's messages that are queued.
+	Waiting map[string]time.Time
 	Numbers map[string]lane.Shared
 	Runs    []Run
 }
@@ -34,35 +36,41 @@ type Run struct {
 
 // One statement has all counts, so that a message on its way is counted once.
 const (
-	countStatement = `SELECT 0, number, state, count(*) FROM {record} WHERE state <> 'queued' GROUP BY number, state
-UNION ALL SELECT 0, number, 'queued', count(*) FROM {queue} GROUP BY number
-UNION ALL SELECT 0, number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END, count(*) FROM {claim} GROUP BY number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END
-UNION ALL SELECT 0, phone_number_id, 'queued', count(*) FROM {message} WHERE NOT adopted GROUP BY phone_number_id
-UNION ALL SELECT 1, label, state, count(*) FROM {record} WHERE label <> '' AND state <> 'queued' GROUP BY label, state
-UNION ALL SELECT 1, label, 'queued', count(*) FROM {queue} WHERE label <> '' GROUP BY label
-UNION ALL SELECT 1, label, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END, count(*) FROM {claim} WHERE label <> '' GROUP BY label, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END
-UNION ALL SELECT 1, label, 'queued', count(*) FROM {message} WHERE NOT adopted AND label <> '' GROUP BY label`
+	countStatement = `SELECT 0, number, state, count(*), 0 FROM {record} WHERE state <> 'queued' GROUP BY number, state
+UNION ALL SELECT 0, number, 'queued', count(*), min(place) FROM {queue} GROUP BY number
+UNION ALL SELECT 0, number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END, count(*), min(place) FROM {claim} GROUP BY number, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END
+UNION ALL SELECT 0, phone_number_id, 'queued', count(*), min(CASE WHEN not_before > enqueued_at THEN not_before ELSE enqueued_at END) FROM {message} WHERE NOT adopted GROUP BY phone_number_id
+UNION ALL SELECT 1, label, state, count(*), 0 FROM {record} WHERE label <> '' AND state <> 'queued' GROUP BY label, state
+UNION ALL SELECT 1, label, 'queued', count(*), 0 FROM {queue} WHERE label <> '' GROUP BY label
+UNION ALL SELECT 1, label, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END, count(*), 0 FROM {claim} WHERE label <> '' GROUP BY label, CASE WHEN token = '' THEN 'queued' ELSE 'sending' END
+UNION ALL SELECT 1, label, 'queued', count(*), 0 FROM {message} WHERE NOT adopted AND label <> '' GROUP BY label`
 
-	oldestStatement = `SELECT min(m.enqueued_at) FROM {message} AS m WHERE m.seq = (SELECT q.seq FROM {queue} AS q ORDER BY q.seq LIMIT 1)
+	oldestStatement = `SELECT min(m.enqueued_at), {now} FROM {message} AS m WHERE m.seq = (SELECT q.seq FROM {queue} AS q ORDER BY q.seq LIMIT 1)
 OR m.seq = (SELECT n.seq FROM {message} AS n WHERE NOT n.adopted ORDER BY n.phone_number_id, n.seq LIMIT 1)`
 
-	runsStatement = `SELECT n.run, n.started_at, n.beat_at, (SELECT count(*) FROM {claim} AS c WHERE c.run = n.run), {now} FROM {run} AS n ORDER BY n.started_at, n.run`
+	runsStatement = `SELECT n.run, n.started_at, n.beat_at, (SELECT count(*) FROM {claim} AS c WHERE c.run = n.run) FROM {run} AS n ORDER BY n.started_at, n.run`
 )
 
 // Snapshot looks at all of an outbox at one moment.
 func (s *Store) Snapshot(ctx context.Context) (all Snapshot, err error) {
 	err = s.persist(ctx, func(ctx context.Context) error {
 		return s.snapshot(ctx, func(ctx context.Context, on runner) error {
-			all = Snapshot{Counts: make(Counts), Labels: make(Counts)}
+			all = Snapshot{Counts: make(Counts), Labels: make(Counts), Waiting: make(map[string]time.Time)}
 			err := s.query(ctx, on, countStatement, nil, func(rows *sql.Rows) error {
 				var kind, n int
 				var of, state string
-				err := rows.Scan(&kind, &of, &state, &n)
+				var place int64
+				err := rows.Scan(&kind, &of, &state, &n, &place)
 				counts := []Counts{all.Counts, all.Labels}[kind]
 				if counts[of] == nil {
 					counts[of] = make(map[message.State]int)
 				}
 				counts[of][message.State(state)] += n
+				if kind == 0 && message.State(state) == message.StateQueued {
+					if before, ok := all.Waiting[of]; !ok || fromMicro(place).Before(before) {
+						all.Waiting[of] = fromMicro(place)
+					}
+				}
 				return err
 			})
 			if err != nil {
@@ -70,8 +78,9 @@ func (s *Store) Snapshot(ctx context.Context) (all Snapshot, err error) {
 			}
 			err = s.query(ctx, on, oldestStatement, nil, func(rows *sql.Rows) error {
 				var at sql.NullInt64
-				err := rows.Scan(&at)
-				all.Oldest = fromMicro(at.Int64)
+				var now int64
+				err := rows.Scan(&at, &now)
+				all.Oldest, all.Now = fromMicro(at.Int64), fromMicro(now)
 				return err
 			})
 			if err != nil {
@@ -79,9 +88,9 @@ func (s *Store) Snapshot(ctx context.Context) (all Snapshot, err error) {
 			}
 			err = s.query(ctx, on, runsStatement, nil, func(rows *sql.Rows) error {
 				var run Run
-				var began, beat, now int64
-				err := rows.Scan(&run.ID, &began, &beat, &run.Messages, &now)
-				run.Began, run.BeatAt, all.Now = fromMicro(began), fromMicro(beat), fromMicro(now)
+				var began, beat int64
+				err := rows.Scan(&run.ID, &began, &beat, &run.Messages)
+				run.Began, run.BeatAt = fromMicro(began), fromMicro(beat)
 				all.Runs = append(all.Runs, run)
 				return err
 			})

@@ -1,0 +1,71 @@
+// Package oteloutbox measures an [outbox.Outbox] with OpenTelemetry: what is in the queue
+// and how old it is, what becomes of the messages, and whether anybody sends them.
+//
+//	metrics, err := oteloutbox.New(nil) // nil: the global MeterProvider
+//	...
+//	o, err := outbox.Open(ctx, database, nil, outbox.WithObserver(metrics.Observe))
+//	...
+//	registration, err := metrics.Register(o)
+//
+// # Metrics
+//
+// What is in the database, with [Metrics.Register]:
+//
+//	graphretry.outbox.oldest.age  gauge      s          age of the message that waits longest
+//	graphretry.outbox.messages    gauge      {message}  messages, by state
+//	graphretry.outbox.held        gauge      {number}   phone numbers that are held
+//	graphretry.outbox.held.age    gauge      s          for how long the number is held that is held longest
+//	graphretry.outbox.paused      gauge      {pause}    pauses: of all numbers, and of a number by itself
+//	graphretry.outbox.runs        gauge      {run}      Runs that are live, and dead ones that nobody has taken out
+//
+// What this process has done, with [Metrics.Observe]:
+//
+//	graphretry.outbox.outcomes         counter    {outcome}  outcomes, by kind
+//	graphretry.outbox.wait             histogram  s          from the enqueueing of a message until it was sent
+//	graphretry.outbox.sender.failures  counter    {failure}  failures that every message of the sender would get
+//
+// Every process that registers an outbox exports the same gauges, since they are the
+// database's. So take the max over processes, and never the sum. The counters and the
+// histogram are the process's own: add them up.
+//
+// oldest.age is the number to alert on: whatever goes wrong, messages wait longer. It is 0
+// if none waits. A message waits from when it was enqueued, resent, or due by its NotBefore;
+// a retry's wait, a number that is held, an outage and a pause all count.
+//
+// wait begins when the message was first enqueued. So it has the time until NotBefore, and
+// that before a Resend.
+//
+// sender.failures counts the attempts that Meta refused with a code of
+// [graphretry.Code.AboutSender], such as an expired token, and each time that a number is
+// held since a webhook had such a code. Their messages stay in the queue, so there is no
+// outcome.
+//
+// The attributes:
+//
+//	graphretry.outbox.name  of all: the name of the outbox
+//	graphretry.state        of messages: queued, sending, sent, failed or unknown; of runs: live or dead
+//	graphretry.scope        of paused: all or number
+//	graphretry.outcome      of outcomes: sent, delivered, read, failed or unknown
+//	error.type              of failed outcomes and sender.failures: the class of the failure
+//	graph.code              of sender.failures: Meta's code
+//	graphretry.outbox.phone_number_id  of all but runs and paused for all: the number, with [WithPhoneNumbers]
+//
+// The class is a [graphretry.Class] with underscores instead of spaces: unknown, transient,
+// retry_once, throttle, parameter, permission, policy, recipient or experiment. It is
+// no_graph_error for a message of which Meta has said nothing, such as one that was dropped
+// or grew too old.
+//
+// # Collection
+//
+// Each collection asks [outbox.Outbox.Stats] once for each outbox that is registered, and
+// nothing is asked in between. If that fails or takes more than 5 s, the error goes to the
+// handler of [go.opentelemetry.io/otel.SetErrorHandler], and no gauge of that outbox is
+// exported: an old number, or 0, would be a lie. All other metrics are exported as always.
+// For a closed outbox there are no gauges, and no error.
+//
+// # Cardinality
+//
+// No attribute holds a recipient, an id of a message, a label or a text, and none a phone
+// number without [WithPhoneNumbers], which bounds how many. The codes of sender.failures are
+// those of [graphretry.Code.AboutSender].
+package oteloutbox

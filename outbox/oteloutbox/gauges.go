@@ -1,0 +1,85 @@
+package oteloutbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/graphretry/graphretry/outbox"
+)
+
+// statsTimeout bounds what a collection waits for the database. Prometheus gives up a
+// scrape after 10 s by default, and then has nothing of the process.
+const statsTimeout = 5 * time.Second
+
+// Register has the gauges of an outbox be exported whenever the meter is read, until the
+// Registration is unregistered or the outbox is closed. It asks the outbox then, as the
+// package documentation says. It returns an error if the meter refuses the gauges, or o is
+// nil.
+func (m *Metrics) Register(o *outbox.Outbox) (metric.Registration, error) {
+	if o == nil {
+		return nil, errors.New("oteloutbox: Register(nil): want an outbox of outbox.Open")
+	}
+	registration, err := m.meter.RegisterCallback(func(ctx context.Context, observer metric.Observer) error {
+		m.observeOutbox(ctx, o, observer)
+		return nil // an error would have a periodic reader export nothing of the whole process
+	}, m.messages, m.oldestAge, m.held, m.heldAge, m.paused, m.runs)
+	if err != nil {
+		return nil, fmt.Errorf("oteloutbox: cannot register the gauges of the outbox %q: %w", o.Name(), err)
+	}
+	return registration, nil
+}
+
+// observeOutbox exports what is in an outbox, or nothing if that cannot be found out.
+func (m *Metrics) observeOutbox(ctx context.Context, o *outbox.Outbox, observer metric.Observer) {
+	ctx, cancel := context.WithTimeout(ctx, m.timeout)
+	defer cancel()
+	stats, err := o.Stats(ctx)
+	if err != nil {
+		if !errors.Is(err, outbox.ErrClosed) {
+			otel.Handle(fmt.Errorf("oteloutbox: there are no gauges of the outbox %q: %w", o.Name(), err))
+		}
+		return
+	}
+	of := metric.WithAttributes(nameKey.String(o.Name()))
+	for name, sum := range m.numbers.sums(stats) {
+		number := name.option()
+		for state, option := range messageStates {
+			observer.ObserveInt64(m.messages, int64(sum.states[state]), of, option, number)
+		}
+		observer.ObserveFloat64(m.oldestAge, ageOf(sum.waitingSince, stats.Now), of, number)
+		observer.ObserveInt64(m.held, sum.held, of, number)
+		observer.ObserveFloat64(m.heldAge, ageOf(sum.heldSince, stats.Now), of, number)
+		observer.ObserveInt64(m.paused, sum.paused, of, scopeNumber, number)
+	}
+	observer.ObserveInt64(m.paused, oneIf(stats.Paused), of, scopeAll)
+	var live, dead int64
+	for _, run := range stats.Runs {
+		if run.Dead {
+			dead++
+		} else {
+			live++
+		}
+	}
+	observer.ObserveInt64(m.runs, live, of, runLive)
+	observer.ObserveInt64(m.runs, dead, of, runDead)
+}
+
+// ageOf returns the seconds since then, 0 for never.
+func ageOf(since, now time.Time) float64 {
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(since).Seconds())
+}
+
+func oneIf(is bool) int64 {
+	if is {
+		return 1
+	}
+	return 0
+}

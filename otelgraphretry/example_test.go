@@ -5,8 +5,16 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/stretchr/testify/assert"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/otelgraphretry"
@@ -29,6 +37,41 @@ func Example() {
 
 	fmt.Printf("%T\n", client.Transport)
 	// Output: *otelgraphretry.Transport
+}
+
+// A program that Prometheus can scrape.
+func Example_prometheus() {
+	// These lines stand in the README.
+	exporter, err := prometheus.New() // go.opentelemetry.io/otel/exporters/prometheus
+	if err != nil {
+		log.Fatal(err)
+	}
+	otel.SetMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))) // go.opentelemetry.io/otel/sdk/metric
+	http.Handle("/metrics", promhttp.Handler())                                       // github.com/prometheus/client_golang/prometheus/promhttp
+	// They end here.
+
+	metrics, err := otelgraphretry.New(nil) // nil: the global MeterProvider
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := metrics.NewTransport(nil); err != nil {
+		log.Fatal(err)
+	}
+	scrape := httptest.NewRecorder() // in place of http.ListenAndServe and of Prometheus
+	http.DefaultServeMux.ServeHTTP(scrape, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for line := range strings.Lines(scrape.Body.String()) {
+		if strings.HasPrefix(line, "graphretry_host_state{") && strings.Contains(line, `graphretry_state="up"`) {
+			fmt.Println("graphretry_host_state up", line[strings.LastIndex(line, " ")+1:])
+		}
+	}
+	// Output: graphretry_host_state up 1
+}
+
+func TestReadmeHasTheLinesOfTheExample(t *testing.T) {
+	_, lines, _ := strings.Cut(readFile(t, "example_test.go"), "// These lines stand in the README.\n")
+	lines, _, found := strings.Cut(lines, "\t// They end here.\n")
+	assert.True(t, found)
+	assert.Contains(t, readFile(t, "README.md"), "```go"+strings.ReplaceAll("\n"+lines, "\n\t", "\n")+"```\n")
 }
 
 // For a Transport that other code makes.

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -50,35 +51,44 @@ func TestAlertsFireWhenTheyShould(t *testing.T) {
 	}
 }
 
+// alerts are the names of those in alerts.yaml.
+func alerts(t *testing.T) (names []string) {
+	t.Helper()
+	for _, found := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(readFile(t, "alerts.yaml"), -1) {
+		names = append(names, found[1])
+	}
+	require.NotEmpty(t, names)
+	return names
+}
+
 func TestEachAlertHasATest(t *testing.T) {
-	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(readFile(t, "alerts.yaml"), -1)
-	require.NotEmpty(t, alerts)
-	for _, alert := range alerts {
-		fires := regexp.MustCompile(`alertname: ` + alert[1] + `\n +exp_alerts:`)
-		assert.True(t, fires.MatchString(readFile(t, "alerts_test.yaml")), "no test in alerts_test.yaml has %s fire", alert[1])
+	for _, alert := range alerts(t) {
+		fires := regexp.MustCompile(`alertname: ` + alert + `\n +exp_alerts:`)
+		assert.True(t, fires.MatchString(readFile(t, "alerts_test.yaml")), "no test in alerts_test.yaml has %s fire", alert)
 	}
 }
 
 // exported is a Metrics whose values are served to Prometheus, as a program does it.
-func exported(t *testing.T) (*otelgraphretry.Metrics, *prometheus.Registry) {
+func exported(t *testing.T, opts ...otelgraphretry.Option) (*otelgraphretry.Metrics, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry))
 	require.NoError(t, err)
-	metrics, err := otelgraphretry.New(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter)))
+	metrics, err := otelgraphretry.New(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter)), opts...)
 	require.NoError(t, err)
 	return metrics, registry
 }
 
 // A metric that is renamed leaves an alert behind that never fires.
 func TestAlertsAndDashboardNameMetricsThatAreExported(t *testing.T) {
-	metrics, registry := exported(t)
+	metrics, registry := exported(t, otelgraphretry.WithPaths(1))
 	_, err := metrics.NewTransport(nil, graphretry.WithHosts("localhost:8080"))
 	require.NoError(t, err)
 	request := httptest.NewRequest(http.MethodGet, "http://localhost:8080/me", nil)
 	for kind := graphretry.EventRetrying; kind <= graphretry.EventOutageEnded; kind++ {
 		metrics.Observe(t.Context(), graphretry.Event{Kind: kind, Request: request, Graph: &graphretry.Error{Code: 2}, Wait: time.Second})
 	}
+	metrics.Observe(t.Context(), graphretry.Event{Kind: graphretry.EventOutageBegan, Request: request, Path: "/106540352242922/messages"})
 	names := map[string]bool{}
 	families, err := registry.Gather()
 	require.NoError(t, err)
@@ -186,14 +196,22 @@ func queries(t *testing.T) map[string]string {
 	return found
 }
 
-// An outage as it is, over real connections and as often as it takes, seen by a
-// real Prometheus: each query of the dashboard has an answer in which something is
-// above 0, and the alert of the outage fires.
-func TestDashboardShowsARealOutage(t *testing.T) {
+// What goes wrong with an API, over real connections, seen by a real Prometheus: each alert
+// fires and ends, and each query of the dashboard has an answer in which something is above 0.
+func TestAlertsFireAndEndOnARealPrometheus(t *testing.T) {
 	path := program(t, "prometheus")
-	metrics, registry := exported(t)
+	metrics, registry := exported(t, otelgraphretry.WithPaths(10))
 	api := graphtest.New()
-	graph := httptest.NewServer(api)
+	var isPathDown atomic.Bool
+	const goodNumber, badNumber = "106540352242922", "222222222222222"
+	graph := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if isPathDown.Load() && strings.Contains(req.URL.Path, badNumber) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = w.Write(graphtest.ErrorBody(graphretry.CodeServiceUnavailable))
+			return
+		}
+		api.ServeHTTP(w, req)
+	}))
 	defer graph.Close()
 	scraped := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	defer scraped.Close()
@@ -203,23 +221,26 @@ func TestDashboardShowsARealOutage(t *testing.T) {
 		graphretry.WithOutageThreshold(3), graphretry.WithInitialInterval(20*time.Millisecond), graphretry.WithMaxInterval(100*time.Millisecond))
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, transport.Unregister()) }()
-	ctx, stop := context.WithCancel(t.Context())
-	var senders sync.WaitGroup
-	defer func() {
-		stop()
-		senders.Wait()
-	}()
-	for sender := range 8 {
-		ctx := ctx
-		if sender < 2 { // too impatient for any wait, so they give up
-			ctx = graphretry.ContextWithOptions(ctx, graphretry.WithMaxElapsedTime(time.Nanosecond))
+	// send has some send, until the returned function is called.
+	send := func(ctx context.Context, senders int, number string) (stop func()) {
+		ctx, cancel := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		for range senders {
+			running.Go(func() { sendOnAndOn(ctx, transport, graph.URL+"/v25.0/"+number+"/messages") })
 		}
-		senders.Go(func() { sendOnAndOn(ctx, transport, graph.URL) })
+		return func() {
+			cancel()
+			running.Wait()
+		}
 	}
+	defer send(t.Context(), 6, goodNumber)()
+	// Too impatient for any wait, so they give up.
+	defer send(graphretry.ContextWithOptions(t.Context(), graphretry.WithMaxElapsedTime(time.Nanosecond)), 2, goodNumber)()
 
 	missing := queries(t)
 	require.Greater(t, len(missing), 10)
-	lost := time.Now().Add(3 * time.Minute) // it takes ten seconds
+	fired := map[string]bool{}
+	lost := time.Now().Add(3 * time.Minute) // it takes a minute
 	// await asks Prometheus until it holds, and meanwhile what the dashboard asks.
 	await := func(what, query string) {
 		t.Helper()
@@ -235,24 +256,59 @@ func TestDashboardShowsARealOutage(t *testing.T) {
 			}
 		}
 	}
-	for began := true; began || len(missing) > 0; began = false {
-		api.Clear()
-		api.AnswerShare(0.1, graphtest.Answer{Code: graphretry.CodeUserExperiment})
-		api.AnswerShare(0.1, graphtest.Answer{Code: 368})
-		api.AnswerShare(0.1, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong})
-		await("the host to be up", `graphretry_host_state{graphretry_state="up"} == 1`)
-		api.DownAfter(0, time.Hour, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
-		await("the host to be down", `graphretry_host_state{graphretry_state="down"} == 1 and on () graphretry_host_waiting > 0`)
-		await("the alert", `ALERTS{alertname="GraphAPIOutage", alertstate="firing"}`)
+	awaitFiring := func(alerts ...string) {
+		t.Helper()
+		for _, alert := range alerts {
+			await(alert+" to fire", fmt.Sprintf(`ALERTS{alertname=%q, alertstate="firing"}`, alert))
+			fired[alert] = true
+		}
 	}
+	awaitEnd := func(alerts ...string) {
+		t.Helper()
+		for _, alert := range alerts {
+			await(alert+" to end", fmt.Sprintf(`absent(ALERTS{alertname=%q, alertstate="firing"})`, alert))
+		}
+	}
+
+	await("the host to be up", `graphretry_host_state{graphretry_state="up"} == 1`)
+	api.AnswerShare(0.1, graphtest.Answer{Code: graphretry.CodeUserExperiment})
+	api.AnswerShare(0.1, graphtest.Answer{Code: 368})
+	api.AnswerShare(0.1, graphtest.Answer{Code: graphretry.CodeSomethingWentWrong})
+	awaitFiring("GraphAPIExperiments", "GraphAPIAccountProblem", "GraphAPIGaveUp")
+	api.Clear()
+	awaitEnd("GraphAPIExperiments", "GraphAPIAccountProblem", "GraphAPIGaveUp")
+
+	api.Down(time.Hour, graphtest.Answer{Code: graphretry.CodeServiceUnavailable})
+	awaitFiring("GraphAPIOutage", "GraphAPICallsWaiting")
+
+	// It comes back, and bears less than it is asked for.
+	stop := send(t.Context(), 20, goodNumber)
+	api.Clear()
+	api.SetLimit(10, graphtest.Answer{})
+	awaitFiring("GraphAPISlowed")
+	api.Clear()
+	stop()
+	awaitEnd("GraphAPISlowed", "GraphAPIOutage", "GraphAPICallsWaiting")
+
+	isPathDown.Store(true)
+	stop = send(t.Context(), 3, badNumber)
+	awaitFiring("GraphAPIPathOutage")
+	isPathDown.Store(false)
+	awaitEnd("GraphAPIPathOutage")
+	stop()
+
+	for _, alert := range alerts(t) {
+		assert.True(t, fired[alert], "%s never fired", alert)
+	}
+	assert.Empty(t, missing, "these queries of the dashboard were never above 0")
 	assert.Equal(t, []string{"127.0.0.1"}, server.labelValues(t, "graphretry_calls_total", "server_address"), "the dashboard's variable")
 }
 
 // sendOnAndOn sends messages, whatever becomes of them, until the context ends.
-func sendOnAndOn(ctx context.Context, transport http.RoundTripper, graphURL string) {
+func sendOnAndOn(ctx context.Context, transport http.RoundTripper, messagesURL string) {
 	client := &http.Client{Transport: transport}
 	for ctx.Err() == nil {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, graphURL+"/v25.0/106540352242922/messages", strings.NewReader(message))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, messagesURL, strings.NewReader(message))
 		if err != nil {
 			panic(err)
 		}
@@ -261,21 +317,34 @@ func sendOnAndOn(ctx context.Context, transport http.RoundTripper, graphURL stri
 			resp.Body.Close()
 		}
 		select {
-		case <-time.After(200 * time.Millisecond): // 40 messages a second
+		case <-time.After(200 * time.Millisecond): // 5 messages a second at most
 		case <-ctx.Done():
 		}
 	}
 }
 
+// shortened returns alerts.yaml with each duration divided, so that what takes an hour is seen
+// in seconds. alerts_test.yaml has them as they are.
+func shortened(t *testing.T, by time.Duration) string {
+	t.Helper()
+	durations := regexp.MustCompile(`(\[|offset |for: )(\d+[smh])\b`)
+	return durations.ReplaceAllStringFunc(readFile(t, "alerts.yaml"), func(found string) string {
+		parts := durations.FindStringSubmatch(found)
+		duration, err := time.ParseDuration(parts[2])
+		require.NoError(t, err)
+		return fmt.Sprintf("%s%dms", parts[1], (duration / by).Milliseconds())
+	})
+}
+
 // prometheusServer is a running Prometheus.
 type prometheusServer struct{ url string }
 
-// startPrometheus starts one that scrapes the target, with the alerts of this
-// folder, and ends it with the test.
+// startPrometheus starts one that scrapes the target, with the alerts of this folder
+// shortened, and ends it with the test.
 func startPrometheus(t *testing.T, path, target string) prometheusServer {
 	t.Helper()
-	alerts, err := filepath.Abs("alerts.yaml")
-	require.NoError(t, err)
+	alerts := filepath.Join(t.TempDir(), "alerts.yaml")
+	require.NoError(t, os.WriteFile(alerts, []byte(shortened(t, 300)), 0o600))
 	configuration := filepath.Join(t.TempDir(), "prometheus.yml")
 	require.NoError(t, os.WriteFile(configuration, fmt.Appendf(nil, `
 global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}

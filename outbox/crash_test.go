@@ -18,6 +18,7 @@ import (
 // A process dies before each of its writes in turn, whatever it is about, and another
 // goes on.
 func TestProcessThatDiesAtAnyWriteLosesNothingAndSendsNothingTwice(t *testing.T) {
+	beside(t)
 	runUntil := func(o *outbox.Outbox, dead func() bool, done func() bool) {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
@@ -154,7 +155,7 @@ func TestProcessThatDiesAtAnyWriteLosesNothingAndSendsNothingTwice(t *testing.T)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			beside(t)
 			for n, done := 1, false; !done; n++ {
 				t.Run(fmt.Sprint(n), func(t *testing.T) {
 					b := newHarness(t, scenario.opts...)

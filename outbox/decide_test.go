@@ -69,6 +69,7 @@ func TestLabelTellsACampaignFromTheOthers(t *testing.T) {
 
 // What a page of messages becomes is what each would become by itself.
 func TestDecisionForAllIsThatForEach(t *testing.T) {
+	beside(t)
 	type decision struct {
 		one func(*outbox.Outbox, string) error
 		all func(*outbox.Outbox, outbox.Filter) (int, error)

@@ -39,6 +39,7 @@ func (b *bench) status(m graphtest.Message, status, more string) {
 }
 
 func TestDeviceThatHasTheMessageBeatsEveryFailure(t *testing.T) {
+	beside(t)
 	for _, fact := range []string{"delivered", "read", "played"} {
 		t.Run(fact, func(t *testing.T) {
 			b := newHarness(t, slowRetries())
@@ -111,6 +112,7 @@ func TestStatusOfATomorrowsNameProvesThatItWasSentAndOneOfAPaymentNothing(t *tes
 }
 
 func TestAnswerOfASuccessIsRead(t *testing.T) {
+	beside(t)
 	for body, want := range map[string]outbox.State{
 		`{"messages":[{"id":"wamid.1"}]}`:                           outbox.StateSent,
 		`{"messages":[{"id":"wamid.1"}],"contacts":7,"error":null}`: outbox.StateSent,
@@ -150,10 +152,12 @@ func TestAnswerOfASuccessIsRead(t *testing.T) {
 
 // Meta accepts each message of an account that cannot pay, and says later that it failed.
 func TestFaultOfTheSenderByWebhookHoldsItsNumberAndFailsNoMessage(t *testing.T) {
+	beside(t)
 	for _, code := range []graphretry.Code{131031, 131042} {
 		t.Run(fmt.Sprint(int(code)), func(t *testing.T) {
+			beside(t)
 			b := newHarness(t, outbox.WithRate(1e6),
-				outbox.WithTransportOptions(graphretry.WithInitialInterval(50*time.Millisecond), graphretry.WithMaxInterval(200*time.Millisecond)))
+				outbox.WithTransportOptions(graphretry.WithInitialInterval(10*time.Millisecond), graphretry.WithMaxInterval(40*time.Millisecond)))
 			const messages = 60
 			ids := b.enqueueMany(phoneNumberID, messages)
 			var mended atomic.Bool
@@ -294,6 +298,7 @@ func answerOf(status int, body string) func() *http.Response {
 
 // Eight messages that are refused for ever stand before twenty others.
 func TestMessagesThatAreRefusedForEverDoNotStopTheirNumber(t *testing.T) {
+	beside(t)
 	for name, test := range map[string]struct {
 		refuse func() *http.Response
 		reason string
@@ -306,7 +311,7 @@ func TestMessagesThatAreRefusedForEverDoNotStopTheirNumber(t *testing.T) {
 	} {
 		for _, workers := range []int{1, 8} {
 			t.Run(fmt.Sprintf("%s, %d workers", name, workers), func(t *testing.T) {
-				t.Parallel()
+				beside(t)
 				b := newHarness(t)
 				next, _, before := b.refusing(test.refuse)
 				o := b.open(next, outbox.WithWorkers(workers), outbox.WithTransportOptions(

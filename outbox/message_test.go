@@ -109,7 +109,7 @@ func TestEachNumberHasATokenOfItsOwn(t *testing.T) {
 	b.becomes("111", outbox.StateSent)
 	b.becomes("222", outbox.StateSent)
 	assert.ElementsMatch(t, []string{"/v25.0/111/messages Bearer token-of-111", "/v25.0/222/messages Bearer token-of-222"}, []string{<-seen, <-seen})
-	assert.Contains(t, b.log.String(), "the vault is sealed")
+	require.Eventually(t, func() bool { return strings.Contains(b.log.String(), "the vault is sealed") }, patience, time.Millisecond)
 	assert.NotContains(t, b.log.String(), "token-of")
 }
 

@@ -18,8 +18,9 @@ import (
 func onPostgres(t *testing.T) {
 	t.Helper()
 	if os.Getenv(kindVariable) != "postgres" {
-		t.Skip("it is about PostgreSQL, on which the tests run afterwards")
+		t.Skip("it is about PostgreSQL, on which the tests run in another process")
 	}
+	beside(t)
 }
 
 // A mark that a crash forgets is a message that is sent twice. The default of this server

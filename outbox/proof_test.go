@@ -76,6 +76,7 @@ func newProof(t *testing.T) *proof {
 	if testing.Short() {
 		t.Skip("it takes a minute")
 	}
+	beside(t)
 	messages, seed := 150, rand.Uint64()
 	for name, set := range map[string]func(string) error{
 		"OUTBOX_PROOF_MESSAGES": func(s string) (err error) { messages, err = strconv.Atoi(s); return err },

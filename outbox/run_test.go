@@ -118,6 +118,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 
 // Each of these leaves open whether the message was taken.
 func TestAmbiguousEndIsParkedAndNotSentAgain(t *testing.T) {
+	beside(t)
 	for name, answer := range map[string]graphtest.Answer{
 		"connection breaks, message taken":     {Fault: graphtest.FaultBreak, Accept: true},
 		"connection breaks, message not taken": {Fault: graphtest.FaultBreak},
@@ -130,7 +131,8 @@ func TestAmbiguousEndIsParkedAndNotSentAgain(t *testing.T) {
 		"answer that is too long":              {Status: http.StatusBadGateway, Body: make([]byte, 2<<20)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newHarness(t, outbox.WithAttemptTimeout(300*time.Millisecond))
+			beside(t)
+			b := newHarness(t)
 			b.api.AnswerNext(1, answer)
 			b.enqueue("a")
 			run(t, b.Outbox)

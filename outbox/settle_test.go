@@ -45,6 +45,7 @@ func parked(t *testing.T, opts ...outbox.Option) (*bench, graphtest.Message) {
 }
 
 func TestStatusWebhookSettlesAnUnknownMessage(t *testing.T) {
+	beside(t)
 	for _, kind := range []string{"sent", "delivered", "read"} {
 		t.Run(kind, func(t *testing.T) {
 			b, message := parked(t)

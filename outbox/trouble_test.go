@@ -162,6 +162,7 @@ func TestDiskThatIsFullIsWaitedOutAndSaidInWords(t *testing.T) {
 }
 
 func TestTokenSourceThatFailsHoldsItsNumber(t *testing.T) {
+	beside(t)
 	for name, source := range map[string]func(context.Context, string) (string, error){
 		"fails":  func(context.Context, string) (string, error) { return "", errors.New("the vault is sealed") },
 		"empty":  func(context.Context, string) (string, error) { return "", nil },

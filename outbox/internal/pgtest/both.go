@@ -3,6 +3,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,21 +18,29 @@ const Variable = "OUTBOX_TEST_DATABASE"
 // IsChosen reports whether tests run on PostgreSQL.
 func IsChosen() bool { return os.Getenv(Variable) == "postgres" }
 
-// RunOnBoth is [Run] on SQLite, and then, where all tests are run, once more on PostgreSQL. By
-// hand, OUTBOX_TEST_DATABASE=postgres has them run on that.
+// RunOnBoth is [Run] on SQLite, and where all tests are run at the same time once more, in a
+// process of its own, on PostgreSQL: they mostly wait. What that prints comes afterwards. By
+// hand, OUTBOX_TEST_DATABASE=postgres has them run on that alone.
 func RunOnBoth(m *testing.M) int {
-	code := Run(m)
-	if _, chosen := os.LookupEnv(Variable); code != 0 || chosen || !runsAll() {
-		return code
+	if _, chosen := os.LookupEnv(Variable); chosen || !runsAll() {
+		return Run(m)
 	}
 	again := exec.Command(os.Args[0], withoutProfiles(os.Args[1:])...)
 	again.Env = append(os.Environ(), Variable+"=postgres")
-	again.Stdout, again.Stderr = os.Stdout, os.Stderr
+	var output bytes.Buffer
+	again.Stdout, again.Stderr = &output, &output
+	err := again.Start()
+	code := Run(m)
+	if err == nil {
+		err = again.Wait()
+	}
 	fmt.Println("once more, on PostgreSQL:")
-	if err := again.Run(); err != nil {
+	_, _ = output.WriteTo(os.Stdout)
+	if err != nil {
+		fmt.Println("on PostgreSQL:", err)
 		return 1
 	}
-	return 0
+	return code
 }
 
 // runsAll reports whether no test was left out.

@@ -49,7 +49,7 @@ SELECT * FROM (SELECT 3, '', FALSE, seq FROM {message} WHERE NOT adopted ORDER B
 func (s *Store) Look(ctx context.Context) (look Look, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		look = Look{Due: make(map[string]bool)}
-		err := s.query(ctx, on, lookStatement, nil, func(rows *sql.Rows) error {
+		return s.query(ctx, on, lookStatement, nil, func(rows *sql.Rows) error {
 			var kind int
 			var number string
 			var urgent bool
@@ -69,12 +69,11 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 			}
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-		if len(look.Due) == 0 {
-			return nil // then they do not matter
-		}
+	})
+	if err != nil || len(look.Due) == 0 {
+		return look, err // without a message that is due the numbers do not matter
+	}
+	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
 		look.Shared, err = s.numbers(ctx, on, numbersStatement, nil)
 		return err
 	})

@@ -5,23 +5,32 @@ import (
 	"database/sql"
 )
 
-// Beat counts up the heartbeat of a Run, and returns those of all. The Run is not among
-// them if it was taken for dead.
-func (s *Store) Beat(ctx context.Context, run int64) (beats map[int64]int64, err error) {
+const (
+	beat  = "UPDATE {run} SET beat = beat + 1, beat_at = {now} WHERE run = @run"
+	beats = "SELECT run, beat FROM {run}"
+)
+
+// Beat counts up the heartbeat of a Run, and returns those of all others, and its own if it
+// was not taken for dead. Where the database is far away it is one statement.
+func (s *Store) Beat(ctx context.Context, run int64) (found map[int64]int64, err error) {
 	ctx = context.WithValue(ctx, heartbeat{}, true)
-	err = s.write(ctx, "heartbeat", func(ctx context.Context, on runner) error {
-		beats = make(map[int64]int64)
-		if _, err := s.exec(ctx, on, "UPDATE {run} SET beat = beat + 1, beat_at = {now} WHERE run = @run", args{"run": run}); err != nil {
-			return err
+	err = s.statement(ctx, "heartbeat", func(ctx context.Context, on runner) error {
+		found = make(map[int64]int64)
+		text := "WITH own AS (" + beat + " RETURNING run, beat) SELECT run, beat FROM own UNION ALL " + beats + " WHERE run <> @run"
+		if !s.dialect.oneStatement {
+			text = beats
+			if _, err := s.exec(ctx, on, beat, args{"run": run}); err != nil {
+				return err
+			}
 		}
-		return s.query(ctx, on, "SELECT run, beat FROM {run}", nil, func(rows *sql.Rows) error {
+		return s.query(ctx, on, text, args{"run": run}, func(rows *sql.Rows) error {
 			var id, beat int64
 			err := rows.Scan(&id, &beat)
-			beats[id] = beat
+			found[id] = beat
 			return err
 		})
 	})
-	return beats, err
+	return found, err
 }
 
 // Begin lets the others know of a Run.

@@ -120,8 +120,12 @@ type Newcomer struct {
 // Stored returns it as it was read.
 func (n *Newcomer) Stored() Stored {
 	m := Stored{Seq: n.Seq, at: newcomer}
-	m.ID, m.Number, m.Label, m.Enqueued, m.Changed = n.ID, n.Number, n.Label, n.Enqueued, n.Enqueued
-	m.State = message.StateQueued
+	m.ID, m.Number, m.Recipient, m.Label, m.Urgent = n.ID, n.Number, n.Recipient, n.Label, n.Urgent
+	m.State, m.Enqueued, m.Changed, m.ExpiresAt, m.Place = message.StateQueued, n.Enqueued, n.Enqueued, n.ExpiresAt, n.Enqueued
+	if n.NotBefore.After(m.Place) {
+		m.Place = n.NotBefore
+	}
+	m.Due = m.Place
 	return m
 }
 
@@ -136,19 +140,6 @@ const (
 	newcomersStatement = `SELECT m.seq, CAST(m.id AS text), CAST(m.phone_number_id AS text), substr(CAST(m.payload AS text), 1, 1048577), CAST(m.label AS text),
 	CASE WHEN m.urgent THEN 1 ELSE 0 END, CAST(m.not_before AS bigint), CAST(m.expires_at AS bigint), CAST(m.enqueued_at AS bigint)
 FROM {message} AS m WHERE NOT m.adopted ORDER BY m.phone_number_id, m.seq LIMIT @limit`
-
-	adoptAtOnce = `WITH given AS MATERIALIZED (
-	SELECT * FROM unnest(CAST(@seqs AS bigint[]), CAST(@numbers AS text[]), CAST(@recipients AS text[]), CAST(@labels AS text[]), CAST(@urgent AS boolean[]),
-		CAST(@places AS bigint[]), CAST(@expires AS bigint[])) AS g(seq, number, recipient, label, urgent, place, expires)
-), adopted AS (
-	UPDATE {message} AS m SET adopted = TRUE, recipient = g.recipient FROM given AS g WHERE m.seq = g.seq
-)
-INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
-SELECT g.seq, g.number, g.recipient, g.label, g.urgent, g.place, g.place, g.place <= {now}, g.expires, 0 FROM given AS g`
-
-	adoptMessages = `UPDATE {message} SET adopted = TRUE, recipient = g.value ->> 2 FROM json_each(@rows) AS g WHERE seq = CAST(g.value ->> 0 AS integer)`
-	adoptQueue    = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 5, value ->> 5 <= {now}, value ->> 6, 0 FROM json_each(@rows)`
 )
 
 // Adopt puts messages into the queue that somebody has inserted, the first of those that
@@ -220,15 +211,12 @@ func (s *Store) newcomers(ctx context.Context, on runner, seen *[]Newcomer) erro
 // deleted returns the hashes of the ids that somebody has deleted.
 func (s *Store) deleted(ctx context.Context, on runner, among []Newcomer) (map[string]bool, error) {
 	gone := make(map[string]bool)
-	given, text := args{}, "SELECT hash FROM {deleted} WHERE hash = ANY(CAST(@hashes AS text[]))"
 	var hashes array
 	for i := range among {
 		hashes.text(hashOf(among[i].ID))
 	}
-	given["hashes"] = hashes.String()
-	if !s.dialect.oneStatement {
-		text, given["hashes"] = "SELECT hash FROM {deleted} WHERE hash IN (SELECT value FROM json_each(@hashes))", hashes.json()
-	}
+	given := args{}
+	text := "SELECT hash FROM {deleted} WHERE " + s.oneOf("hash", "text", &hashes, given)
 	return gone, s.query(ctx, on, text, given, func(rows *sql.Rows) error {
 		var hash string
 		err := rows.Scan(&hash)
@@ -239,34 +227,16 @@ func (s *Store) deleted(ctx context.Context, on runner, among []Newcomer) (map[s
 
 // adopt puts newcomers into the queue.
 func (s *Store) adopt(ctx context.Context, on runner, good []*Newcomer) error {
-	place := func(n *Newcomer) int64 { return max(micro(n.Enqueued), micro(n.NotBefore)) }
-	if !s.dialect.oneStatement {
-		rows := make([][]any, 0, len(good))
-		for _, n := range good {
-			rows = append(rows, []any{n.Seq, n.Number, n.Recipient, n.Label, flag(n.Urgent), place(n), micro(n.ExpiresAt)})
+	changes := make([]Change, len(good))
+	for i, n := range good {
+		changes[i].Before = n.Stored()
+		changes[i].After = changes[i].Before.Record
+	}
+	for _, p := range []part{bulkAdopt, bulkJoin} {
+		text, given := s.written(p, changes)
+		if _, err := s.exec(ctx, on, text, given); err != nil {
+			return err
 		}
-		text, err := json.Marshal(rows)
-		for _, statement := range []string{adoptMessages, adoptQueue} {
-			if err == nil {
-				_, err = s.exec(ctx, on, statement, args{"rows": string(text)})
-			}
-		}
-		return err
 	}
-	columns := make([]array, 7)
-	for _, n := range good {
-		columns[0].plain(itoa(n.Seq))
-		columns[1].text(n.Number)
-		columns[2].text(n.Recipient)
-		columns[3].text(n.Label)
-		columns[4].plain(strconv.FormatBool(n.Urgent))
-		columns[5].plain(itoa(place(n)))
-		columns[6].plain(itoa(micro(n.ExpiresAt)))
-	}
-	given := args{}
-	for i, name := range []string{"seqs", "numbers", "recipients", "labels", "urgent", "places", "expires"} {
-		given[name] = columns[i].String()
-	}
-	_, err := s.exec(ctx, on, adoptAtOnce, given)
-	return err
+	return nil
 }

@@ -52,7 +52,8 @@ var (
 		{"due", "bigint", func(c *Change) any { return micro(c.After.Due) }},
 		{"expires", "bigint", func(c *Change) any { return micro(c.After.ExpiresAt) }},
 	}...)
-	columnsOfDeleted = []column{{"hash", "text", func(c *Change) any { return hashOf(c.Before.ID) }}}
+	columnsOfNewcomer = []column{columnsOfMessage[0], {"recipient", "text", func(c *Change) any { return c.After.Recipient }}}
+	columnsOfDeleted  = []column{{"hash", "text", func(c *Change) any { return hashOf(c.Before.ID) }}}
 )
 
 func codesOf(r *message.Record) (code, subcode int64) {
@@ -80,6 +81,7 @@ var foundIn = map[place]part{
 var (
 	bulkLeave  = part{nil, `DELETE FROM {queue} WHERE {among}`}
 	bulkTakeIn = part{nil, `UPDATE {message} SET adopted = TRUE WHERE {among}`}
+	bulkAdopt  = part{columnsOfNewcomer, `UPDATE {message} AS m SET adopted = TRUE, recipient = g.recipient FROM {given} WHERE m.seq = g.seq`}
 	bulkJoin   = part{columnsOfQueue, `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
 SELECT g.seq, g.number, g.recipient, g.label, g.urgent, g.place, g.due, g.due <= {now}, g.expires, g.rev + 1 FROM {given}`}
 	bulkRecord = part{columnsOfRecord, `INSERT INTO {record} AS old (seq, number, label, state, changed_at, code, subcode, rev, memory, owed, outcomes)

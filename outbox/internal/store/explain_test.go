@@ -52,7 +52,6 @@ func hotStatements(s *Store) map[string]string {
 	}
 	if !s.dialect.oneStatement {
 		found["move a claim"] = moveClaim
-		found["take in"] = adoptMessages
 		found["leave the queues"] = leaveQueues
 		found["read the claims"] = readClaims
 	}
@@ -62,12 +61,9 @@ func hotStatements(s *Store) map[string]string {
 		text, _ := s.written(p, change)
 		found[fmt.Sprint("found in ", at)] = text
 	}
-	for i, p := range slices.Concat(bulkDeleted, []part{bulkTakeIn, bulkJoin, bulkRecord}) {
+	for i, p := range slices.Concat(bulkDeleted, []part{bulkTakeIn, bulkAdopt, bulkJoin, bulkRecord}) {
 		text, _ := s.written(p, change)
 		found[fmt.Sprint("part ", i)] = text
-	}
-	if s.dialect.oneStatement {
-		found["take in"] = adoptAtOnce
 	}
 	return found
 }
@@ -109,7 +105,7 @@ func explained(t *testing.T, s *Store, text string) (plan []string) {
 	values := make([]any, len(st.names))
 	for i, name := range st.names {
 		values[i] = 1
-		if name == "seqs" {
+		if name == "seqs" || name == "values" {
 			values[i] = "[1]"
 		}
 	}

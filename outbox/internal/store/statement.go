@@ -138,13 +138,16 @@ func (t *tables) in(query string) string {
 }
 
 // among returns the condition that a row's seq is one of these.
-func (t *tables) among(seqs *array, given args) string {
+func (t *tables) among(seqs *array, given args) string { return t.oneOf("seq", "bigint", seqs, given) }
+
+// oneOf returns the condition that a row's column is one of some values.
+func (t *tables) oneOf(column, kind string, values *array, given args) string {
 	if t.dialect.locks {
-		given["seqs"] = seqs.String()
-		return "seq = ANY(CAST(@seqs AS bigint[]))"
+		given["values"] = values.String()
+		return column + " = ANY(CAST(@values AS " + kind + "[]))"
 	}
-	given["seqs"] = seqs.json()
-	return "seq IN (SELECT value FROM json_each(@seqs))"
+	given["values"] = values.json()
+	return column + " IN (SELECT value FROM json_each(@values))"
 }
 
 // durably has a statement that changes one table be on the disk when it is confirmed.

@@ -42,7 +42,7 @@ func (a *array) String() string {
 	return a.Builder.String() + "}"
 }
 
-// json returns an array of numbers as JSON.
+// json returns an array as JSON.
 func (a *array) json() string { return "[" + strings.Trim(a.String(), "{}") + "]" }
 
 // flag is a boolean as SQLite keeps it.

@@ -118,7 +118,7 @@ ON CONFLICT (id) DO NOTHING`
 	// Nobody else writes meanwhile, and a new seq is above all that were before. They stand in
 	// the queue in their order, a microsecond apart.
 	insertQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
-SELECT seq, phone_number_id, recipient, label, urgent, max(not_before, {now} + seq - @last), max(not_before, {now} + seq - @last), not_before <= {now}, expires_at, 0
+SELECT seq, phone_number_id, recipient, label, urgent, max(not_before, {now} + seq - @last - 1), max(not_before, {now} + seq - @last - 1), not_before <= {now}, expires_at, 0
 FROM {message} WHERE seq > @last`
 	// rowsAtOnce is how many rows an INSERT has. A driver goes through all arguments for each.
 	rowsAtOnce = 50

@@ -174,7 +174,9 @@ func TestNoStatementOfTheLoopScansOrSortsTheQueue(t *testing.T) {
 // grow puts messages into the tables, half of them over.
 func grow(t *testing.T, s *Store, n int) {
 	t.Helper()
-	require.NoError(t, s.write(t.Context(), "grow", func(ctx context.Context, on runner) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	require.NoError(t, s.write(ctx, "grow", func(ctx context.Context, on runner) error {
 		for _, text := range []string{
 			fmt.Sprintf("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < %d)", n) +
 				` INSERT INTO {message} (id, phone_number_id, payload, recipient, adopted) SELECT 'm' || CAST(i AS text), CAST(i % 7 AS text), '{}', CAST(i AS text), TRUE FROM s`,

@@ -223,7 +223,8 @@ func TestLongTextsOfAnErrorAreShortened(t *testing.T) {
 }
 
 func TestMessageThatIsTooOldFails(t *testing.T) {
-	b := newHarness(t, outbox.WithMaxAge(300*time.Millisecond))
+	const age = 2 * time.Second // in which there is time for an attempt
+	b := newHarness(t, outbox.WithMaxAge(age))
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
 	b.enqueue("retried", "waited in the queue")
 	b.enqueue("idle")
@@ -238,7 +239,7 @@ func TestMessageThatIsTooOldFails(t *testing.T) {
 	b.enqueue("late")
 	late, err := b.Status(t.Context(), "late")
 	require.NoError(t, err)
-	b.past(late.Enqueued.Add(300 * time.Millisecond))
+	b.past(late.Enqueued.Add(age))
 	before := len(b.api.Calls())
 	run(t, b.Outbox)
 	b.becomes("late", outbox.StateFailed)
@@ -247,7 +248,7 @@ func TestMessageThatIsTooOldFails(t *testing.T) {
 }
 
 func TestAgeRunsOutInTheQueueOfAnOutage(t *testing.T) {
-	b := newHarness(t, outbox.WithMaxAge(500*time.Millisecond), outbox.WithTransportOptions(
+	b := newHarness(t, outbox.WithMaxAge(2*time.Second), outbox.WithTransportOptions(
 		graphretry.WithOutageThreshold(1), graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
 	b.api.DownAfter(0, time.Hour, graphtest.Answer{})
 	run(t, b.Outbox)

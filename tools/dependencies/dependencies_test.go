@@ -58,8 +58,8 @@ func TestEveryPackageIsInOneLayer(t *testing.T) {
 	t.Setenv("GOWORK", "off")
 	folder, _, _ := unpack(t, "testdata/clean.txtar")
 	for want, layers := range map[string][][]string{
-		"example.com/clean/internal/b is in no layer: want it in one":                                         {{"."}, {"./internal/a"}, {"./internal/c"}},
-		"example.com/clean is in two layers: want it in one":                                                  {{"."}, {"./internal/a", "./internal/b"}, {"./internal/c", "."}},
+		"example.com/clean/internal/b is in no layer: want it in one":                        {{"."}, {"./internal/a"}, {"./internal/c"}},
+		"example.com/clean is in two layers: want it in one":                                 {{"."}, {"./internal/a", "./internal/b"}, {"./internal/c", "."}},
 		"example.com/clean/internal/d is in a layer, and is no package of this module":       {{"."}, {"./internal/a", "./internal/b"}, {"./internal/c", "./internal/d"}},
 		"example.com/clean/internal/missing is in a layer, and is no package of this module": {{".", "./internal/missing"}, {"./internal/a", "./internal/b"}, {"./internal/c"}},
 	} {

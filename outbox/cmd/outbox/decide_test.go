@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -212,4 +213,20 @@ func TestLabelSaysWhichMessagesAreMeant(t *testing.T) {
 	assert.Equal(t, "3 messages were deleted\n", c.must("", "delete", "-yes", "-label", "june"))
 	assert.Empty(t, c.state("a"))
 	assert.NotContains(t, c.must("", "-json", "show", "other"), "label")
+}
+
+func TestPersonIsToldHowFarALongDecisionIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := deciding{ids: []string{"a", "b", "c", "d"}, decision: decision{one: func(*outbox.Outbox, context.Context, string) error {
+			time.Sleep(600 * time.Millisecond)
+			return nil
+		}}}
+		for asks, want := range map[bool]string{true: "2 of 4 messages\n", false: ""} {
+			var stderr bytes.Buffer
+			done, err := (&command{streams: streams{err: &stderr, asks: asks}}).oneByOne(t.Context(), slow)
+			require.NoError(t, err)
+			assert.Equal(t, 4, done)
+			assert.Equal(t, want, stderr.String())
+		}
+	})
 }

@@ -61,6 +61,13 @@ func TestKindOfTheDatabaseIsThatOfItsName(t *testing.T) {
 		p, err := placeOf(text)
 		require.NoError(t, err, text)
 		assert.Equal(t, postgres, p.postgres != nil, text)
+		if !postgres {
+			assert.Equal(t, strings.TrimPrefix(text, "file:"), p.file)
+		}
+	}
+	for _, text := range []string{"mysql://u@h/d", "sqlite://x.db", "https://h/"} {
+		_, err := placeOf(text)
+		assert.ErrorContains(t, err, "a URL of another kind", text)
 	}
 	dir := t.TempDir()
 	odd := filepath.Join(dir, "a@b=c.db")

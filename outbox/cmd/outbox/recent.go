@@ -24,6 +24,7 @@ const (
 
 // recent finds the messages that have last become failed or unknown.
 type recent struct {
+	list func(context.Context, outbox.Filter) ([]outbox.Status, error) // as Outbox.List
 	// since is just before the oldest of those changed that were found last; zero if none was.
 	since time.Time
 	found []outbox.Status
@@ -31,8 +32,8 @@ type recent struct {
 	next time.Time
 }
 
-// look returns these messages, the last first.
-func (r *recent) look(ctx context.Context, o *outbox.Outbox, stats outbox.Stats) ([]outbox.Status, error) {
+// look returns these messages, the last first. now is by the database's clock.
+func (r *recent) look(ctx context.Context, stats outbox.Stats, now time.Time) ([]outbox.Status, error) {
 	parked := stats.States[outbox.StateFailed] + stats.States[outbox.StateUnknown]
 	began := time.Now()
 	if parked == 0 {
@@ -43,7 +44,6 @@ func (r *recent) look(ctx context.Context, o *outbox.Outbox, stats outbox.Stats)
 		return r.found, nil
 	}
 	filter := outbox.Filter{States: []outbox.State{outbox.StateFailed, outbox.StateUnknown}}
-	now := o.Now()
 	span := firstSpan
 	if !r.since.IsZero() {
 		span = max(time.Millisecond, now.Sub(r.since))
@@ -52,7 +52,7 @@ func (r *recent) look(ctx context.Context, o *outbox.Outbox, stats outbox.Stats)
 		if filter.ChangedAfter = now.Add(-span); parked <= shownMessages {
 			filter.ChangedAfter = time.Time{}
 		}
-		found, err := o.List(ctx, filter)
+		found, err := r.list(ctx, filter)
 		if err != nil {
 			return nil, err
 		}

@@ -61,7 +61,7 @@ func (l *looker) look(ctx context.Context) (look, error) {
 	if next.oldest, err = oldest(ctx, l.Outbox, stats); err != nil {
 		return look{}, err
 	}
-	if next.recent, err = l.recent.look(ctx, l.Outbox, stats); err != nil {
+	if next.recent, err = l.recent.look(ctx, stats, next.at); err != nil {
 		return look{}, err
 	}
 	if seconds := next.at.Sub(l.last.at).Seconds(); !l.last.at.IsZero() && seconds > 0 {
@@ -78,7 +78,7 @@ func (l *looker) look(ctx context.Context) (look, error) {
 }
 
 func (c *command) top(ctx context.Context, every time.Duration, n int) error {
-	l := looker{command: c}
+	l := looker{command: c, recent: recent{list: c.List}}
 	return (&watch{screen: screen{command: c}, look: l.look, now: c.Now}).run(ctx, every, n)
 }
 

@@ -65,7 +65,8 @@ func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(first, "outbox graphretry"), "a pipe gets one look")
 
 	// The second is found by what changed since.
-	l := looker{command: c.command()}
+	this := c.command()
+	l := looker{command: this, recent: recent{list: this.List}}
 	before, err := l.look(t.Context())
 	require.NoError(t, err)
 	c.becomes("meanwhile", outbox.StateSent)
@@ -134,13 +135,17 @@ func TestTopFindsTheLastOfManyFailures(t *testing.T) {
 	// The first changed an hour ago, the second two hours, and so on.
 	_, err = db.Exec("UPDATE graphretry_record SET changed_at = changed_at - 3600000000 * (1 + (SELECT CAST(id AS bigint) FROM graphretry_message AS m WHERE m.seq = graphretry_record.seq))")
 	require.NoError(t, err)
-	var r recent
+	var asked []time.Time // after when
+	r := recent{list: func(ctx context.Context, filter outbox.Filter) ([]outbox.Status, error) {
+		asked = append(asked, filter.ChangedAfter)
+		return c.List(ctx, filter)
+	}}
 	look := func() (ids []string) {
 		t.Helper()
 		stats, err := c.Stats(t.Context())
 		require.NoError(t, err)
-		r.next = time.Time{}
-		found, err := r.look(t.Context(), c.Outbox, stats)
+		r.next, asked = time.Time{}, nil
+		found, err := r.look(t.Context(), stats, c.Now())
 		require.NoError(t, err)
 		for _, s := range found {
 			ids = append(ids, s.ID)
@@ -150,9 +155,11 @@ func TestTopFindsTheLastOfManyFailures(t *testing.T) {
 	first := look()
 	require.Len(t, first, shownMessages)
 	assert.Equal(t, []string{"0", "1", "2"}, first[:3])
+	assert.Len(t, asked, 5, "it looks 1, 8, 64, 512 and 4096 minutes back, and no further")
 	c.enqueue("now")
 	require.NoError(t, c.Drop(t.Context(), "now"))
 	assert.Equal(t, []string{"now", "0", "1"}, look()[:3])
+	assert.Len(t, asked, 1, "it knows how far")
 	require.NoError(t, c.Resend(t.Context(), "0"))
 	again := look()
 	assert.Equal(t, []string{"now", "1", "2"}, again[:3])
@@ -161,17 +168,19 @@ func TestTopFindsTheLastOfManyFailures(t *testing.T) {
 	require.NoError(t, c.Drop(t.Context(), "0"))
 	stats, err := c.Stats(t.Context())
 	require.NoError(t, err)
-	found, err := r.look(t.Context(), c.Outbox, stats)
+	found, err := r.look(t.Context(), stats, c.Now())
 	require.NoError(t, err)
 	assert.Equal(t, "now", found[0].ID, "a search that takes long is not repeated at once")
 }
 
-func TestTopShowsWhatWaitsBeforeWhatIsForLater(t *testing.T) {
+func TestTopShowsFirstWhatNothingElseExplains(t *testing.T) {
 	c := newOperator(t)
 	require.NoError(t, c.Enqueue(t.Context(), "later", number, []byte(payload), outbox.NotBefore(time.Now().Add(14*time.Hour))))
+	require.NoError(t, c.Enqueue(t.Context(), "paused", "222", []byte(payload)))
+	require.NoError(t, c.Pause(t.Context(), "222"))
 	c.enqueue("now")
 	out := c.must("", "top")
-	assert.Regexp(t, `(?s)longest in the queue:\n[^\n]* now +no Run is alive\n[^\n]* later `, out)
+	assert.Regexp(t, `(?s)longest in the queue:\n[^\n]* now +no Run is alive\n[^\n]* paused +its number is paused\n[^\n]* later `, out)
 }
 
 // looks are what a test has top see.

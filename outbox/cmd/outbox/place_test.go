@@ -94,10 +94,9 @@ func TestFileThatIsNoOutboxIsLeftAsItIs(t *testing.T) {
 }
 
 func TestServerThatCannotBeReachedIsSaidSoAtOnce(t *testing.T) {
-	began := time.Now()
 	err := stats(t, "-db", "host="+t.TempDir()+" user=postgres")
 	assert.ErrorContains(t, err, "cannot reach the database: ")
-	assert.Less(t, time.Since(began), reachTimeout)
+	assert.NotErrorIs(t, err, context.DeadlineExceeded, "it is not asked again and again")
 }
 
 func TestTablesThatThisProgramDoesNotKnowAreSaidSo(t *testing.T) {

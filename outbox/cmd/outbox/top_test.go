@@ -207,7 +207,7 @@ var controlSequence = regexp.MustCompile(`\x1b\[[?0-9;]*[A-Za-z]`)
 
 func TestTopStaysWithinTheTerminal(t *testing.T) {
 	now := time.Date(2026, 11, 29, 20, 3, 11, 0, time.UTC)
-	for _, size := range [][2]int{{80, 24}, {200, 60}, {40, 10}, {20, 5}, {5, 2}, {1, 1}} {
+	for _, size := range [][2]int{{80, 24}, {200, 60}, {40, 10}, {40, 9}, {20, 5}, {5, 2}, {1, 1}} {
 		var printed bytes.Buffer
 		s := screen{command: &command{name: "graphretry", streams: streams{out: &printed, size: func() (int, int) { return size[0], size[1] }}}}
 		require.NoError(t, s.show(someLook(now), nil, now))
@@ -223,9 +223,15 @@ func TestTopStaysWithinTheTerminal(t *testing.T) {
 			text := controlSequence.ReplaceAllString(frame, "")
 			lines := strings.Split(text, "\r\n")
 			assert.LessOrEqual(t, len(lines), size[1], size)
-			for _, line := range lines {
+			for j, line := range lines {
 				assert.Less(t, len(line), size[0], size)
 				assert.NotContains(t, line, "\n")
+				if strings.HasPrefix(line, "longest in") || strings.HasPrefix(line, "failed or unknown,") {
+					assert.Regexp(t, "^(queued|failed) ", append(lines, "")[j+1], "%v: a heading has a message", size)
+				}
+			}
+			if i == 1 && size[1] >= 24 {
+				assert.Contains(t, first(lines, 2+troubleLines)[1+troubleLines], "phone number", "an error leaves room for what is known")
 			}
 			switch {
 			case i == 1 && size[0] >= 80:

@@ -12,10 +12,6 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// statsTimeout bounds what a collection waits for the database. Prometheus gives up a
-// scrape after 10 s by default, and then has nothing of the process.
-const statsTimeout = 5 * time.Second
-
 // Register has the gauges of an outbox be exported whenever the meter is read, until the
 // Registration is unregistered or the outbox is closed. It asks the outbox then, as the
 // package documentation says. It returns an error if the meter refuses the gauges, or o is
@@ -75,11 +71,4 @@ func ageOf(since, now time.Time) float64 {
 		return 0
 	}
 	return max(0, now.Sub(since).Seconds())
-}
-
-func oneIf(is bool) int64 {
-	if is {
-		return 1
-	}
-	return 0
 }

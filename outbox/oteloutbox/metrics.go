@@ -15,6 +15,10 @@ import (
 // ScopeName is the name of the instrumentation scope.
 const ScopeName = "github.com/graphretry/graphretry/outbox/oteloutbox"
 
+// statsTimeout bounds what a collection waits for the database. Prometheus gives up a
+// scrape after 10 s by default, and then has nothing of the process.
+const statsTimeout = 5 * time.Second
+
 // Metrics holds the instruments. A program needs only one, however many outboxes it has.
 // [New] makes one; it is safe for concurrent use.
 type Metrics struct {

@@ -87,3 +87,10 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return a
 }
+
+func oneIf(is bool) int64 {
+	if is {
+		return 1
+	}
+	return 0
+}

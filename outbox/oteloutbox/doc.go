@@ -24,21 +24,21 @@
 //	graphretry.outbox.wait             histogram  s          from the enqueueing of a message until it was sent
 //	graphretry.outbox.sender.failures  counter    {failure}  failures that every message of the sender would get
 //
-// Every process that registers an outbox exports the same gauges, since they are the
-// database's. So take the max over processes, and never the sum. The counters and the
-// histogram are the process's own: add them up.
+// The gauges tell of the database, so every process that registers an outbox exports the same
+// values. Take their max over the processes, never their sum. The counters and the histogram
+// tell of one process: add them up.
 //
-// oldest.age is the number to alert on: whatever goes wrong, messages wait longer. It is 0
-// if none waits. A message waits from when it was enqueued, resent, or due by its NotBefore;
-// a retry's wait, a number that is held, an outage and a pause all count.
+// oldest.age is the metric to alert on: whatever goes wrong, messages wait longer. A message
+// waits from the time it was enqueued, was resent, or was due by its NotBefore, whichever came
+// last. The waits before a retry, an outage, a number that is held and a pause all count. The
+// age is 0 while no message waits.
 //
-// wait begins when the message was first enqueued. So it has the time until NotBefore, and
-// that before a Resend.
+// wait begins when the message was first enqueued. It includes the time until NotBefore, and
+// the time before a Resend.
 //
-// sender.failures counts the attempts that Meta refused with a code of
-// [graphretry.Code.AboutSender], such as an expired token, and each time that a number is
-// held since a webhook had such a code. Their messages stay in the queue, so there is no
-// outcome.
+// sender.failures counts each attempt that Meta refuses with a code of
+// [graphretry.Code.AboutSender], such as an expired token. It also counts each time a webhook
+// with such a code has a number held. The messages stay in the queue, so they have no outcome.
 //
 // The attributes:
 //
@@ -52,16 +52,16 @@
 //
 // The class is a [graphretry.Class] with underscores instead of spaces: unknown, transient,
 // retry_once, throttle, parameter, permission, policy, recipient or experiment. It is
-// no_graph_error for a message of which Meta has said nothing, such as one that was dropped
-// or grew too old.
+// no_graph_error if Meta has said nothing of the message, as when it was dropped or grew too
+// old.
 //
 // # Collection
 //
-// Each collection asks [outbox.Outbox.Stats] once for each outbox that is registered, and
-// nothing is asked in between. If that fails or takes more than 5 s, the error goes to the
+// Each collection calls [outbox.Outbox.Stats] once for each outbox that is registered.
+// Nothing is asked in between. If the call fails or takes more than 5 s, the error goes to the
 // handler of [go.opentelemetry.io/otel.SetErrorHandler], and no gauge of that outbox is
-// exported: an old number, or 0, would be a lie. All other metrics are exported as always.
-// For a closed outbox there are no gauges, and no error.
+// exported: an old value, or 0, would end an alert. All other metrics are exported. An outbox
+// that is closed has no gauges, and causes no error.
 //
 // # Cardinality
 //

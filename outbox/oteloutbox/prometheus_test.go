@@ -150,7 +150,7 @@ func TestOutboxHasAsManySeriesAsTheREADMESays(t *testing.T) {
 	}
 	gauges, wait := told(`- (\d+) series for what is in the database`), told("- (\\d+) for `graphretry.outbox.wait`")
 	assert.Equal(t, map[string]int{"gauges": gauges, "wait": wait, "counters": 2}, series())
-	assert.Equal(t, map[string]int{"gauges": gauges, "wait": wait, "counters": 2, "gauges of a number": told(`each number has (\d+) of the 12`)},
+	assert.Equal(t, map[string]int{"gauges": gauges, "wait": wait, "counters": 2, "gauges of a number": told("With `WithPhoneNumbers`, (\\d+) of the 12")},
 		series(oteloutbox.WithPhoneNumbers(1)))
 }
 

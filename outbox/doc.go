@@ -85,7 +85,8 @@
 //
 // [WithOutcome] has a function called at least once for each outcome of each message, also
 // after a crash: what is to be told is written with the change itself. [WithObserver] is
-// told what this process does, once, when it happens: for metrics.
+// told what this process does, once, when it happens: for metrics, such as those of the module
+// github.com/graphretry/graphretry/outbox/oteloutbox.
 //
 // # Unknown messages
 //

@@ -188,7 +188,7 @@ func TestFailuresOfTheSenderAreCountedByCode(t *testing.T) {
 	m := newMeasured(t)
 	for _, event := range []outbox.Event{
 		{Kind: outbox.EventAttempted, Graph: &graphretry.Error{Code: 190}},
-		{Kind: outbox.EventAttempted, Graph: &graphretry.Error{Code: 190}},
+		{Kind: outbox.EventAttempted, Graph: &graphretry.Error{Code: 190, Subcode: 460}}, // no code by itself
 		{Kind: outbox.EventAttempted, Graph: &graphretry.Error{Code: 1, Subcode: 131031}},
 		{Kind: outbox.EventAttempted, Graph: &graphretry.Error{Code: 131026}}, // the recipient's
 		{Kind: outbox.EventAttempted},

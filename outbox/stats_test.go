@@ -122,6 +122,25 @@ func TestStatsKnowSinceWhenANumberIsHeld(t *testing.T) {
 	assert.Zero(t, released.HeldSince)
 }
 
+// A scrape waits for it, and must not wait for ever.
+func TestStatsEndWithTheirContextWhileTheDatabaseDoesNotAnswer(t *testing.T) {
+	b := newHarness(t)
+	where, db := b.tables()
+	if where.kind != "postgres" {
+		t.Skip("SKIPPED: nobody has a reader of SQLite wait; OUTBOX_TEST_DATABASE=postgres")
+	}
+	tx, err := db.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), "LOCK TABLE graphretry_record IN ACCESS EXCLUSIVE MODE")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = b.Stats(ctx)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, tx.Rollback())
+	b.stats()
+}
+
 func TestEventsNameTheirOutbox(t *testing.T) {
 	events := make(chan outbox.Event, 100)
 	b := newHarness(t, outbox.WithName("reminders"), outbox.WithObserver(func(_ context.Context, e outbox.Event) { events <- e }))

@@ -65,7 +65,8 @@ lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy, circles of
 		esac; \
 	done; \
 	case " $$(echo $$modules) " in \
-	*" ./tools "*) echo "look for circles of files"; (cd tools && go run ./dependencies -C .. $(layers) && go run ./dependencies -C ../outbox $(outbox_layers));; \
+	*" ./tools "*) echo "look for circles of files"; (cd tools && go run ./dependencies -C .. $(layers) && go run ./dependencies -C ../outbox $(outbox_layers) && \
+		go run ./dependencies -C ../outbox/oteloutbox . && go run ./dependencies -C ../otelgraphretry .);; \
 	esac; \
 	for port in $(ports); do \
 		echo "vet for $$port"; \

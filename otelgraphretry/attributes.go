@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,27 +61,6 @@ func serverOf(host string) server {
 	}
 	s.option = metric.WithAttributeSet(attribute.NewSet(s.attributes...))
 	return s
-}
-
-// server finds the host that the request is for. As in graphretry, the first of
-// several that match is it.
-func (t *Transport) server(req *http.Request) (server, bool) {
-	if req.URL == nil {
-		return server{}, false
-	}
-	for _, s := range t.servers {
-		if s.port == "" && req.URL.Host == s.name {
-			return s, true // what nearly every call has, without taking it apart
-		}
-		port := req.URL.Port()
-		if port == "" {
-			port = map[string]string{"http": "80", "https": "443"}[req.URL.Scheme]
-		}
-		if strings.EqualFold(req.URL.Hostname(), s.name) && (s.port == "" || s.port == port) {
-			return s, true
-		}
-	}
-	return server{}, false
 }
 
 // errorType is the class of a failure.

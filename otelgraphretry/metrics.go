@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
@@ -199,6 +200,27 @@ func (t *Transport) observe(ctx context.Context, event graphretry.Event) {
 		server = serverOf(event.Request.URL.Hostname())
 	}
 	t.metrics.observe(ctx, event, server)
+}
+
+// server finds the host that the request is for. As in graphretry, the first of
+// several that match is it.
+func (t *Transport) server(req *http.Request) (server, bool) {
+	if req.URL == nil {
+		return server{}, false
+	}
+	for _, s := range t.servers {
+		if s.port == "" && req.URL.Host == s.name {
+			return s, true // what nearly every call has, without taking it apart
+		}
+		port := req.URL.Port()
+		if port == "" {
+			port = map[string]string{"http": "80", "https": "443"}[req.URL.Scheme]
+		}
+		if strings.EqualFold(req.URL.Hostname(), s.name) && (s.port == "" || s.port == port) {
+			return s, true
+		}
+	}
+	return server{}, false
 }
 
 // observeHosts is called by the meter whenever it is read.

@@ -14,7 +14,7 @@
 //	graphretry.outbox.oldest.age  gauge      s          age of the message that waits longest
 //	graphretry.outbox.messages    gauge      {message}  messages, by state
 //	graphretry.outbox.held        gauge      {number}   phone numbers that are held
-//	graphretry.outbox.held.age    gauge      s          for how long the number is held that is held longest
+//	graphretry.outbox.hold.age    gauge      s          for how long the number is held that is held longest
 //	graphretry.outbox.paused      gauge      {pause}    pauses: of all numbers, and of a number by itself
 //	graphretry.outbox.runs        gauge      {run}      Runs that are live, and dead ones that nobody has taken out
 //
@@ -57,15 +57,15 @@
 //
 // # Collection
 //
-// Each collection calls [outbox.Outbox.Stats] once for each outbox that is registered.
-// Nothing is asked in between. If the call fails or takes more than 5 s, the error goes to the
-// handler of [go.opentelemetry.io/otel.SetErrorHandler], and no gauge of that outbox is
-// exported: an old value, or 0, would end an alert. All other metrics are exported. An outbox
-// that is closed has no gauges, and causes no error.
+// Each collection calls [outbox.Outbox.Stats] once for each outbox that is registered, one
+// after the other. Nothing is asked in between. If the call fails or takes more than 5 s, the
+// error goes to the handler of [go.opentelemetry.io/otel.SetErrorHandler], and no gauge of that
+// outbox is exported: an old value, or 0, would end an alert. All other metrics are exported.
+// An outbox that is closed has no gauges, and causes no error.
 //
 // # Cardinality
 //
-// No attribute holds a recipient, an id of a message, a label or a text, and none a phone
+// No attribute contains a recipient, an id of a message, a label or a text, and none a phone
 // number without [WithPhoneNumbers], which bounds how many. The codes of sender.failures are
 // those of [graphretry.Code.AboutSender].
 package oteloutbox

@@ -23,7 +23,7 @@ func (m *Metrics) Register(o *outbox.Outbox) (metric.Registration, error) {
 	registration, err := m.meter.RegisterCallback(func(ctx context.Context, observer metric.Observer) error {
 		m.observeOutbox(ctx, o, observer)
 		return nil // an error would have a periodic reader export nothing of the whole process
-	}, m.messages, m.oldestAge, m.held, m.heldAge, m.paused, m.runs)
+	}, m.messages, m.oldestAge, m.held, m.holdAge, m.paused, m.runs)
 	if err != nil {
 		return nil, fmt.Errorf("oteloutbox: cannot register the gauges of the outbox %q: %w", o.Name(), err)
 	}
@@ -49,7 +49,7 @@ func (m *Metrics) observeOutbox(ctx context.Context, o *outbox.Outbox, observer 
 		}
 		observer.ObserveFloat64(m.oldestAge, ageOf(sum.waitingSince, stats.Now), of, number)
 		observer.ObserveInt64(m.held, sum.held, of, number)
-		observer.ObserveFloat64(m.heldAge, ageOf(sum.heldSince, stats.Now), of, number)
+		observer.ObserveFloat64(m.holdAge, ageOf(sum.heldSince, stats.Now), of, number)
 		observer.ObserveInt64(m.paused, sum.paused, of, scopeNumber, number)
 	}
 	observer.ObserveInt64(m.paused, oneIf(stats.Paused), of, scopeAll)

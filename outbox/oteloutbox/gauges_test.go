@@ -19,7 +19,7 @@ import (
 // gauges are those that are exported for an outbox, if any is.
 var gauges = []string{
 	"graphretry.outbox.messages", "graphretry.outbox.oldest.age", "graphretry.outbox.held",
-	"graphretry.outbox.held.age", "graphretry.outbox.paused", "graphretry.outbox.runs",
+	"graphretry.outbox.hold.age", "graphretry.outbox.paused", "graphretry.outbox.runs",
 }
 
 const (
@@ -61,7 +61,7 @@ func TestGaugesSayWhatIsInTheDatabase(t *testing.T) {
 	assert.Len(t, read["graphretry.outbox.messages"], 5)
 	assert.InDelta(t, 20*60, read["graphretry.outbox.oldest.age"][""], patience.Seconds())
 	assert.Equal(t, map[string]float64{"": 2}, read["graphretry.outbox.held"])
-	assert.InDelta(t, 20*60, read["graphretry.outbox.held.age"][""], patience.Seconds())
+	assert.InDelta(t, 20*60, read["graphretry.outbox.hold.age"][""], patience.Seconds())
 	assert.Equal(t, map[string]float64{"graphretry.scope=all": 1, "graphretry.scope=number": 2}, read["graphretry.outbox.paused"])
 	assert.Equal(t, map[string]float64{"graphretry.state=live": 1, "graphretry.state=dead": 2}, read["graphretry.outbox.runs"])
 }

@@ -27,7 +27,7 @@ type Metrics struct {
 	wait                     metric.Float64Histogram
 	messages, held           metric.Int64ObservableGauge
 	paused, runs             metric.Int64ObservableGauge
-	oldestAge, heldAge       metric.Float64ObservableGauge
+	oldestAge, holdAge       metric.Float64ObservableGauge
 	numbers                  numbers
 	timeout                  time.Duration // of asking for the gauges
 }
@@ -73,7 +73,7 @@ func New(provider metric.MeterProvider, opts ...Option) (*Metrics, error) {
 		metric.WithDescription("Age of the message in the queue that waits longest, 0 if none waits."))
 	m.held, errs[5] = m.meter.Int64ObservableGauge("graphretry.outbox.held", metric.WithUnit("{number}"),
 		metric.WithDescription("Phone numbers that are held."))
-	m.heldAge, errs[6] = m.meter.Float64ObservableGauge("graphretry.outbox.held.age", metric.WithUnit("s"),
+	m.holdAge, errs[6] = m.meter.Float64ObservableGauge("graphretry.outbox.hold.age", metric.WithUnit("s"),
 		metric.WithDescription("For how long the phone number is held that is held longest, 0 if none is."))
 	m.paused, errs[7] = m.meter.Int64ObservableGauge("graphretry.outbox.paused", metric.WithUnit("{pause}"),
 		metric.WithDescription("Whether all phone numbers are paused, and how many are by themselves."))

@@ -13,8 +13,8 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-// TestBrokenConnectionSendsNothingTwice sends 50 messages over real connections. The
-// server accepts each message and breaks the connection instead of answering.
+// TestBrokenConnectionSendsNothingTwice sends 50 messages over real connections. The server
+// accepts each message, and then breaks the connection instead of answering.
 func TestBrokenConnectionSendsNothingTwice(t *testing.T) {
 	const messages = 50
 	var lines [][]string

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPictures draws an outage and an overload, for -pictures where they are wanted.
+// TestPictures draws an outage and an overload, and writes them to the folder of -pictures.
 func TestPictures(t *testing.T) {
 	outage := scenario{rate: 50, send: 8 * time.Minute, down: 3 * time.Minute}
 	testPicture(t, "outage.svg", outagePicture(outage, outage.runInBubble(t, plain), outage.runInBubble(t, ours)),

@@ -21,7 +21,7 @@ func TestStorm(t *testing.T) {
 			measured = append(measured, subject)
 		}
 	}
-	// Collecting garbage means to go over the stacks of all who wait.
+	// Less garbage collection: each goes over the stacks of all goroutines that wait.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	runs := runs{}
 	known := map[string]plainFigures{}
@@ -73,7 +73,7 @@ func TestStorm(t *testing.T) {
 	require.Empty(t, missed, "targets that graphretry misses")
 }
 
-// listOf is a list in Markdown.
+// listOf returns a list in Markdown.
 func listOf(items []string) string {
 	if len(items) == 0 {
 		return "None."
@@ -81,13 +81,13 @@ func listOf(items []string) string {
 	return "- " + strings.Join(items, "\n- ")
 }
 
-// run is what one result is of.
+// run identifies a result.
 type run struct {
 	scenario, subject string
 	seed              int // from 0
 }
 
-// runs is what was measured.
+// runs are the results.
 type runs struct {
 	mu      sync.Mutex
 	results map[run]result
@@ -102,7 +102,7 @@ func (r *runs) add(of run, res result) {
 	r.results[of] = res
 }
 
-// worst is a row's worst value among the seeds a subject was measured with.
+// worst returns the worst figure of a row among the seeds of a subject.
 func (r *runs) worst(row row, subject subject) (worst float64) {
 	for seed := 0; ; seed++ {
 		result, ok := r.results[run{row.scenario, subject.name, seed}]
@@ -117,8 +117,8 @@ func (r *runs) worst(row row, subject subject) (worst float64) {
 	}
 }
 
-// table prints the rows that were measured, "" if there are none, and tells
-// which targets graphretry has missed.
+// table returns the rows that were measured as a table, "" if there are none, and the
+// targets that graphretry has missed.
 func (r *runs) table(rows []row, measured []subject) (text string, missed []string) {
 	header := []string{""}
 	for _, subject := range measured {

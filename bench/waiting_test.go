@@ -17,9 +17,9 @@ import (
 	"github.com/graphretry/graphretry/graphtest"
 )
 
-// TestHundredThousandCallsWaitInLittleMemory has the host down, 100,000 calls in
-// its queue, and then all of them leaving at once. The memory is that of
-// goroutines, stacks, requests and places in the queue.
+// TestHundredThousandCallsWaitInLittleMemory puts 100,000 calls into the queue of a host
+// that is down, and then lets all of them leave at once. The memory is that of goroutines,
+// stacks, requests and places in the queue.
 func TestHundredThousandCallsWaitInLittleMemory(t *testing.T) {
 	const (
 		calls     = 100_000
@@ -75,7 +75,7 @@ func TestHundredThousandCallsWaitInLittleMemory(t *testing.T) {
 	})
 }
 
-// memoryInUse is heap and stacks.
+// memoryInUse returns the size of heap and stacks.
 func memoryInUse() int64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -83,7 +83,7 @@ func memoryInUse() int64 {
 	return int64(m.HeapInuse + m.StackInuse)
 }
 
-// realClock tells the real time inside a synctest bubble: it is read outside.
+// realClock returns a function that returns the real time inside a synctest bubble.
 func realClock(t *testing.T) func() time.Time {
 	t.Helper()
 	ask, answer := make(chan struct{}), make(chan time.Time)

@@ -192,7 +192,8 @@ func (r *running) lookAround(ctx context.Context) error {
 		default: // it is looking
 		}
 	}
-	r.lookAt = time.Now().Add(lookEvery)
+	// Where the database is far away most of the time is for messages.
+	r.lookAt = time.Now().Add(max(lookEvery, min(4*time.Since(asked), lookAtLeast)))
 	return nil
 }
 
@@ -250,9 +251,14 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		r.lanes.Probe(wish.Number, now.Add(wait), now)
 	}
 	if wanted := r.lanes.Leases(now, max(1, free)); len(wanted) > 0 && free >= 0 {
+		asked := time.Now()
 		got, err := r.store.Lease(ctx, wanted, lane.Speedup)
 		if err != nil {
 			return false, err
+		}
+		for _, leased := range got { // by one clock, which was read for all
+			r.clock.set(leased.Now, asked)
+			break
 		}
 		r.lanes.Lease(wanted, got)
 		now = r.now()

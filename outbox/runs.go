@@ -7,8 +7,12 @@ import (
 	"time"
 )
 
-// lookEvery is how often a Run looks for what others have enqueued.
-const lookEvery = 250 * time.Millisecond
+// A Run looks for what others have enqueued, paused or held so often, but spends no more than
+// a fifth of its time on that, up to a wait of lookAtLeast.
+const (
+	lookEvery   = 250 * time.Millisecond
+	lookAtLeast = 5 * time.Second
+)
 
 // runs are the Runs of an Outbox in this process, as others reach them.
 type runs struct {

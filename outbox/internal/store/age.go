@@ -22,17 +22,20 @@ func (s *Store) expired() string {
 // the message after which to go on.
 func (s *Store) Expired(ctx context.Context, after int64, before time.Time) (ids []string, next int64, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		ids, next = nil, 0
-		read := func(rows *sql.Rows) error {
+		ids = nil
+		return s.query(ctx, on, s.expired(), nil, func(rows *sql.Rows) error {
 			var id string
 			err := rows.Scan(&id)
 			ids = append(ids, id)
 			return err
-		}
-		err := s.query(ctx, on, s.expired(), nil, read)
-		if err != nil {
-			return err
-		}
+		})
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	own := len(ids)
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		ids, next = ids[:own], 0
 		n := 0
 		return s.query(ctx, on, `SELECT m.seq, m.id, m.enqueued_at FROM (SELECT seq FROM {queue} WHERE seq > @after ORDER BY seq LIMIT @limit) AS q JOIN {message} AS m ON m.seq = q.seq ORDER BY m.seq`,
 			args{"after": after, "limit": agePage}, func(rows *sql.Rows) error {

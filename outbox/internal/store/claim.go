@@ -143,7 +143,7 @@ FROM {number} WHERE number = ANY(CAST(@numbers AS text[])) ORDER BY number FOR U
 const claimMany = `WITH due AS MATERIALIZED (
 	SELECT this.seq FROM unnest(CAST(@numbers AS text[]), CAST(@most AS bigint[])) AS w(number, most) CROSS JOIN LATERAL (
 		SELECT first.seq FROM (%s) AS first LIMIT w.most
-	) AS this WHERE EXISTS (SELECT 1 FROM {run} WHERE run = @run)
+	) AS this WHERE EXISTS (SELECT 1 FROM {run} WHERE run = @run) AND NOT EXISTS (SELECT 1 FROM {number} AS n WHERE n.number IN ('', w.number) AND n.paused)
 ), gone AS (
 	DELETE FROM {queue} WHERE seq = ANY(ARRAY(SELECT seq FROM due)) RETURNING *
 ), taken AS (
@@ -156,7 +156,7 @@ FROM gone JOIN {message} AS m ON m.seq = gone.seq LEFT JOIN {record} AS r ON r.s
 
 const (
 	claimOne = `SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = @number %s AND EXISTS (SELECT 1 FROM {run} WHERE run = @run)
-ORDER BY %s LIMIT @most`
+	AND NOT EXISTS (SELECT 1 FROM {number} AS n WHERE n.number IN ('', @number) AND n.paused) ORDER BY %s LIMIT @most`
 	moveClaim = `INSERT INTO {claim} (seq, number, recipient, label, urgent, place, due, expires, rev, run, token)
 SELECT seq, number, recipient, label, urgent, place, due, expires, rev + 1, @run, '' FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
 	leaveQueues = `DELETE FROM {queue} WHERE seq IN (SELECT value FROM json_each(@seqs))`
@@ -164,8 +164,9 @@ SELECT seq, number, recipient, label, urgent, place, due, expires, rev + 1, @run
 )
 
 // Take claims messages for a Run, of each number so many at most and no more than MostTaken,
-// the first of those that are due. With inOrder a recipient has one message out at a time. It
-// returns nothing if the Run is taken for dead.
+// the first of those that are due, and none of a number that is paused, which the Run may not
+// have seen yet. With inOrder a recipient has one message out at a time. It returns nothing if
+// the Run is taken for dead.
 func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrder, urgentOnly bool) (taken []Claim, err error) {
 	return s.take(ctx, run, most, inOrder, urgent(urgentOnly), byPlace, MostTaken)
 }

@@ -163,15 +163,18 @@ func TestHistoryIsInTheOrderInWhichItHappened(t *testing.T) {
   2026-11-29T19:59:50Z  10s ago: last change`)
 	assert.Contains(t, lines, "label      june\nMeta's ID  wamid.x\nretries    2\n")
 	assert.Contains(t, lines, "what Meta said of the last of 2 participants who did not get it\n  title")
-	assert.Contains(t, strings.Join(messageLines(outbox.Status{State: outbox.StateQueued, NotBefore: now.Add(3 * time.Minute), Enqueued: now}, outbox.Stats{}, now, 0), "\n"),
-		"2026-11-29T20:03:00Z  in 3m: is due")
+	retried := outbox.Status{State: outbox.StateQueued, NotBefore: now.Add(3 * time.Minute), Changed: now.Add(-5 * time.Second), Enqueued: now.Add(-time.Minute)}
+	assert.Contains(t, strings.Join(messageLines(retried, outbox.Stats{}, now, 0), "\n"), `
+  2026-11-29T19:59:00Z  1m ago: enqueued
+  2026-11-29T19:59:55Z  5s ago: last change
+  2026-11-29T20:03:00Z  in 3m: is due`)
 }
 
 func TestShowSaysAReasonOnce(t *testing.T) {
 	lines := strings.Join(messageLines(outbox.Status{State: outbox.StateUnknown, Reason: "may have been carried out: EOF"}, outbox.Stats{}, time.Time{}, 0), "\n")
 	assert.Equal(t, 1, strings.Count(lines, "EOF"), lines)
 	lines = strings.Join(messageLines(outbox.Status{State: outbox.StateFailed, Reason: "this failure is not retried", Graph: &graphretry.Error{Code: 131026}}, outbox.Stats{}, time.Time{}, 0), "\n")
-	assert.Contains(t, lines, "reason           this failure is not retried", "the title stands for it")
+	assert.Contains(t, lines, "reason  this failure is not retried", "the title stands for it")
 }
 
 func TestPauseAndResume(t *testing.T) {

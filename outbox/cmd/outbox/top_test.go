@@ -105,6 +105,7 @@ func TestTopPrintsAnObjectALine(t *testing.T) {
 		c.becomes("a", outbox.StateSent)
 		c.becomes("b", outbox.StateFailed, refused)
 	})
+	assert.Contains(t, out, `"oldest_queued":[],"last_failed_or_unknown":[]`, "no list is null")
 	decoder := json.NewDecoder(strings.NewReader(out))
 	var first, second topDocument
 	require.NoError(t, decoder.Decode(&first))

@@ -100,7 +100,7 @@ cover: ## Measure the statement coverage; fail below 95 %
 		END { printf "%s %% of the statements are covered; at least 95 %% must be\n", covered; exit !(covered >= 95) }'
 
 .PHONY: bench
-bench: ## Measure graphretry and other libraries, and draw docs/*.svg: one to two hours on two cores
+bench: ## Measure graphretry and other libraries, write bench/RESULTS.md and draw docs/*.svg: one to two hours on two cores
 	cd bench && go test -count=1 -timeout=4h -full -seeds=20 -subject=all -pictures=../docs -results=RESULTS.md
 
 .PHONY: chaos

@@ -77,3 +77,13 @@ func TestEveryMechanismHasAPurpose(t *testing.T) {
 		require.NotZero(t, purposes[m.name], "%s", m.name)
 	}
 }
+
+func TestOnlyWhatWasMeasuredIsWorse(t *testing.T) {
+	first, second := stormRows[0], stormRows[1]
+	require.NotEqual(t, first.scenario, second.scenario)
+	whole := map[string]float64{first.key(): first.target, second.key(): second.target}
+	without := map[string]float64{first.key(): 2 * first.target}
+	require.Contains(t, whatIsWorse(whole, without, []string{first.scenario}), first.name)
+	require.NotContains(t, whatIsWorse(whole, without, []string{first.scenario}), second.name)
+	require.Contains(t, whatIsWorse(whole, without, nil), second.name, "it was measured, and has no figure")
+}

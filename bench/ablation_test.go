@@ -152,7 +152,11 @@ func whatIsWorse(whole, without map[string]float64, measured []string) string {
 			if name != under {
 				name = under + "; " + name
 			}
-			worse = append(worse, fmt.Sprintf("%s: %s (%s)", name, row.format(after), row.format(before)))
+			figure := "no figure"
+			if !math.IsNaN(after) {
+				figure = row.format(after)
+			}
+			worse = append(worse, fmt.Sprintf("%s: %s (%s)", name, figure, row.format(before)))
 		}
 	}
 	return strings.Join(worse, "<br>")

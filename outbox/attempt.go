@@ -25,36 +25,38 @@ type attempt struct {
 	sender *sender
 	claim  store.Claim
 	token  string
-	// accepted is when another message of its number was accepted last, before it began.
+	// accepted is when another message of its number was last accepted before this attempt
+	// began.
 	accepted time.Time
-	// lasting is the context for what must be brought to its end although Run is to stop:
-	// an attempt that is under way, and writing down how it ended.
+	// lasting is the context for work that Run completes when it stops: an attempt that is
+	// under way, and writing its end.
 	lasting context.Context
 
-	accessToken string // for its texts; "" if the next RoundTripper sets one
+	accessToken string // to redact it; "" if the next RoundTripper sets one
 
-	reached bool   // the transport has let it pass to the sender
-	marked  bool   // it was announced
-	err     error  // why it was not
-	body    []byte // of the answer
-	broken  error  // why that is not whole
+	reached bool   // the transport has called the sender
+	marked  bool   // the mark was written
+	err     error  // why the mark was not written
+	body    []byte // the answer's
+	broken  error  // why the body is not complete
 }
 
-// sender is the RoundTripper beneath the transport. It is the only thing that sends, and
-// each time it writes first that it will. Who is refused by the gate above it, or dies
-// before, has sent nothing, and no mark says otherwise.
+// sender is the RoundTripper beneath the transport. Only it sends, and it writes a mark before
+// each attempt. A message that the gate refuses, or whose process dies earlier, was not sent
+// and has no mark.
 type sender struct {
 	*queue
-	gate     // of the transport above it
+	gate     // the gate of the transport above it
 	next     http.RoundTripper
 	mu       sync.Mutex
-	attempts map[string]*attempt // by token: those that the transport has
+	attempts map[string]*attempt // those that the transport has, by token
 }
 
-// headerAttempt tells the sender which attempt a request is. It is not sent.
+// headerAttempt is the header by which the sender finds the attempt of a request. It is not
+// sent.
 const headerAttempt = "Graphretry-Outbox-Attempt"
 
-// expect lets the sender know of an attempt, until it is over.
+// expect registers an attempt with the sender, until over is called.
 func (s *sender) expect(a *attempt, header http.Header) (over func()) {
 	a.token = rand.Text()
 	header.Set(headerAttempt, a.token)
@@ -72,13 +74,13 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	token := req.Header.Get(headerAttempt)
 	a := s.attempts[token]
-	delete(s.attempts, token) // a second call with it sends nothing
+	delete(s.attempts, token) // a second call with this token sends nothing
 	s.mu.Unlock()
 	if a == nil {
 		if req.Body != nil {
 			req.Body.Close()
 		}
-		return nil, errors.New("outbox: a call without an attempt of its own")
+		return nil, errors.New("outbox: the call belongs to no attempt")
 	}
 	a.reached = true
 	if a.err = a.mark(); a.err != nil {
@@ -97,7 +99,7 @@ func (a *attempt) mark() error {
 	began := time.Now()
 	err := a.sender.store.Mark(ctx, &a.claim, a.token)
 	if err == nil && time.Since(began) > a.sender.life.marking {
-		err = fmt.Errorf("outbox: it took %v to announce the attempt", time.Since(began))
+		err = fmt.Errorf("outbox: it took %v to write the mark of the attempt", time.Since(began))
 	}
 	return err
 }
@@ -107,8 +109,8 @@ const maxAnswer = 1 << 20
 
 // send sends the message and reads the whole answer.
 func (s *sender) send(a *attempt, req *http.Request) (*http.Response, error) {
-	// Not the context of the call: that ends when Run is to stop, and who breaks
-	// off an attempt will never know how it ended.
+	// Not the context of the call, which ends when Run is to stop: nobody could find out how an
+	// attempt ended that was cancelled.
 	ctx := context.WithoutCancel(req.Context())
 	type answer struct {
 		resp *http.Response
@@ -155,16 +157,16 @@ type end struct {
 	began     time.Time
 	probe     bool          // it was made while the API was down
 	isProbe   bool          // it was made while its number was held
-	lane      lane.End      // what it says of its number
+	lane      lane.End      // what it says about its number
 	accepted  bool          // the API has accepted the message
 	hold      bool          // the number is to be held at once
-	reason    string        // why
+	reason    string        // why the number is to be held
 	throttles bool          // the API asks for fewer messages from the number
-	gate      time.Duration // for how long the gate lets nothing through
+	gate      time.Duration // how long the gate lets nothing through
 }
 
-// make makes the attempt: it sends the message, or finds out why that cannot be. answered is
-// called once it is known how it has ended, before that is written down.
+// make makes the attempt: it sends the message, or finds out why it cannot. It calls answered
+// when the end is known, before it writes the end.
 func (a *attempt) make(ctx context.Context, answered func(end)) error {
 	s := a.sender
 	claimed := eventOf(EventClaimed, &a.claim.Stored)
@@ -181,7 +183,7 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 	req, err := a.request(ctx)
 	if err != nil {
 		text := a.redact(err.Error())
-		// Nothing was sent, and the next message of the number would fare alike.
+		// Nothing was sent, and the next message of the number would get the same error.
 		answered(end{hold: true, reason: text})
 		return a.giveBack(0)
 	}
@@ -195,14 +197,14 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 		if errors.As(err, &waited) && errors.Is(err, graphretry.ErrOutage) {
 			wait = max(waited.Wait, time.Millisecond)
 		} else if ctx.Err() == nil {
-			s.logger.Error("outbox: a message could not be handed to the transport, and is queued again", idOf(a.claim.ID), errorOf(a.redact(err.Error())))
+			s.logger.Error("outbox: the transport has not taken a message, which is queued again", idOf(a.claim.ID), errorOf(a.redact(err.Error())))
 			wait = time.Second
 		}
 		answered(end{gate: wait})
 		return a.giveBack(wait)
 	case !a.marked && errors.Is(a.err, store.ErrConflict):
 		answered(end{})
-		return nil // it is not ours any more
+		return nil // this Run does not have the message any more
 	case !a.marked:
 		answered(end{})
 		return errors.Join(a.err, a.giveBack(0))
@@ -212,11 +214,11 @@ func (a *attempt) make(ctx context.Context, answered func(end)) error {
 	attempted := eventOf(EventAttempted, &a.claim.Stored)
 	attempted.Result, attempted.Graph, attempted.Reason = e.Decision.Outcome, e.Decision.Graph, e.Decision.Cause
 	attempted.Wait, attempted.Lasted = e.Decision.Wait, time.Since(began)
-	defer s.observe(ctx, attempted) // once it is written down
+	defer s.observe(ctx, attempted) // after the end is written
 	return a.settle("end", e)
 }
 
-// roundTrip hands the request to the transport, in which functions of the user's run.
+// roundTrip gives the request to the transport, which calls functions of the user.
 func (a *attempt) roundTrip(req *http.Request) (resp *http.Response, err error) {
 	defer func() {
 		if thrown := recover(); thrown != nil {
@@ -258,7 +260,7 @@ func (a *attempt) request(ctx context.Context) (*http.Request, error) {
 			err = failed
 		}
 		if err != nil {
-			// Not wrapped: an ErrOutage or a Graph error in it is not this message's.
+			// Not wrapped: an ErrOutage or a Graph error in it is not about this message.
 			return nil, fmt.Errorf("no access token: %v", err)
 		}
 	}
@@ -280,7 +282,7 @@ func (a *attempt) request(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// decide returns what becomes of the message.
+// decide returns the event that the answer is for the message.
 func (a *attempt) decide(resp *http.Response, err error) message.Event {
 	e := message.Event{Kind: message.Answered, Token: a.token, Accepted: a.accepted}
 	unknown := func(cause string) message.Event {
@@ -290,7 +292,7 @@ func (a *attempt) decide(resp *http.Response, err error) message.Event {
 	status := 0
 	if err == nil {
 		status = resp.StatusCode
-		brokeOff := fmt.Sprintf("the answer, HTTP %d, broke off: %v", status, a.broken)
+		brokeOff := fmt.Sprintf("the answer, HTTP %d, is incomplete: %v", status, a.broken)
 		if status/100 == 2 {
 			var isSent bool
 			if e.MessageID, isSent = acceptance(a.body); !isSent {
@@ -303,7 +305,7 @@ func (a *attempt) decide(resp *http.Response, err error) message.Event {
 				case a.broken != nil:
 					return unknown(brokeOff)
 				}
-				return unknown(fmt.Sprintf("the answer, HTTP %d, is none of Meta's", status))
+				return unknown(fmt.Sprintf("the answer, HTTP %d, is not Meta's", status))
 			}
 		} else if a.broken != nil {
 			if _, isGraph := graphretry.ErrorFromResponse(resp); !isGraph {
@@ -321,8 +323,8 @@ func (a *attempt) decided(e message.Event, status int) message.Event {
 	return e
 }
 
-// acceptance returns the wamid in the answer to a success, and whether it says that Meta has
-// accepted the message: it names one, or is {"success":true}, as for a read receipt.
+// acceptance returns the wamid of a success, and reports whether the answer says that Meta has
+// accepted the message: it names a message, or is {"success":true}, as for a read receipt.
 func acceptance(body []byte) (wamid string, ok bool) {
 	var answer struct {
 		Messages []struct {
@@ -330,7 +332,7 @@ func acceptance(body []byte) (wamid string, ok bool) {
 		} `json:"messages"`
 		Success bool `json:"success"`
 	}
-	// A member of another type than Meta's is left out, and the others are read.
+	// A member whose type is not Meta's is left out, and the others are read.
 	var odd *json.UnmarshalTypeError
 	if err := json.Unmarshal(body, &answer); err != nil && !errors.As(err, &odd) {
 		return "", false
@@ -341,7 +343,7 @@ func acceptance(body []byte) (wamid string, ok bool) {
 	return "", answer.Success
 }
 
-// endOf returns what a decision says of the number.
+// endOf returns what a decision says about the number.
 func (a *attempt) endOf(decided message.Event, resp *http.Response) end {
 	d := decided.Decision
 	e := end{lane: lane.Up, reason: d.Cause, accepted: d.Outcome == graphretry.OutcomeSent}
@@ -362,8 +364,7 @@ func (a *attempt) endOf(decided message.Event, resp *http.Response) end {
 	return e
 }
 
-// settle writes down what has become of the message, however long the database takes, until
-// the Run is over.
+// settle writes what has become of the message, and retries until the Run has ended.
 func (a *attempt) settle(name string, e message.Event) error {
 	return a.persist(func() error {
 		_, err := a.sender.apply(a.lasting, name, a.claim.Stored, e)
@@ -371,7 +372,7 @@ func (a *attempt) settle(name string, e message.Event) error {
 	})
 }
 
-// giveBack puts a message back into the queue that was not sent.
+// giveBack puts a message that was not sent back into the queue.
 func (a *attempt) giveBack(wait time.Duration) error {
 	due := a.claim.Due
 	if wait > 0 {
@@ -386,7 +387,7 @@ func (a *attempt) persist(do func() error) error {
 		if err == nil || errors.Is(err, store.ErrNotFound) || a.lasting.Err() != nil {
 			return err
 		}
-		a.sender.logger.Error("outbox: cannot write down what has become of a message, and try again",
+		a.sender.logger.Error("outbox: cannot write what has become of a message, and retries",
 			idOf(a.claim.ID), errorOf(a.redact(err.Error())))
 		select {
 		case <-time.After(time.Second):

@@ -2,7 +2,7 @@ package outbox
 
 import "log/slog"
 
-// The attributes of the log's lines, beside "graph" with what Meta said. The names are those
+// These are the attributes of log lines, beside "graph" with Meta's error. The names are those
 // of package graphretry where it has one.
 func idOf(id string) slog.Attr { return slog.String("graphretry.outbox.message_id", id) }
 func numberOf(number string) slog.Attr {

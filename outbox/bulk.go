@@ -11,44 +11,43 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// ResendAll is [Outbox.Resend] for each message that is unknown or failed and that a filter
-// means.
+// ResendAll calls [Outbox.Resend] for each unknown or failed message that matches a filter, and
+// returns how many messages it has put back into the queue, also if it returns an error.
 //
-// It goes through them a page of 4,000 at a time, in the order in which they were enqueued;
-// each page is a transaction of its own, so that the others go on being sent. A message that
-// is being sent is left alone, whatever the filter says; the log tells how many there were.
-// One that has changed meanwhile, so that it would be refused, is passed over. It returns how
-// many it has put back into the queue, also beside an error. Repeating it is safe. Without a
+// It takes pages of 4,000 messages, in the order of enqueueing. Each page is a transaction of
+// its own, so that other messages are sent meanwhile. Messages that are being sent are left
+// alone, whatever the filter says, and the log has their number. A message that has changed
+// meanwhile, so that Resend would refuse it, is skipped. Repeating ResendAll is safe. Without a
 // deadline it takes 5 minutes at most.
 //
-// The error wraps [ErrInvalid] if the filter is wrong, or has other states than these.
+// The error wraps [ErrInvalid] if the filter is wrong, or has other states than these two.
 func (o *Outbox) ResendAll(ctx context.Context, filter Filter) (int, error) {
 	return o.decreeAll(ctx, filter, "resend", message.Resent, StateUnknown, StateFailed)
 }
 
-// DropAll is [Outbox.Drop] for each message that is unknown or queued and that a filter
-// means, as [Outbox.ResendAll] is Resend.
+// DropAll calls [Outbox.Drop] for each unknown or queued message that matches a filter.
+// Otherwise it is as [Outbox.ResendAll].
 func (o *Outbox) DropAll(ctx context.Context, filter Filter) (int, error) {
 	return o.decreeAll(ctx, filter, "drop", message.Dropped, StateUnknown, StateQueued)
 }
 
-// ParkAll is [Outbox.Park] for each message that is queued and that a filter means, as
-// [Outbox.ResendAll] is Resend.
+// ParkAll calls [Outbox.Park] for each queued message that matches a filter. Otherwise it is as
+// [Outbox.ResendAll].
 //
-// After a restore, or when a replica that lagged has taken over, the database has forgotten
-// what was sent last, and would send it again. So before the first Run:
+// After a restore, or after a replica that lagged has taken over, the database has forgotten
+// which messages were sent last, and would send them again. So before the first Run, call
 //
 //	n, err := o.ParkAll(ctx, outbox.Filter{ChangedAfter: asOf})
 //
-// where asOf is the time of which the database is. What stays in the queue is what cannot have been
-// sent since: what waits for a time that is yet to come, and has not changed after asOf.
-// Webhooks and persons settle the others, as they do all that is unknown. What the copy has
-// as being sent becomes unknown by itself.
+// where asOf is the time that the restored data is from. A message stays in the queue only if
+// it cannot have been sent since: it is for a later time, and has not changed after asOf.
+// Webhooks and persons settle the others, as they settle all unknown messages. A message that
+// was being sent at asOf becomes unknown by itself.
 func (o *Outbox) ParkAll(ctx context.Context, filter Filter) (int, error) {
 	return o.decreeAll(ctx, filter, "park", message.Parked, StateQueued)
 }
 
-// decreeAll carries out a person's decision for all messages that are meant.
+// decreeAll carries out a person's decision about all messages that match.
 func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind message.EventKind, states ...State) (int, error) {
 	return o.forAll(ctx, filter, verb, states, func(ctx context.Context, page []store.Stored) (done int, left []string, err error) {
 		changes := make([]store.Change, 0, len(page))
@@ -90,8 +89,8 @@ func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind
 	})
 }
 
-// DeleteAll is [Outbox.Delete] for each message that a filter means, as [Outbox.ResendAll] is
-// Resend. The zero Filter deletes all.
+// DeleteAll calls [Outbox.Delete] for each message that matches a filter. Otherwise it is as
+// [Outbox.ResendAll]. The zero Filter deletes all messages.
 func (o *Outbox) DeleteAll(ctx context.Context, filter Filter) (int, error) {
 	all := []State{StateQueued, StateSending, StateSent, StateFailed, StateUnknown}
 	if len(filter.States) == 0 {
@@ -107,9 +106,8 @@ func (o *Outbox) DeleteAll(ctx context.Context, filter Filter) (int, error) {
 	}, o.delete)
 }
 
-// forAll has something happen to all messages that are meant, a page at a time. It happens to
-// one message by itself that the page has left, as it has changed meanwhile, or as a Run
-// has it.
+// forAll calls page for each page of the messages that match, and one for each message that
+// page has left: it has changed meanwhile, or a Run has it.
 func (o *Outbox) forAll(ctx context.Context, filter Filter, verb string, states []State,
 	page func(context.Context, []store.Stored) (done int, left []string, err error), one func(context.Context, string) error) (int, error) {
 	if len(filter.States) == 0 {
@@ -155,10 +153,10 @@ func (o *Outbox) forAll(ctx context.Context, filter Filter, verb string, states 
 	meant.States, meant.Limit = []State{StateSending}, 0
 	sending, err := o.store.List(ctx, meant)
 	if err != nil {
-		return total, fmt.Errorf("outbox: cannot tell which messages are being sent: %w", err)
+		return total, fmt.Errorf("outbox: cannot find out which messages are being sent: %w", err)
 	}
 	if len(sending) > 0 || total > 0 {
-		o.logger.Warn("outbox: a person has decided for many messages", slog.String("graphretry.outbox.decision", verb),
+		o.logger.Warn("outbox: a person has decided about many messages", slog.String("graphretry.outbox.decision", verb),
 			slog.Int("graphretry.outbox.messages", total), slog.Int("graphretry.outbox.left_sending", len(sending)))
 	}
 	return total, nil

@@ -9,35 +9,35 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// Resend puts a message that is unknown or failed back into the queue, as if it
-// were new: its age and its retries begin again, and it stands at the end. It is for a person, or a
-// program, that knows that the message was not sent, and that nobody is about to
-// send it: a worker whose machine was frozen in the middle of an attempt still
-// makes it when it awakes. Otherwise the receiver gets it twice. Repeating Resend
-// is safe: a message that is queued already stays there once.
+// Resend puts an unknown or failed message back at the end of the queue. Its age and its
+// retries begin again at 0.
 //
-// The error says so if the message is being sent or was sent, wraps
-// [ErrNotFound] if there is none, and [ErrClosed] after Close. After any other
-// error Resend may be called again.
+// Call it only if the message was certainly not sent, and no worker is about to send it: a
+// worker whose machine was frozen in the middle of an attempt still makes the attempt when it
+// wakes. Otherwise the recipient gets the message twice. Repeating Resend is safe: a message
+// that is queued already stays in the queue once.
+//
+// The error says so if the message is being sent or was sent. It wraps [ErrNotFound] if there
+// is none, and [ErrClosed] after Close. After any other error Resend may be repeated.
 func (o *Outbox) Resend(ctx context.Context, id string) error {
 	return o.decree(ctx, id, "resend", message.Resent)
 }
 
-// Drop gives up a message that is unknown or queued: it becomes failed, with the
-// Reason "dropped", and is not sent any more. A webhook that proves that it had
-// been sent makes it sent still. Repeating Drop is safe.
+// Drop gives up an unknown or queued message: it becomes failed, with the Reason "dropped", and
+// is not sent. If a webhook proves that it had been sent, it becomes sent. Repeating Drop is
+// safe.
 //
-// The error says so if the message is being sent, was sent or has failed, wraps
+// The error says so if the message is being sent, was sent or has failed. It wraps
 // [ErrNotFound] if there is none, and [ErrClosed] after Close.
 func (o *Outbox) Drop(ctx context.Context, id string) error {
 	return o.decree(ctx, id, "drop", message.Dropped)
 }
 
-// Park has a queued message not be sent, as it may have been: it becomes unknown, with the
-// Reason "parked", and webhooks or a person settle it. It is for a database that has
-// forgotten what was sent last: see [Outbox.ParkAll]. Repeating Park is safe.
+// Park makes a queued message unknown, with the Reason "parked". It is not sent until a webhook
+// or a person settles it. This is for a database that has forgotten what was sent last: see
+// [Outbox.ParkAll]. Repeating Park is safe.
 //
-// The error says so if the message is being sent, was sent or has failed, wraps
+// The error says so if the message is being sent, was sent or has failed. It wraps
 // [ErrNotFound] if there is none, and [ErrClosed] after Close.
 func (o *Outbox) Park(ctx context.Context, id string) error {
 	return o.decree(ctx, id, "park", message.Parked)
@@ -60,14 +60,13 @@ func (o *Outbox) decree(ctx context.Context, id, verb string, kind message.Event
 	return nil
 }
 
-// Delete takes a message out of the outbox with all that is known of it, and its payload.
-// What stays, until the retention is over, is a hash of its id, so that Enqueue takes a
-// message of the same id for the same message and does not send it. A message in the queue
-// is not sent any more. Repeating Delete is safe. The database may keep the bytes until it
-// uses their place again.
+// Delete deletes a message with its payload and everything about it. A queued message is not
+// sent any more. A hash of its id stays until the retention is over, so that Enqueue takes a
+// message with the same id for the same message and does not send it. The database may keep the
+// deleted bytes until it reuses their place. Repeating Delete is safe.
 //
-// The error says so if the message is being sent, wraps [ErrNotFound] if there is none,
-// and [ErrClosed] after Close.
+// The error says so if the message is being sent. It wraps [ErrNotFound] if there is none, and
+// [ErrClosed] after Close.
 func (o *Outbox) Delete(ctx context.Context, id string) error {
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {
@@ -101,6 +100,6 @@ func (o *Outbox) delete(ctx context.Context, id string) error {
 	}
 }
 
-// ErrRefused is in the chain of the error of a decision that the state of its message does
-// not allow, such as [Outbox.Drop] of one that was sent.
+// ErrRefused is in the chain of the error if the state of a message does not allow a decision,
+// such as [Outbox.Drop] of a message that was sent.
 var ErrRefused = message.ErrRefused

@@ -202,7 +202,7 @@ func TestProcessIsHealthyWhileItsDatabaseAndItsRunAre(t *testing.T) {
 	require.NoError(t, o.Health(t.Context()))
 	silent.Store(true)
 	require.Eventually(t, func() bool { return o.Health(t.Context()) != nil }, patience, 10*time.Millisecond)
-	assert.ErrorContains(t, o.Health(t.Context()), "no sign of life")
+	assert.ErrorContains(t, o.Health(t.Context()), "no heartbeat")
 	assert.NoError(t, b.Health(t.Context()), "it is not this process's")
 	silent.Store(false)
 	require.Eventually(t, func() bool { return o.Health(t.Context()) == nil }, patience, 10*time.Millisecond)

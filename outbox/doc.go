@@ -1,111 +1,115 @@
-// Package outbox is a durable queue of WhatsApp messages in a database, for messages that
-// must outlive the process and the outage.
+// Package outbox keeps WhatsApp messages in a database until they are sent. A message that is
+// enqueued in a transaction is sent if and only if the transaction commits.
 //
 //	db, err := sqlite.Open("/var/lib/reminders/outbox.db") // or PostgreSQL: see Postgres
 //	o, err := outbox.Open(ctx, outbox.SQLite(db), nil, outbox.WithAccessToken(token))
 //	err = o.Enqueue(ctx, "reminder-4711", phoneNumberID, payload)
 //	err = o.Run(ctx) // here, or on any number of other machines
 //
-// What becomes of a failure is decided by [graphretry.Policy.Next], as for every job queue;
-// the waits are spent in the queue.
+// [graphretry.Policy.Next] decides what becomes of a failure, as it does for every job queue.
+// A message spends its waits in the queue.
 //
 // # The life of a message
 //
-// [Outbox.Enqueue] writes the message and its place in the queue: [StateQueued]. A Run
-// claims it when a worker is free and the rate allows it, writes [StateSending], and sends.
-// The answer decides:
+// [Outbox.Enqueue] writes the message and its place in the queue. The message is now
+// [StateQueued]. A Run claims it when a worker is free and the rate allows it, writes
+// [StateSending], and sends it. The answer decides what happens next:
 //
-//   - Meta has taken it, which a status of 2xx alone does not say: [StateSent]. The answer
-//     names the message, or is {"success":true}, as for a read receipt.
-//   - A Graph error, which says that it was not sent: back to StateQueued until
-//     the policy's wait is over, or [StateFailed].
-//   - No connection was made, so nothing was sent: back to StateQueued.
-//   - An answer that is about the phone number and not the message, such as an
-//     expired token or a proxy's 407, or about a limit: back to StateQueued, until the message
-//     is too old.
-//   - Anything else, such as a connection that broke, a timeout, or a gateway's
-//     502: [StateUnknown]. It is not sent again.
+//   - Meta has accepted the message: it is [StateSent]. A status of 2xx is not enough: the
+//     answer names the message, or is {"success":true}, as for a read receipt.
+//   - Meta answers with a Graph error, which says that the message was not sent: it is
+//     StateQueued again until the policy's wait has passed, or it is [StateFailed].
+//   - No connection was made, so nothing was sent: the message is StateQueued again.
+//   - The answer is about the phone number, such as an expired token or a proxy's 407, or it is
+//     about a limit: the message is StateQueued again, until it is too old.
+//   - In every other case, such as a connection that broke, a timeout, or a gateway's 502, the
+//     message may have been sent: it is [StateUnknown], and is not sent again.
 //
 // # In your transaction
 //
-// [Outbox.EnqueueTx] has a message go out if and only if a transaction of yours commits.
-// It is one INSERT into NAME_message of id, phone_number_id and payload, and so any program
-// may do the same, in any language: that is a contract. It may give label, urgent, and
-// not_before and expires_at in microseconds since 1970, too; the other columns are the
-// outbox's own. What was committed is StateQueued at once. A Run takes it in within half a
-// second: it checks it as Enqueue does, and what could not be enqueued is StateFailed, with
-// the reason. Transactions that overlap have no order between them.
+// [Outbox.EnqueueTx] enqueues in a transaction of yours. It is one INSERT of id,
+// phone_number_id and payload into NAME_message. These columns are a contract: any program may
+// insert such a row, in any language. It may also set label, urgent, not_before and expires_at;
+// the times are in microseconds since 1970. All other columns belong to the outbox.
+//
+// A row that was committed is StateQueued at once. Within half a second a Run checks it as
+// Enqueue does. A row that Enqueue would refuse becomes StateFailed, and its Reason says why.
+// Transactions that overlap have no order between them.
 //
 // # Nothing is sent twice
 //
-// StateSending is written right before each attempt, beneath the transport and its outage
-// gate, on the condition that the message is still claimed by this Run; and it is on the
-// database's disk before anything is sent. How the attempt ended is written on the
-// condition that it was this attempt's. If the database does not confirm a mark within 15 s,
-// it is taken back, and nothing is sent; an end is written however long that takes.
+// Right before each attempt a Run writes StateSending, beneath the transport and its outage
+// gate. The write succeeds only if this Run still has the message. It is on the database's disk
+// before anything is sent. If the database does not confirm it within 15 s, the Run takes it
+// back and sends nothing. How the attempt ended is written only if no other attempt has begun
+// since, and is tried for as long as it takes.
 //
-// Each [Outbox.Run] counts up a heartbeat in its row every 5 s. A Run whose heartbeat has not
-// moved for 30 s, by the clock of the one who watches, is taken for dead: what it had claimed
-// is free, and what it was sending is unknown. If it was only frozen, it finds its claims
-// gone when it wakes, and sends none of them; an answer that comes late settles an unknown
-// message still.
+// Each [Outbox.Run] counts up a heartbeat in its row every 5 s. If the heartbeat does not move
+// for 30 s, by the clock of another Run, that Run takes the first one for dead. Messages that the
+// dead Run had claimed go back to the queue, and those that it was sending become unknown. If it
+// was only frozen, it finds its claims gone and sends none of them. An answer that it gets late
+// still settles a message that is unknown.
 //
-// This relies on Meta: a Graph error of a retried code is taken for
-// "not sent". Meta's documentation says so, but does not guarantee it. If a message that
-// arrives twice is worse than one that never does, have such codes not retried:
-// [graphretry.WithoutRetryOn] in [WithTransportOptions]. And it relies on the database: one
-// that forgets what it has confirmed, as a replica does that lags behind and takes over, has
-// those messages sent again. After a restore see [Outbox.ParkAll].
+// This relies on Meta: a Graph error of a retried code means that the message was not sent.
+// Meta's documentation says so, and does not guarantee it. If a message that arrives twice is
+// worse for you than one that never arrives, switch these retries off with
+// [graphretry.WithoutRetryOn] in [WithTransportOptions].
+//
+// It also relies on the database. A database that forgets what it has confirmed sends those
+// messages again: for example a replica that lags and takes over. After a restore see
+// [Outbox.ParkAll].
 //
 // # Phone numbers
 //
-// The messages of one phone number have a rate of their own that all machines share
-// ([WithRate]), and a share of the workers. After 3 ends in a row that say nothing of the
-// message, ambiguous ones among them, the number is held, for all machines: its messages
-// stay in the queue, and one at a time goes out as a probe, after the intervals of the
-// schedule: 5, 10, 20 s and on, up to 3 minutes. Any other answer releases it. So an
-// expired token fails no message, and a gateway that is down leaves in doubt only those that
-// were under way at the time, and one for each probe. Where every number is held for an
-// ambiguous reason, one probe serves all.
+// Each phone number has a rate that all machines share ([WithRate]), and a share of the workers.
 //
-// A message can be the only one that gets such an answer, for what it says or is. So a probe
-// is the message that was refused longest ago, and a message that is refused once more,
-// after another of its number was accepted, says nothing of the number. After 3 refusals,
-// with another message accepted between each two, it has failed. While no other is accepted
-// it waits, and a token that has expired never counts.
+// Some answers say nothing about the message, and an ambiguous end is one of these. After 3 in a
+// row the number is held on all machines: its messages stay in the queue, and one at a time goes
+// out as a probe, after 5, 10, 20 s and so on, up to 3 minutes. Any other answer ends the hold.
+// So an expired token fails no message. A gateway that is down leaves unknown only the messages
+// that were under way, and one for each probe. If every number is held for an ambiguous reason,
+// one probe serves all of them.
+//
+// One message can get such an answer because of its own content. So a probe is the message whose
+// last refusal is the oldest. If a message is refused, another message of its number is accepted,
+// and the first is refused again, that refusal says nothing about the number. After 3 such
+// refusals the message fails. An expired token never counts.
 //
 // # Order
 //
-// Within a number messages go in the order of their [NotBefore] or of their enqueueing,
-// [Urgent] ones first, which have one worker of each Run for themselves. Where calls of
-// Enqueue overlap there is no order between them. With [WithRecipientOrder] a recipient gets
-// one message after the other.
+// Messages of a number go out in the order of their [NotBefore], or else of their enqueueing.
+// [Urgent] messages go first, and have one worker of each Run to themselves. Calls of Enqueue
+// that overlap have no order between them. With [WithRecipientOrder] a recipient gets one
+// message after the other.
 //
 // # Outcomes
 //
-// [WithOutcome] has a function called at least once for each outcome of each message, also
-// after a crash: what is to be told is written with the change itself. [WithObserver] is
-// told what this process does, once, when it happens: for metrics, such as those of the module
+// [WithOutcome] calls a function at least once for each outcome of each message, also after a
+// crash: the outcome is written together with the change. [WithObserver] calls a function once
+// for each event in this process, when it happens. It is for metrics, such as those of module
 // github.com/graphretry/graphretry/outbox/oteloutbox.
 //
 // # Unknown messages
 //
-// [Outbox.HandleWebhook] settles them, since Meta's status webhooks carry the id
-// of the message. It knows each attempt by its wamid: a device that has the message beats
-// every failure, and the failure of one attempt says nothing of another. [Outbox.Unknown] lists those that no webhook has settled: of
-// these most were never taken. [Outbox.Resend] and [Outbox.Drop] are a person's
-// decision. For all messages that a [Filter] means, such as those of a [Label], there are
-// [Outbox.ResendAll], [Outbox.DropAll], [Outbox.ParkAll] and [Outbox.DeleteAll].
+// [Outbox.HandleWebhook] settles unknown messages, since Meta's status webhooks carry the id of
+// the message. Each attempt has its own wamid. A device that has the message beats every failure,
+// and the failure of one attempt says nothing about another.
+//
+// [Outbox.Unknown] lists the messages that no webhook has settled. Meta has never accepted most
+// of these. A person decides with [Outbox.Resend] and [Outbox.Drop]. [Outbox.ResendAll],
+// [Outbox.DropAll], [Outbox.ParkAll] and [Outbox.DeleteAll] act on all messages of a [Filter],
+// such as those of a [Label].
 //
 // # The database
 //
-// Times are told by the database's clock. Trouble that passes, such as a server that
-// restarts, a deadlock or a disk that is full, is waited out, and logged after the third
-// try; all else is an error in the database's words. A call whose context has no deadline
-// fails after 15 s, but for EnqueueTx, whose transaction is yours. [Outbox.Health] is for a
-// probe, and [Outbox.Stats] for alerts.
+// Waits and ages go by the database's clock.
 //
-// The payload goes once a webhook says that the message was delivered, the rest
-// [WithRetention] after its last change. [Outbox.Delete] takes out both at once. No
-// token is ever written. A program goes on beside tables that are one version newer.
+// Failures that pass, such as a restart of the server, a deadlock or a full disk, are retried,
+// and logged at the third failure in a row. Every other failure is returned in the database's
+// words. A call whose context has no deadline fails after 15 s. EnqueueTx has no such limit,
+// since the transaction is yours. [Outbox.Health] is for a probe, and [Outbox.Stats] for alerts.
+//
+// The payload is deleted when a webhook says that the message was delivered. The rest is deleted
+// [WithRetention] after its last change. [Outbox.Delete] deletes both at once. No token is ever
+// written. A program works with tables that are one version newer than its own.
 package outbox

@@ -12,42 +12,45 @@ import (
 )
 
 const (
-	// batchSize is how many messages are put into the queue at once, and batchBytes how
-	// many bytes of payload.
+	// batchSize is how many messages one statement enqueues at most, and batchBytes how many
+	// bytes of payload.
 	batchSize  = 500
 	batchBytes = 4 << 20
 )
 
-// Enqueue puts a message into the queue. When it returns nil the message is on the
-// database's disk, and Run sends it, on whatever machine. Callers who enqueue at the same time
-// share a statement, and so a sync of the disk.
+// Enqueue puts a message into the queue. When it returns nil the message is on the database's
+// disk, and a Run on any machine sends it. Callers that enqueue at the same time share a
+// statement, and so a sync of the disk.
 //
-// The same id twice is one message, whatever else differs: the first one counts.
-// It holds for as long as the message is kept, which is the retention after it
-// last changed. So Enqueue can be repeated after an error, which leaves open
-// whether the message was put into the queue.
+// Two messages with the same id are one message: the first one counts, whatever else differs.
+// This applies for as long as the message is kept, which is the retention after its last
+// change. An error can leave open whether the message was enqueued, so Enqueue may be repeated
+// after any error.
 //
-// id is 1 to 256 bytes of UTF-8 without a NUL. It travels to Meta as the message's
-// biz_opaque_callback_data and comes back in its status webhooks. phoneNumberID
-// is the business's phone number, as it stands in POST
-// /{phone-number-id}/messages. payload is that call's body, a JSON object of 1 MiB at most,
-// without biz_opaque_callback_data. It is kept and sent byte for byte, but for that. See
+// id has 1 to 256 bytes of UTF-8 without a NUL. Meta gets it as the message's
+// biz_opaque_callback_data, and returns it in its status webhooks. phoneNumberID is the
+// business's phone number, as in POST /{phone-number-id}/messages. payload is the body of that
+// call: a JSON object of at most 1 MiB, without biz_opaque_callback_data. It is kept and sent
+// byte for byte, except that the id is added. See
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-phone-number/message-api.
 //
 // The options are [NotBefore], [ExpiresAt], [Urgent] and [Label].
 //
-// The error names what is wrong with an argument and wraps [ErrInvalid], wraps [ErrFull] if the outbox has
-// reached [WithMaxQueued], wraps [ErrClosed] after Close, and otherwise tells what
-// the database said. It tries for as long as ctx lasts, or 15 s if ctx has no deadline.
+// The error wraps [ErrInvalid] and names the argument if one is wrong. It wraps [ErrFull] if
+// the outbox has reached [WithMaxQueued], and [ErrClosed] after Close. Otherwise it says what
+// the database said. Enqueue retries for as long as ctx lasts, or for 15 s if ctx has no
+// deadline.
 func (o *Outbox) Enqueue(ctx context.Context, id, phoneNumberID string, payload []byte, opts ...EnqueueOption) error {
 	return o.EnqueueAll(ctx, []Message{{id, phoneNumberID, payload, opts}})
 }
 
-// EnqueueAll is [Outbox.Enqueue] for many messages, in a fraction of the time: up to 500
-// are put into the queue at once, all of them or none. All are checked first, and if one is
-// wrong none is put there; the error names each. After any other error some may be in the
-// queue, and it can be repeated with all. Without a deadline it tries for 15 s with each
-// 500. They stand in the queue in their order.
+// EnqueueAll is [Outbox.Enqueue] for many messages, in a fraction of the time. They get places
+// in the queue in their order.
+//
+// It checks all messages first. If one is wrong it enqueues none, and the error names each that
+// is wrong. Then it enqueues up to 500 at once, all of them or none. After any other error some
+// may be in the queue, and EnqueueAll may be repeated with all of them. Without a deadline it
+// retries for 15 s with each 500.
 func (o *Outbox) EnqueueAll(ctx context.Context, messages []Message) error {
 	fresh, err := o.fresh(ctx, messages)
 	if err != nil {
@@ -74,7 +77,7 @@ func (o *Outbox) EnqueueAll(ctx context.Context, messages []Message) error {
 	return nil
 }
 
-// fresh checks messages, and returns what is to be written of each id.
+// fresh checks messages, and returns the first of each id.
 func (o *Outbox) fresh(ctx context.Context, messages []Message) ([]store.New, error) {
 	fresh := make([]store.New, 0, len(messages))
 	seen := make(map[string]bool, len(messages))
@@ -100,7 +103,7 @@ func (o *Outbox) fresh(ctx context.Context, messages []Message) ([]store.New, er
 	return fresh, err
 }
 
-// nextBatch returns the first messages that are put into the queue at once.
+// nextBatch returns the messages that are enqueued next at once.
 func nextBatch(messages []store.New) []store.New {
 	n, size := 0, 0
 	for n < min(batchSize, len(messages)) && (n == 0 || size+len(messages[n].Payload) <= batchBytes) {
@@ -110,7 +113,7 @@ func nextBatch(messages []store.New) []store.New {
 	return messages[:n]
 }
 
-// enqueue puts messages into the queue whose ids are not known yet, all or none, and wakes
+// enqueue puts the messages whose ids are new into the queue, all of them or none, and wakes
 // the Runs of this process.
 func (o *Outbox) enqueue(ctx context.Context, batch []store.New) error {
 	if o.maxQueued > 0 {
@@ -132,7 +135,8 @@ func (o *Outbox) enqueue(ctx context.Context, batch []store.New) error {
 	return nil
 }
 
-// injected returns what the user's propagation writes of ctx, as JSON, "" for nothing.
+// injected returns the headers that the inject function of WithPropagation writes, as JSON, ""
+// for none.
 func (o *Outbox) injected(ctx context.Context) (string, error) {
 	if o.inject == nil {
 		return "", nil

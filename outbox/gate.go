@@ -8,12 +8,12 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// gate is the transport's outage gate. It is asked here and nowhere else.
+// gate is the transport's outage gate. All questions to it are here.
 type gate struct {
 	transport *graphretry.Transport
 }
 
-// hostDown returns what the gate says if it holds the API to be down.
+// hostDown returns the status of the API's host if the gate takes it to be down.
 func (g gate) hostDown() (status graphretry.HostStatus, down bool) {
 	for _, host := range g.transport.Hosts() {
 		if host.State == graphretry.HostDown {
@@ -23,8 +23,8 @@ func (g gate) hostDown() (status graphretry.HostStatus, down bool) {
 	return status, false
 }
 
-// pathsDown returns until when it lets nothing through of a number, for those whose path
-// it holds to be down. When the next probe of a path is due its number goes on, with one.
+// pathsDown returns the next probe of each number whose path the gate takes to be down. When it
+// is due, one message of the number may go.
 func (g gate) pathsDown() map[string]time.Time {
 	var down map[string]time.Time
 	for _, host := range g.transport.Hosts() {
@@ -42,8 +42,8 @@ func (g gate) pathsDown() map[string]time.Time {
 	return down
 }
 
-// expired is that a message is too old; with what the outage began with, if it may have
-// waited for the end of one.
+// expired returns the event that a message is too old. If an outage may be the reason, the
+// event has the error that began it.
 func (g gate) expired() message.Event {
 	host, _ := g.hostDown()
 	return message.Event{Kind: message.Expired, Graph: host.Cause}

@@ -10,16 +10,16 @@ import (
 // healthTimeout bounds Health if its context has no deadline.
 const healthTimeout = 5 * time.Second
 
-// Health reports why this process cannot do its work, for a probe such as Kubernetes' or a
-// load balancer's: the database does not answer or takes no writes, its tables are not there
-// or have a version that this program does not know, or an [Outbox.Run] of this Outbox has
-// given no sign of life for 30 s. A process that has no Run is healthy without one. The
-// error wraps [ErrClosed] after Close.
+// Health returns an error if this process cannot do its work, for a probe of Kubernetes or a
+// load balancer: the database does not answer or accepts no writes, its tables do not exist or
+// have a version that this program does not know, or an [Outbox.Run] of this Outbox has sent no
+// heartbeat for 30 s. A process without a Run can be healthy. The error wraps [ErrClosed] after
+// Close.
 //
-// It asks the database once, and does not wait for one that restarts; without a deadline it
-// takes 5 s at most. Messages that are old, numbers that are held and Runs of other machines that are dead
-// are none of its business: they are for alerts on [Outbox.Stats], since a restart of this
-// process mends nothing of that.
+// Health asks the database once, and does not wait for one that restarts. Without a deadline it
+// takes 5 s at most. It ignores old messages, numbers that are held, and dead Runs of other
+// machines: a restart of this process repairs none of these. Use [Outbox.Stats] to alert on
+// them.
 func (o *Outbox) Health(ctx context.Context) error {
 	ctx, done, err := o.begin(ctx, healthTimeout)
 	if err != nil {
@@ -33,10 +33,10 @@ func (o *Outbox) Health(ctx context.Context) error {
 	for _, run := range o.runs.list() {
 		heartbeat, loop := run.silent()
 		if heartbeat >= o.life.dead {
-			errs = append(errs, fmt.Errorf("outbox: a Run of this process has given no sign of life for %v", heartbeat.Round(time.Second)))
+			errs = append(errs, fmt.Errorf("outbox: a Run of this process has sent no heartbeat for %v", heartbeat.Round(time.Second)))
 		}
 		if loop >= o.life.dead {
-			errs = append(errs, fmt.Errorf("outbox: a Run of this process has not looked into the queue for %v", loop.Round(time.Second)))
+			errs = append(errs, fmt.Errorf("outbox: a Run of this process has not read the queue for %v", loop.Round(time.Second)))
 		}
 	}
 	return errors.Join(errs...)

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// heartbeat is how a Run shows that it is alive, and finds out which others are.
+// heartbeat shows that a Run is alive, and finds out which others are.
 type heartbeat struct {
 	*queue
 	signals *signals
-	id      atomic.Int64 // of the Run in the database; another one if it was taken for dead
+	id      atomic.Int64 // the Run's in the database; it gets a new one if it was taken for dead
 }
 
-// start lets the others know of this Run.
+// start writes the row of this Run.
 func (h *heartbeat) start(ctx context.Context) error {
 	id := rand.Int64N(1<<62) + 1
 	if err := h.store.Begin(ctx, id); err != nil {
@@ -25,22 +25,22 @@ func (h *heartbeat) start(ctx context.Context) error {
 	return nil
 }
 
-// leave lets the others know that this Run is over.
+// leave deletes the row of this Run.
 func (h *heartbeat) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	if err := h.store.End(ctx, h.id.Load(), -1); err != nil {
-		h.logger.Error("outbox: cannot take out a Run that is over: the others will take it for dead", errorOf(err.Error()))
+		h.logger.Error("outbox: cannot delete the row of a Run that has ended: other Runs will take it for dead", errorOf(err.Error()))
 	}
 }
 
-// watched is what is known of the heartbeat of another Run.
+// watched is the heartbeat of another Run.
 type watched struct {
 	beat  int64
-	still time.Duration // for how long it has not moved, as far as somebody looked
+	still time.Duration // how long it has not moved while this Run was looking
 }
 
-// keep counts up the heartbeat, and takes out Runs that are dead.
+// keep counts up the heartbeat, and removes Runs that are dead.
 func (h *heartbeat) keep(ctx context.Context) {
 	others := make(map[int64]*watched)
 	last := time.Now()
@@ -50,17 +50,17 @@ func (h *heartbeat) keep(ctx context.Context) {
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
-				h.logger.Error("outbox: cannot give a sign of life", errorOf(err.Error()))
+				h.logger.Error("outbox: cannot send a heartbeat", errorOf(err.Error()))
 			}
 			continue
 		}
-		// While the database was away nobody could give a sign of life.
+		// While the database could not be reached, no Run could send a heartbeat.
 		passed := min(time.Since(last), 2*h.life.beat)
 		last = time.Now()
 		if _, ok := beats[h.id.Load()]; !ok {
-			h.logger.Warn("outbox: this Run was taken for dead, as it gave no sign of life: it begins anew")
+			h.logger.Warn("outbox: this Run was taken for dead, since it sent no heartbeat: it begins again")
 			if err := h.start(ctx); err != nil && ctx.Err() == nil {
-				h.logger.Error("outbox: cannot begin anew", errorOf(err.Error()))
+				h.logger.Error("outbox: cannot begin again", errorOf(err.Error()))
 			}
 		}
 		for id, beat := range beats {
@@ -75,9 +75,9 @@ func (h *heartbeat) keep(ctx context.Context) {
 			if w.still += passed; w.still < h.life.dead {
 				continue
 			}
-			h.logger.Warn("outbox: a Run is taken for dead, as it gave no sign of life", slog.Int64("graphretry.outbox.run", id), slog.Float64("graphretry.outbox.silent_s", w.still.Seconds()))
+			h.logger.Warn("outbox: a Run is taken for dead, since it sent no heartbeat", slog.Int64("graphretry.outbox.run", id), slog.Float64("graphretry.outbox.silent_s", w.still.Seconds()))
 			if err := h.store.End(ctx, id, beat); err != nil && ctx.Err() == nil {
-				h.logger.Error("outbox: cannot take out a Run that is dead", errorOf(err.Error()))
+				h.logger.Error("outbox: cannot remove a Run that is dead", errorOf(err.Error()))
 			}
 		}
 		for id := range others {

@@ -9,12 +9,12 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// heldNumbers are the numbers that are held for what Meta said by webhook, as they were a
-// moment ago: there are far more webhooks than such numbers.
+// heldNumbers caches the numbers that are held because of webhooks: there are far more webhooks
+// than such numbers.
 type heldNumbers struct {
 	mu      sync.Mutex
 	numbers map[string]lane.Shared
-	at      time.Time // when they were asked for
+	at      time.Time // when they were read
 }
 
 func (h *heldNumbers) get(ctx context.Context, s *store.Store) (map[string]lane.Shared, error) {
@@ -33,7 +33,7 @@ func (h *heldNumbers) get(ctx context.Context, s *store.Store) (map[string]lane.
 	return numbers, err
 }
 
-// forget has them be asked for anew.
+// forget empties the cache.
 func (h *heldNumbers) forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -13,38 +13,38 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// Filter says which messages are meant. Every field that is set must fit; the zero
-// Filter means all messages.
+// Filter selects messages. A message must match every field that is set. The zero Filter
+// selects all messages.
 type Filter struct {
-	// States are the states that fit; none means all.
+	// States are the states that match; none means all.
 	States []State
 	// PhoneNumberID is the business's phone number.
 	PhoneNumberID string
-	// Label is that of [Label].
+	// Label is the label of the messages: see [Label].
 	Label string
-	// Code is the code or the subcode of what Meta said last.
+	// Code is the code or the subcode of Meta's last error.
 	Code graphretry.Code
-	// OlderThan fits messages that were enqueued at least so long ago.
+	// OlderThan matches messages that were enqueued at least that long ago.
 	OlderThan time.Duration
-	// EnqueuedBefore fits messages that were enqueued before that time, by the database's
+	// EnqueuedBefore matches messages that were enqueued before that time, by the database's
 	// clock: see [Outbox.Now].
 	EnqueuedBefore time.Time
-	// ChangedAfter fits messages that have changed after that time, by the database's clock,
-	// or may have: those in the queue that are due, or that a Run has taken. In an older
-	// copy of a database nothing tells whether these have been sent since. It is for
-	// [Outbox.ParkAll] after a restore.
+	// ChangedAfter matches messages that have changed after that time, by the database's clock,
+	// or may have changed: those that are queued and due, and those that a Run has. An older
+	// copy of a database cannot show whether these were sent since. It is for [Outbox.ParkAll]
+	// after a restore.
 	ChangedAfter time.Time
-	// After fits messages that were enqueued after the one with this id: for the next page,
-	// give the ID of the last message of this one.
+	// After matches messages that were enqueued after the message with this id. For the next
+	// page, set it to the ID of the last message of this page.
 	After string
-	// Limit is how many messages are meant at most, the first of them; 0 means all.
+	// Limit is how many messages are selected at most, the first ones; 0 means all.
 	Limit int
 }
 
-// List returns the messages that a filter means, in the order in which they were enqueued,
-// and of those that were enqueued together by their ids. It tries for as long as ctx lasts,
-// or 5 minutes. The error wraps [ErrInvalid] if the filter is wrong, and [ErrNotFound] if the
-// message of Filter.After is not there any more.
+// List returns the messages that match a filter, sorted by the time of enqueueing and then by
+// id. It retries for as long as ctx lasts, or for 5 minutes. The error wraps [ErrInvalid] if
+// the filter is wrong, and [ErrNotFound] if the message of Filter.After does not exist any
+// more.
 func (o *Outbox) List(ctx context.Context, filter Filter) ([]Status, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {
@@ -71,9 +71,9 @@ func (o *Outbox) list(ctx context.Context, filter Filter) ([]Status, error) {
 	return found, filter.explain(err)
 }
 
-// Count counts the messages that a filter means, all at one moment. With Filter.Limit it
-// counts no further than that, and takes a time that is bounded where most messages fit. It tries for as
-// long as ctx lasts, or 5 minutes. Its errors are those of [Outbox.List].
+// Count returns the number of messages that match a filter, all at one moment. With
+// Filter.Limit it stops counting there, so that it takes a bounded time if most messages match.
+// It retries for as long as ctx lasts, or for 5 minutes. Its errors are those of [Outbox.List].
 func (o *Outbox) Count(ctx context.Context, filter Filter) (int, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {
@@ -91,7 +91,7 @@ func (o *Outbox) Count(ctx context.Context, filter Filter) (int, error) {
 	return n, nil
 }
 
-// meant returns the filter as the store has it. The error wraps ErrInvalid.
+// meant returns the filter of the store. The error wraps ErrInvalid.
 func (f *Filter) meant() (store.Filter, error) {
 	var errs []error
 	if f.Limit < 0 {
@@ -120,7 +120,7 @@ func (f *Filter) meant() (store.Filter, error) {
 		EnqueuedBefore: f.EnqueuedBefore, ChangedAfter: f.ChangedAfter, After: f.After, Limit: f.Limit}, message.AsInvalid(errors.Join(errs...))
 }
 
-// explain says what was not found.
+// explain names the message that was not found.
 func (f *Filter) explain(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("Filter.After is %q: %w", f.After, err)
@@ -128,8 +128,9 @@ func (f *Filter) explain(err error) error {
 	return err
 }
 
-// Status tells what is known of the message with that id. The error wraps [ErrNotFound] if no such message was
-// enqueued, or if it is older than the retention; [ErrClosed] after Close.
+// Status returns what the outbox knows about the message with that id. The error wraps
+// [ErrNotFound] if no such message was enqueued or if it is older than the retention, and
+// [ErrClosed] after Close.
 func (o *Outbox) Status(ctx context.Context, id string) (Status, error) {
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {
@@ -162,12 +163,11 @@ func (o *Outbox) Payload(ctx context.Context, id string) ([]byte, error) {
 	return []byte(payload), nil
 }
 
-// Unknown lists the messages that are parked as unknown, the longest parked
-// first. It takes a time that grows with their number, not with that of all
-// messages.
+// Unknown returns the unknown messages, those that have been unknown longest first. The time
+// that it takes grows with their number, and not with the number of all messages.
 //
-// A message whose process has died is listed once another Run has noticed that, within
-// 40 s.
+// If a process dies, the messages that it was sending are listed when another Run has noticed,
+// within 40 s.
 func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {
@@ -184,7 +184,7 @@ func (o *Outbox) Unknown(ctx context.Context) ([]Status, error) {
 	return parked, nil
 }
 
-// find is a message that somebody asked for by its id.
+// find returns the message with that id.
 func (o *Outbox) find(ctx context.Context, id string) (store.Stored, error) {
 	if err := message.CheckID(id); err != nil {
 		return store.Stored{}, message.AsInvalid(err)

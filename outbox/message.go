@@ -18,16 +18,16 @@ type Message struct {
 	Options       []EnqueueOption
 }
 
-// Check reports what is wrong with a message, as [Outbox.Enqueue] would, without an outbox:
-// its id, its phone number, its payload and its options. What it cannot know is [WithMaxAge].
-// The error wraps [ErrInvalid].
+// Check reports what is wrong with the id, the phone number, the payload or the options of a
+// message, as [Outbox.Enqueue] would, but needs no outbox. It does not check [WithMaxAge]. The
+// error wraps [ErrInvalid].
 func Check(m Message) error {
 	_, err := check(m)
 	return message.AsInvalid(err)
 }
 
-// ErrInvalid is in the chain of every error that is about an argument, an option or a
-// [Database]: what cannot be, whatever the database says, so that trying again is in vain.
+// ErrInvalid is in the chain of every error about an invalid argument, option or [Database].
+// Repeating such a call is of no use.
 var ErrInvalid = message.ErrInvalid
 
 func check(m Message) (store.New, error) {
@@ -51,7 +51,8 @@ func check(m Message) (store.New, error) {
 	return next, nil
 }
 
-// checkAge reports whether a message that is enqueued at a time is too old before it may go.
+// checkAge returns an error if a message that is enqueued at that time would be too old before
+// it may be sent.
 func checkAge(m *store.New, enqueued time.Time, rules *message.Rules) error {
 	expiry := rules.Expiry(&message.Record{Enqueued: enqueued, ExpiresAt: m.ExpiresAt})
 	if m.NotBefore.IsZero() || m.NotBefore.Before(expiry) {
@@ -64,15 +65,13 @@ func neverSent(m *store.New, expiry time.Time) error {
 	return fmt.Errorf("NotBefore(%v): it could never be sent: want a time before %v, when it expires by ExpiresAt or WithMaxAge", m.NotBefore, expiry)
 }
 
-// EnqueueOption changes how one message is sent. The zero EnqueueOption changes
-// nothing.
+// EnqueueOption changes how one message is sent. The zero EnqueueOption changes nothing.
 type EnqueueOption struct {
 	apply func(*store.New) error
 }
 
-// NotBefore has the message wait until then, by the clock of the database. Its age
-// ([WithMaxAge], 24 hours by default) counts from Enqueue all the same, so t must come
-// before that is over.
+// NotBefore has the message wait until t, by the database's clock. Its age ([WithMaxAge], 24
+// hours by default) still counts from Enqueue, so t must come before the message is too old.
 func NotBefore(t time.Time) EnqueueOption {
 	return EnqueueOption{func(m *store.New) error {
 		m.NotBefore = t.UTC()
@@ -80,9 +79,8 @@ func NotBefore(t time.Time) EnqueueOption {
 	}}
 }
 
-// ExpiresAt has the message fail if it was not sent by then, by the clock of the
-// database: a one-time code is worth nothing after 5 minutes. [WithMaxAge] bounds it
-// too. No attempt is begun after that time.
+// ExpiresAt fails the message if it was not sent by t, by the database's clock: a one-time code
+// is worth nothing after 5 minutes. No attempt begins after t. [WithMaxAge] applies too.
 func ExpiresAt(t time.Time) EnqueueOption {
 	return EnqueueOption{func(m *store.New) error {
 		m.ExpiresAt = t.UTC()
@@ -90,7 +88,7 @@ func ExpiresAt(t time.Time) EnqueueOption {
 	}}
 }
 
-// checkTime reports why a time cannot be kept: tables have it in microseconds since 1970.
+// checkTime returns an error if a time cannot be kept: the tables have microseconds since 1970.
 func checkTime(option string, t time.Time) error {
 	switch {
 	case t.IsZero():
@@ -101,8 +99,8 @@ func checkTime(option string, t time.Time) error {
 	return nil
 }
 
-// Urgent has the message overtake those of its phone number that are not, whatever their
-// number. The rate of the phone number holds for it too.
+// Urgent has the message overtake all messages of its phone number that are not urgent. The
+// rate of the phone number applies to it too.
 func Urgent() EnqueueOption {
 	return EnqueueOption{func(m *store.New) error {
 		m.Urgent = true
@@ -110,9 +108,9 @@ func Urgent() EnqueueOption {
 	}}
 }
 
-// Label has the message belong to something, such as a campaign, by which all of it can be
-// listed, counted, dropped or sent again: see [Filter]. It is 1 to 128 bytes of UTF-8 without
-// a NUL, and does not travel to Meta.
+// Label marks the message as part of something, such as a campaign, whose messages can then be
+// listed, counted, dropped or resent together: see [Filter]. A label has 1 to 128 bytes of
+// UTF-8 without a NUL. It is not sent to Meta.
 func Label(label string) EnqueueOption {
 	return EnqueueOption{func(m *store.New) error {
 		m.Label = label

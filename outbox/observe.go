@@ -15,19 +15,19 @@ import (
 type EventKind int
 
 const (
-	// EventClaimed: a worker has a message, and is about to send it. Age is for how long
-	// that was due.
+	// EventClaimed: a worker has a message, and is about to send it. Age is how long the
+	// message was due.
 	EventClaimed EventKind = iota + 1
-	// EventAttempted: an attempt has ended, as Result says. Lasted is how long it took; Wait
-	// is how long the message waits for the next one, if Result is OutcomeRetry or
-	// OutcomeHeld of package graphretry.
+	// EventAttempted: an attempt has ended, as Result says. Lasted is how long it took. Wait is
+	// the time until the next attempt, if Result is OutcomeRetry or OutcomeHeld of package
+	// graphretry.
 	EventAttempted
 	// EventOutcome: a message has the outcome Outcome. Age is the time since it was enqueued.
 	EventOutcome
-	// EventHeld: this process holds a phone number for all machines, for Reason. Wait is the
-	// time to its first probe.
+	// EventHeld: this process holds a phone number on all machines, for Reason. Wait is the
+	// time until its first probe.
 	EventHeld
-	// EventReleased: this process has found out that the number need be held no longer.
+	// EventReleased: this process has found out that the number need not be held any longer.
 	EventReleased
 )
 
@@ -35,7 +35,7 @@ var eventTexts = map[EventKind]string{
 	EventClaimed: "claimed", EventAttempted: "attempted", EventOutcome: "outcome", EventHeld: "held", EventReleased: "released",
 }
 
-// String returns the kind in a word, or "EventKind(42)" for a number that is none.
+// String returns the kind in a word, or "EventKind(42)" for an unknown kind.
 func (k EventKind) String() string {
 	if text, ok := eventTexts[k]; ok {
 		return text
@@ -44,28 +44,28 @@ func (k EventKind) String() string {
 }
 
 // Event is something that happens in this process. An outcome is an Event of the process that
-// has written it down. An Event is told when it happens, and never again: for what must not be
-// missed there is [WithOutcome].
+// has written it. An Event is reported once, when it happens. For events that must not be
+// missed use [WithOutcome].
 type Event struct {
 	Kind EventKind
 	// Outbox is the name of the outbox: see [WithName].
 	Outbox string
-	// Time is when it happened, by the clock of the database.
+	// Time is when it happened, by the database's clock.
 	Time time.Time
-	// ID and Label are the message's, empty for an event of a phone number.
+	// ID and Label are those of the message, empty for an event of a phone number.
 	ID, Label string
 	// PhoneNumberID is the business's phone number.
 	PhoneNumberID string
-	// Outcome is that of an EventOutcome.
+	// Outcome is the outcome, for EventOutcome.
 	Outcome OutcomeKind
-	// Result is that of an EventAttempted.
+	// Result is the result of the attempt, for EventAttempted.
 	Result graphretry.Outcome
-	// Graph is what Meta said, nil if it did not: why an attempt or a message failed. Its
+	// Graph is Meta's error, nil if there is none: why an attempt or a message failed. Its
 	// Class is that of the failure.
 	Graph *graphretry.Error
-	// Reason says in words why.
+	// Reason says why, in words.
 	Reason string
-	// Wait, Age and Lasted are what the kind says, 0 for other kinds.
+	// Wait, Age and Lasted are explained at the kinds, and are 0 for other kinds.
 	Wait, Age, Lasted time.Duration
 }
 
@@ -74,18 +74,20 @@ func eventOf(kind EventKind, m *store.Stored) Event {
 	return Event{Kind: kind, ID: m.ID, Label: m.Label, PhoneNumberID: m.Number, Reason: m.Reason}
 }
 
-// observer is a function of the user's that is told of events.
+// observer is a function that was given to WithObserver.
 type observer struct {
 	observe func(context.Context, Event)
-	// hangs is set if a call has not returned in time, and has true in it once it has.
+	// hangs is set if a call has not returned in time. It becomes true when the call has
+	// returned.
 	hangs atomic.Pointer[atomic.Bool]
 }
 
-// observerTimeout is how long an observer may take. It is called by who has something to do.
+// observerTimeout bounds a call of an observer. The goroutine that calls it has other work to
+// do.
 const observerTimeout = time.Second
 
-// tell tells the observer of an event. One that has not returned from another event in time
-// is passed over until it has.
+// tell calls the observer with an event. An observer that has not returned from an earlier call
+// in time is skipped until it has.
 func (o *observer) tell(ctx context.Context, logger *slog.Logger, e Event) {
 	if returned := o.hangs.Load(); returned != nil && !returned.Load() {
 		return
@@ -97,6 +99,6 @@ func (o *observer) tell(ctx context.Context, logger *slog.Logger, e Event) {
 	})
 	if err != nil && !returned.Load() {
 		o.hangs.Store(&returned)
-		logger.Error("outbox: an observer is passed over until it returns", errorOf(err.Error()))
+		logger.Error("outbox: an observer has not returned in time, and is skipped until it does", errorOf(err.Error()))
 	}
 }

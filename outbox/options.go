@@ -29,11 +29,10 @@ const (
 	defaultRate           = 80
 )
 
-// Option changes one setting of an [Outbox]. Where two options set the same
-// thing, the later one holds. [Open] refuses an option with a value that cannot
-// be, in words that name the option and the value.
+// Option changes one setting of an [Outbox]. If two options set the same thing, the later one
+// applies. [Open] returns an error for an invalid value, which names the option and the value.
 //
-// The options are this Outbox's alone: give the same on every machine.
+// An option applies to this Outbox alone: give the same options on every machine.
 type Option struct {
 	apply func(*settings) error
 }
@@ -93,9 +92,9 @@ func (s *settings) perSecondOf(number string) float64 {
 	return s.perSecond
 }
 
-// WithName sets the name of the outbox, of which one database can hold several. It is what
-// the names of its tables begin with, as in graphretry_message. The default is "graphretry".
-// It must have 1 to 40 lower-case letters, digits or underscores.
+// WithName sets the name of the outbox. The names of its tables begin with it, as in
+// graphretry_message, so that one database can have several outboxes. The default is
+// "graphretry". The name has 1 to 40 lower-case letters, digits or underscores.
 func WithName(name string) Option {
 	return Option{func(s *settings) error {
 		s.name = name
@@ -106,10 +105,10 @@ func WithName(name string) Option {
 	}}
 }
 
-// WithoutMigration has [Open] only check that the tables are there and have the version
-// that this program needs, for a user who may not change them. "outbox schema" prints
-// the SQL for migrations of your own. By default Open makes the tables and brings them
-// up to date.
+// WithoutMigration has [Open] only check that the tables exist and have the version that this
+// program needs. It is for a database user who may not change tables: "outbox schema" prints
+// the SQL for migrations of your own. By default Open creates the tables and brings them up to
+// date.
 func WithoutMigration() Option {
 	return Option{func(s *settings) error {
 		s.withoutMigrate = true
@@ -117,11 +116,13 @@ func WithoutMigration() Option {
 	}}
 }
 
-// WithRetention sets how long a message that is sent, failed or unknown is kept after it
-// last changed. The default is 30 days. After that [Outbox.Run] deletes it with all that is
-// known of it, its id may be used again, and an unknown message that nobody has settled is
-// forgotten. It must be at least a minute, and not below the maximum age. The shortest that
-// any Run has holds for all: [Open] logs a warning if it is shorter than one before.
+// WithRetention sets how long a message that is sent, failed or unknown is kept after its last
+// change. The default is 30 days. Then [Outbox.Run] deletes the message with everything about
+// it, also an unknown message that nobody has settled. Its id may be used again.
+//
+// The retention must be at least a minute, and not below the maximum age. If Runs have
+// different retentions the shortest one applies. [Open] logs a warning if the retention is
+// shorter than the one before.
 func WithRetention(retention time.Duration) Option {
 	return Option{func(s *settings) error {
 		s.retention = retention
@@ -132,11 +133,10 @@ func WithRetention(retention time.Duration) Option {
 	}}
 }
 
-// WithMaxAge sets how old a message may be when it is sent. The default is 24
-// hours, counted from Enqueue or Resend by the database's clock. One that is older, or whose
-// next attempt would come later, becomes failed. It must be above 0 and not above the
-// retention. It holds for the workers of this Outbox, and takes the place of
-// [graphretry.WithMaxElapsedTime].
+// WithMaxAge sets how old a message may be when it is sent. The default is 24 hours, counted
+// from Enqueue or Resend by the database's clock. A message becomes failed when it is older, or
+// when its next attempt would come later. The age must be above 0 and not above the retention.
+// It applies to the workers of this Outbox, in place of [graphretry.WithMaxElapsedTime].
 func WithMaxAge(age time.Duration) Option {
 	return Option{func(s *settings) error {
 		s.maxAge = age
@@ -144,9 +144,9 @@ func WithMaxAge(age time.Duration) Option {
 	}}
 }
 
-// WithAttemptTimeout bounds one attempt, from connecting to the last byte of the answer.
-// The default is 1 minute; it must be above 0. An attempt that takes longer leaves the
-// message unknown, or queued if it got no connection. It takes the place of
+// WithAttemptTimeout bounds one attempt, from connecting to the last byte of the answer. The
+// default is 1 minute; it must be above 0. After an attempt that takes longer the message is
+// unknown, or queued if the attempt got no connection. It takes the place of
 // [graphretry.WithAttemptTimeout].
 func WithAttemptTimeout(timeout time.Duration) Option {
 	return Option{func(s *settings) error {
@@ -155,10 +155,12 @@ func WithAttemptTimeout(timeout time.Duration) Option {
 	}}
 }
 
-// WithWorkers sets how many messages one [Outbox.Run] sends at the same time, beside
-// one that is urgent. The default is 8; it must be 1 to 1000. While a number whose API hangs
-// has more than its share of them, and another one waits, its attempts that are older
-// than 2 s do not count, so that there can be up to twice as many.
+// WithWorkers sets how many messages one [Outbox.Run] sends at the same time. An urgent message
+// may be sent in addition. The default is 8; it must be 1 to 1000.
+//
+// If the API hangs for one number that has more than its share of the workers, and another
+// number waits, the attempts of the first number that are older than 2 s do not count. So there
+// can be up to twice as many attempts.
 func WithWorkers(workers int) Option {
 	return Option{func(s *settings) error {
 		s.workers = workers
@@ -169,11 +171,10 @@ func WithWorkers(workers int) Option {
 	}}
 }
 
-// WithRate sets how many messages a second are sent from one phone number
-// at most, by all machines together. The default is 80, which is what Meta lets a number
-// send if it has not raised its throughput. Give it on every machine. It must be finite
-// and above 0. An answer that says that it is too much (130429, 4, 80007) lowers the rate
-// for a while. See
+// WithRate sets how many messages a second are sent from one phone number at most, by all
+// machines together. The default is 80, which is Meta's limit for a number whose throughput was
+// not raised. It must be finite and above 0. Give it on every machine. An answer that says that
+// this is too much (130429, 4, 80007) lowers the rate for a while. See
 // https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput.
 func WithRate(perSecond float64) Option {
 	return Option{func(s *settings) error {
@@ -200,14 +201,18 @@ func positiveRate(option string, perSecond float64) error {
 	return nil
 }
 
-// WithBaseURL sets what comes before /{phone-number-id}/messages. The default is
-// https://graph.facebook.com/v25.0. Want an http or https URL with the API's
-// version and without a query. The outage gate watches over its host.
+// WithBaseURL sets the URL before /{phone-number-id}/messages: an http or https URL with the
+// API's version and without a query. The default is https://graph.facebook.com/v25.0. The
+// outage gate watches its host.
+//
+// Meta ends a version two years after the next one came out
+// (https://developers.facebook.com/docs/graph-api/changelog/versions): set a newer one with
+// WithBaseURL.
 func WithBaseURL(base string) Option {
 	return Option{func(s *settings) error {
 		u, err := url.Parse(base)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			// Not the URL itself, which may hold a token.
+			// Not the URL itself, which may have a token.
 			return fmt.Errorf("outbox: WithBaseURL: want a URL such as %s, without user, query or fragment", defaultBaseURL)
 		}
 		u.Path = strings.TrimRight(u.Path, "/")
@@ -216,10 +221,9 @@ func WithBaseURL(base string) Option {
 	}}
 }
 
-// WithAccessToken has every call carry the token in its Authorization header, as
-// a bearer token. It is not written to the database. There is none by default, for
-// a next [net/http.RoundTripper] that sets the header itself, as one must that
-// has a token for each phone number.
+// WithAccessToken sends the token with every call, as a bearer token in the Authorization
+// header. The token is not written to the database. By default there is none: the next
+// [net/http.RoundTripper] sets the header itself.
 func WithAccessToken(token string) Option {
 	return Option{func(s *settings) error {
 		s.accessToken = token
@@ -232,15 +236,15 @@ func WithAccessToken(token string) Option {
 
 func checkToken(token string) error {
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errors.New("want a token of visible ASCII characters; it is empty or has others")
+		return errors.New("want a token of visible ASCII characters: it is empty or has other characters")
 	}
 	return nil
 }
 
-// WithTokenSource has every attempt ask for the access token of its phone number,
-// and carry it as [WithAccessToken] would. The token is not written anywhere. source
-// must be safe for concurrent use, and has 15 s. If it fails or gives no token, nothing is
-// sent, and the number is held: it is asked again after 5, 10, 20 s and so on.
+// WithTokenSource calls source before every attempt for the access token of the phone number,
+// which is sent as by [WithAccessToken]. The token is not written anywhere. source must be safe
+// for concurrent use, and must return within 15 s. If it fails or returns no token, nothing is
+// sent, and the number is held: source is called again after 5, 10, 20 s and so on.
 func WithTokenSource(source func(ctx context.Context, phoneNumberID string) (string, error)) Option {
 	return Option{func(s *settings) error {
 		s.tokenSource = source
@@ -251,11 +255,11 @@ func WithTokenSource(source func(ctx context.Context, phoneNumberID string) (str
 	}}
 }
 
-// WithRecipientOrder has each recipient get the messages of a phone number in the order in
-// which they were enqueued: while one is being sent, or waits for its retry, those behind
-// it wait. The recipient is the "to" of the payload, or else its "recipient"; the order is
-// that of [NotBefore] or of enqueueing. A message for tomorrow stops nobody today, and an
-// urgent one waits for its turn, too. Give it on every machine that runs [Outbox.Run].
+// WithRecipientOrder sends the messages from a phone number to one recipient one after the
+// other, in the order of [NotBefore], or else of enqueueing. While a message is being sent or
+// waits for its retry, the later ones wait. A message for tomorrow delays nothing today. An
+// urgent message waits for its turn too. The recipient is the "to" of the payload, or else its
+// "recipient". Give this option on every machine that calls [Outbox.Run].
 func WithRecipientOrder() Option {
 	return Option{func(s *settings) error {
 		s.recipientOrder = true
@@ -263,8 +267,8 @@ func WithRecipientOrder() Option {
 	}}
 }
 
-// WithKeepPayload keeps the payload of a message for as long as its record. By default it
-// goes once a webhook says that the message was delivered.
+// WithKeepPayload keeps the payload of a message for as long as its record. By default the
+// payload is deleted when a webhook says that the message was delivered.
 func WithKeepPayload() Option {
 	return Option{func(s *settings) error {
 		s.keepPayload = true
@@ -272,10 +276,9 @@ func WithKeepPayload() Option {
 	}}
 }
 
-// WithMaxQueued sets how many messages may be queued or being sent. While there are as
-// many, Enqueue fails with [ErrFull]. They are counted once a second at most, so there can
-// be a few more, by what others enqueue in that time. By default there is no limit. It must
-// be above 0.
+// WithMaxQueued sets how many messages may be queued or being sent. When there are as many,
+// Enqueue fails with [ErrFull]. The messages are counted once a second at most, so others can
+// enqueue a few more in that time. It must be above 0. By default there is no limit.
 func WithMaxQueued(messages int) Option {
 	return Option{func(s *settings) error {
 		s.maxQueued = messages
@@ -286,18 +289,19 @@ func WithMaxQueued(messages int) Option {
 	}}
 }
 
-// WithOutcome has tell called for each [Outcome] of each message: when it was sent, was
-// delivered or read as a webhook says, has failed, or is unknown. It is told at least once,
-// also where a process dies in between, and the outcomes of one message come in their order.
-// So what tell does must be safe to repeat: it can be told the same once more, after a crash
-// or a timeout.
+// WithOutcome calls tell for each [Outcome] of each message: when it was sent, when a webhook
+// says that it was delivered or read, when it has failed, and when it is unknown. tell is
+// called at least once for each outcome, also if a process dies, and in order for the outcomes
+// of one message. After a crash or a timeout it can be called twice for the same outcome, so it
+// must be safe to repeat.
 //
-// tell is called by [Outbox.Run], one outcome at a time, in any process that was given this
-// option; it need not be the one that sent the message or had the webhook. If it returns an
-// error or panics, the message's outcomes are told again after 5, 10, 20 s and so on up to 1
-// minute, while it is told of others. It has 15 s, and ctx ends with Run. An outcome that
-// nobody has told is kept for as long as its message ([WithRetention]): whoever adds this
-// option later is told of all of them.
+// [Outbox.Run] calls tell for one outcome at a time, in any process that has this option. That
+// can be another process than the one that sent the message or received the webhook. If tell
+// returns an error or panics, it is called for this message again after 5, 10, 20 s and so on
+// up to 1 minute, and for other messages meanwhile. It has 15 s, and ctx ends with Run.
+//
+// An outcome that was not reported is kept for as long as its message ([WithRetention]). So if
+// you add this option later, tell is called for all of these.
 func WithOutcome(tell func(context.Context, Outcome) error) Option {
 	return Option{func(s *settings) error {
 		s.onOutcome = tell
@@ -308,10 +312,10 @@ func WithOutcome(tell func(context.Context, Outcome) error) Option {
 	}}
 }
 
-// WithObserver has observe called for each [Event] in this process: for metrics. What nobody
-// may miss is for [WithOutcome]. It is called at once, by whoever does the work, and must be
-// safe for concurrent use and return soon; it has 1 s, and one that takes longer is not
-// called again until it has returned. A panic in it is logged. WithObserver may be given
+// WithObserver calls observe for each [Event] in this process. It is for metrics; for events
+// that must not be missed use [WithOutcome]. The goroutine that does the work calls observe at
+// once. observe must be safe for concurrent use and return within 1 s: if it takes longer it is
+// not called again until it has returned. A panic in it is logged. WithObserver may be given
 // more than once.
 func WithObserver(observe func(context.Context, Event)) Option {
 	return Option{func(s *settings) error {
@@ -323,11 +327,10 @@ func WithObserver(observe func(context.Context, Event)) Option {
 	}}
 }
 
-// WithPropagation has the trace of a caller travel with a message: inject writes it into
-// headers when the message is enqueued, and extract reads it into the context of each
-// attempt. With OpenTelemetry they are the methods of a
-// go.opentelemetry.io/otel/propagation.TraceContext, whose headers are those of
-// https://www.w3.org/TR/trace-context/:
+// WithPropagation carries the trace of a caller with a message. inject writes the trace into
+// headers when the message is enqueued. extract reads it into the context of each attempt. With
+// OpenTelemetry they are the methods of a go.opentelemetry.io/otel/propagation.TraceContext,
+// whose headers are those of https://www.w3.org/TR/trace-context/:
 //
 //	trace := propagation.TraceContext{}
 //	outbox.WithPropagation(
@@ -345,12 +348,11 @@ func WithPropagation(inject func(context.Context, http.Header), extract func(con
 	}}
 }
 
-// WithTransportOptions sets the options of the graphretry transport and policy
-// that workers send and decide with. They mean what they mean there, but for
-// these: the waits are spent in the queue, so [graphretry.WithMaxElapsedTime]
-// and [graphretry.WithAttemptTimeout] have no part in it (see [WithMaxAge] and
-// [WithAttemptTimeout]), and an observer or a logger sees each attempt as a call
-// of its own, whose EventGaveUp says that the queue is to try again later.
+// WithTransportOptions sets the options of the graphretry transport and policy that the workers
+// use. They mean the same as there, with these exceptions. Messages wait in the queue, so
+// [graphretry.WithMaxElapsedTime] and [graphretry.WithAttemptTimeout] have no effect: see
+// [WithMaxAge] and [WithAttemptTimeout]. An observer or a logger sees each attempt as a call of
+// its own, and EventGaveUp says that the queue retries later.
 func WithTransportOptions(opts ...graphretry.Option) Option {
 	opts = slices.Clone(opts)
 	return Option{func(s *settings) error {
@@ -359,9 +361,10 @@ func WithTransportOptions(opts ...graphretry.Option) Option {
 	}}
 }
 
-// WithLogger logs what somebody should know: a message that is parked or has
-// failed, a number that is held, and a Run that is taken for dead at [slog.LevelWarn],
-// trouble with the database and what cannot be read at [slog.LevelError]. No payload and no token is logged. By default nothing is.
+// WithLogger sets the logger. At [slog.LevelWarn] it gets a message that has failed or is
+// unknown, a number that is held, and a Run that is taken for dead. At [slog.LevelError] it
+// gets failures of the database and data that cannot be read. No payload and no token is
+// logged. By default nothing is logged.
 func WithLogger(logger *slog.Logger) Option {
 	return Option{func(s *settings) error {
 		if logger == nil {

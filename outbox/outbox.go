@@ -19,13 +19,13 @@ import (
 var (
 	// ErrClosed is in the chain of the error of every call after Close.
 	ErrClosed = errors.New("outbox: the outbox is closed")
-	// ErrNotFound is in the chain of the error of a call about a message that was
-	// never enqueued, was deleted, or is older than the retention.
+	// ErrNotFound is in the chain of the error of a call about a message that was never
+	// enqueued, was deleted, or is older than the retention.
 	ErrNotFound = store.ErrNotFound
 )
 
-// Outbox is a queue of messages to WhatsApp that outlives the process. [Open]
-// makes one. It is safe for concurrent use.
+// Outbox is a queue of WhatsApp messages in a database. [Open] returns one. It is safe for
+// concurrent use.
 type Outbox struct {
 	*queue
 	sender *sender
@@ -39,19 +39,20 @@ type Outbox struct {
 	closed bool
 }
 
-// Open returns an Outbox in a database, whose tables it makes if they are not there. With
-// the same name on every machine, all share one queue. Workers send through next; nil means
-// [http.DefaultTransport]. next must not send a request more than once, and needs no
-// graphretry transport of its own.
+// Open returns an Outbox in a database, and creates its tables if they do not exist. Machines
+// that use the same name share one queue. Workers send through next; nil means
+// [http.DefaultTransport]. next must not send a request more than once, and needs no graphretry
+// transport of its own.
 //
-// In PostgreSQL the tables are in the first schema of the search_path, or where the path
-// finds them; the user must be allowed to make them, unless [WithoutMigration] is given.
-// Open refuses a database that may forget what it has confirmed, since a message would be
-// sent twice then: one with fsync = off, one in memory, or a version that is too old.
+// In PostgreSQL the tables are where the search_path finds them, or else are created in its
+// first schema. The user needs the right to create them, unless [WithoutMigration] is given.
 //
-// ctx bounds the opening alone; without a deadline, 15 s do. Invalid options are
-// reported together in one error, with an empty Database. That error, and the one about a
-// database that is refused, wrap [ErrInvalid].
+// Open refuses a database that may forget what it has confirmed, since messages would then be
+// sent twice: one with fsync = off, one in memory, and a version that is too old.
+//
+// ctx bounds only the opening; without a deadline, 15 s do. One error reports an empty Database
+// and all invalid options. It wraps [ErrInvalid], and so does the error about a database that
+// is refused.
 func Open(ctx context.Context, database Database, next http.RoundTripper, opts ...Option) (*Outbox, error) {
 	s, err := newSettings(opts)
 	if err := errors.Join(database.check(), err); err != nil {
@@ -72,7 +73,7 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 		return nil, fmt.Errorf("outbox: cannot open %q: %w", s.name, err)
 	}
 	o.store.OnTrouble = func(err error) {
-		o.logger.Error("outbox: the database has trouble, and is asked again", errorOf(err.Error()))
+		o.logger.Error("outbox: the database fails, and is asked again", errorOf(err.Error()))
 	}
 	asked := time.Now()
 	now, err := o.store.Now(ctx)
@@ -86,7 +87,8 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 	return o, nil
 }
 
-// checkRetention warns if this Outbox keeps messages for a shorter time than one before.
+// checkRetention logs a warning if this Outbox keeps messages for a shorter time than the one
+// before.
 func (o *Outbox) checkRetention(ctx context.Context) error {
 	const key = "retention"
 	value, err := o.store.Meta(ctx, key)
@@ -95,7 +97,7 @@ func (o *Outbox) checkRetention(ctx context.Context) error {
 	}
 	before, err := time.ParseDuration(value)
 	if err == nil && o.retention < before {
-		o.logger.Warn("outbox: the retention is shorter than before, and holds for all machines",
+		o.logger.Warn("outbox: the retention is shorter than before, and applies to all machines",
 			slog.Float64("graphretry.outbox.retention_s", o.retention.Seconds()), slog.Float64("graphretry.outbox.retention_before_s", before.Seconds()))
 	}
 	if err == nil && o.retention == before || o.withoutMigrate {
@@ -104,10 +106,10 @@ func (o *Outbox) checkRetention(ctx context.Context) error {
 	return o.store.SetMeta(ctx, key, o.retention.String())
 }
 
-// makeTransport makes what decides and what sends. The transport is there for its outage
-// gate: it makes one attempt and waits for nothing, since the queue does that, where a wait
-// holds no worker and survives them all. Beneath it is the sender, which marks each attempt
-// as late as can be.
+// makeTransport makes the policy and the transport. The transport is there for its outage gate:
+// it makes one attempt and never waits, since a message that waits in the queue uses no worker
+// and survives the process. Beneath it is the sender, which marks each attempt as late as
+// possible.
 func (o *Outbox) makeTransport() error {
 	policy, err := graphretry.NewPolicy(o.transportOptions...)
 	if err != nil {
@@ -123,17 +125,17 @@ func (o *Outbox) makeTransport() error {
 	return err
 }
 
-// Now returns the time by the database's clock, by which waits and ages are told. It asks
-// nothing: the clock was read when the Outbox was opened, and is each minute while it runs.
-// It is late by less than that took, and never early.
+// Now returns the time by the database's clock, which decides about waits and ages. It sends no
+// statement: the clock was read when the Outbox was opened, and is read again while it runs.
+// The time is late by less than such a reading takes, and never early.
 func (o *Outbox) Now() time.Time { return o.now() }
 
 // Name returns the name of the outbox: see [WithName].
 func (o *Outbox) Name() string { return o.name }
 
-// Close ends every [Outbox.Run] as the end of its context would, with the time
-// that this can take, and waits for them and for the calls that are under way. The
-// database stays open. It always returns nil; closing again does nothing.
+// Close ends every [Outbox.Run] as the end of its context would, and waits for the Runs and for
+// the calls that are under way. The database stays open. Close always returns nil. A second
+// call does nothing.
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	o.closed = true
@@ -143,8 +145,8 @@ func (o *Outbox) Close() error {
 	return nil
 }
 
-// begin is where each call comes in. Its context ends with Close, too, and after
-// timeout if it has no deadline and timeout is not 0.
+// begin begins a call. The context that it returns also ends with Close, and after timeout if
+// it has no deadline and timeout is not 0.
 func (o *Outbox) begin(ctx context.Context, timeout time.Duration) (context.Context, func(), error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

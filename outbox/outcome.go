@@ -6,21 +6,21 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// OutcomeKind is what an [Outcome] tells.
+// OutcomeKind is the kind of an [Outcome].
 type OutcomeKind = message.OutcomeKind
 
 const (
-	// OutcomeSent: Meta has taken the message.
+	// OutcomeSent: Meta has accepted the message.
 	OutcomeSent = message.OutcomeSent
-	// OutcomeDelivered: Meta says by webhook that it was delivered, or played.
+	// OutcomeDelivered: a webhook says that the message was delivered, or played.
 	OutcomeDelivered = message.OutcomeDelivered
-	// OutcomeRead: Meta says by webhook that it was read.
+	// OutcomeRead: a webhook says that the message was read.
 	OutcomeRead = message.OutcomeRead
-	// OutcomeFailed: it will not be sent, or was not delivered, and is not tried again. A
-	// message that somebody drops has failed, too.
+	// OutcomeFailed: the message is not sent, or was not delivered, and is not tried again. A
+	// message that was dropped has failed too.
 	OutcomeFailed = message.OutcomeFailed
-	// OutcomeUnknown: it may have been sent, and is not tried again until a webhook or a
-	// person settles it.
+	// OutcomeUnknown: the message may have been sent. It is not tried again until a webhook or
+	// a person settles it.
 	OutcomeUnknown = message.OutcomeUnknown
 )
 
@@ -28,9 +28,9 @@ const (
 // sent, delivered and read, or failed, and sent after a Resend.
 type Outcome struct {
 	Kind OutcomeKind
-	// Time is when it became known, by the clock of the database.
+	// Time is when the outbox learned of it, by the database's clock.
 	Time time.Time
-	// Status is what is known of the message when it is told, which can be later: it may have
-	// been delivered by then.
+	// Status is the status of the message when the outcome is reported. That can be later than
+	// Time: the message may have been delivered meanwhile.
 	Status Status
 }

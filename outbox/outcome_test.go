@@ -266,7 +266,7 @@ func TestObserverThatHangsIsPassedOver(t *testing.T) {
 	stop()
 	assert.LessOrEqual(t, calls.Load(), int32(9), "one of each worker")
 	assert.EqualValues(t, 300, others.Load())
-	assert.Contains(t, b.log.String(), "passed over")
+	assert.Contains(t, b.log.String(), "is skipped")
 	close(hang)
 	run(t, b.Outbox)
 	require.Eventually(t, func() bool {

@@ -7,16 +7,16 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// Pause has every machine send nothing more from a phone number, or with "" from any,
-// until [Outbox.Resume]. What is under way comes to its end. Messages can be enqueued
-// as before; one that grows too old meanwhile fails. Other machines notice within half a
-// second. Repeating it is safe.
+// Pause stops sending from a phone number on every machine, or with "" from all numbers, until
+// [Outbox.Resume]. Attempts that are under way are completed. Messages can still be enqueued,
+// and those that become too old fail. Other machines notice within half a second. Repeating
+// Pause is safe.
 func (o *Outbox) Pause(ctx context.Context, phoneNumberID string) error {
 	return o.setPause(ctx, "pause", phoneNumberID, true)
 }
 
-// Resume ends a [Outbox.Pause] of the same phone number, or with "" that of all. A
-// number that was paused by itself stays so. Repeating it is safe.
+// Resume ends [Outbox.Pause] of the same phone number, or with "" that of all numbers. A number
+// that was paused by itself stays paused. Repeating Resume is safe.
 func (o *Outbox) Resume(ctx context.Context, phoneNumberID string) error {
 	return o.setPause(ctx, "resume", phoneNumberID, false)
 }

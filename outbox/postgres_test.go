@@ -110,7 +110,7 @@ func TestDatabaseThatIsGoneForAWhileLosesNothing(t *testing.T) {
 		b.becomes(id, outbox.StateSent)
 	}
 	assert.Empty(t, b.api.Duplicates())
-	assert.Contains(t, b.log.String(), "try again")
+	assert.Contains(t, b.log.String(), "and retries")
 }
 
 func TestPoolOfOneOrTwoConnectionsIsEnough(t *testing.T) {

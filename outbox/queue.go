@@ -13,8 +13,8 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// queue is the messages in the database, and what becomes of them: what a call, a Run and an
-// attempt share.
+// queue is the messages in the database and what becomes of them. Calls, Runs and attempts
+// share it.
 type queue struct {
 	settings
 	*clock
@@ -22,13 +22,13 @@ type queue struct {
 	rules   message.Rules
 	life    life
 	telling telling
-	runs    runs        // of this process
-	held    heldNumbers // for what webhooks said
+	runs    runs        // those of this process
+	held    heldNumbers // because of webhooks
 }
 
-// apply has an event happen to a message, whatever else happens to it meanwhile: where
-// somebody is faster, it happens to what they have made of it. It returns the message as it
-// is in the end. name is that of the write, for tests.
+// apply applies an event to a message, and returns the message as it is afterwards. If another
+// writer changes the message meanwhile, apply reads it again and applies the event to that.
+// name is the name of the write, for tests.
 func (q *queue) apply(ctx context.Context, name string, current store.Stored, e message.Event) (store.Stored, error) {
 	for {
 		next, effects := message.Step(current.Record, e, q.atMost(), &q.rules)
@@ -36,7 +36,8 @@ func (q *queue) apply(ctx context.Context, name string, current store.Stored, e 
 			return current, effects.Refused
 		}
 		if effects.Hold {
-			// Before it is queued again, so that nobody sends it meanwhile.
+			// The hold comes before the message is queued again, so that no Run sends it in
+			// between.
 			if err := q.holdByWebhook(ctx, &next); err != nil {
 				return current, err
 			}
@@ -56,7 +57,8 @@ func (q *queue) apply(ctx context.Context, name string, current store.Stored, e 
 	}
 }
 
-// settled wakes the Runs of this process if a message can go, or another of its recipient.
+// settled wakes the Runs of this process if the message, or another one of its recipient, can
+// go now.
 func (q *queue) settled(m store.Stored) {
 	if m.State == StateQueued && m.Due.After(q.now()) {
 		return
@@ -66,8 +68,7 @@ func (q *queue) settled(m store.Stored) {
 	}
 }
 
-// report logs the outcomes that somebody should know of, and has the Runs of this process
-// tell them.
+// report logs failed and unknown messages, and passes the outcomes on.
 func (q *queue) report(ctx context.Context, m *store.Stored, kinds []OutcomeKind) {
 	for _, kind := range kinds {
 		attributes := []any{idOf(m.ID), numberOf(m.Number), reasonOf(m.Reason)}
@@ -84,7 +85,8 @@ func (q *queue) report(ctx context.Context, m *store.Stored, kinds []OutcomeKind
 	q.came(ctx, m, kinds)
 }
 
-// came has it be known that a message has outcomes, which are written down.
+// came passes outcomes that are written to the observers, and wakes the Runs of this process to
+// report them.
 func (q *queue) came(ctx context.Context, m *store.Stored, kinds []OutcomeKind) {
 	if len(kinds) == 0 {
 		return
@@ -102,7 +104,7 @@ func (q *queue) came(ctx context.Context, m *store.Stored, kinds []OutcomeKind) 
 	}
 }
 
-// observe tells the observers of an event.
+// observe calls the observers with an event.
 func (q *queue) observe(ctx context.Context, e Event) {
 	e.Outbox, e.Time = q.name, q.now()
 	ctx = context.WithoutCancel(ctx)
@@ -111,7 +113,7 @@ func (q *queue) observe(ctx context.Context, e Event) {
 	}
 }
 
-// hold holds a number for all machines, and reports whether nobody has before.
+// hold holds a number on all machines, and reports whether it was not held before.
 func (q *queue) hold(ctx context.Context, number string, wait time.Duration, ambiguous, byWebhook bool, reason string) (first bool, err error) {
 	first, err = q.store.Hold(ctx, number, wait, ambiguous, byWebhook, message.Shorten(reason))
 	if err != nil || !first {
@@ -123,7 +125,7 @@ func (q *queue) hold(ctx context.Context, number string, wait time.Duration, amb
 	return true, nil
 }
 
-// unhold holds a number no longer. It reports whether it was held.
+// unhold ends the hold of a number. It reports whether it was held.
 func (q *queue) unhold(ctx context.Context, number string, byWebhook bool) (was bool, err error) {
 	was, err = q.store.Unhold(ctx, number, byWebhook)
 	if was && number != lane.All {
@@ -132,8 +134,7 @@ func (q *queue) unhold(ctx context.Context, number string, byWebhook bool) (was 
 	return was, err
 }
 
-// holdByWebhook holds the number of a message, for all machines, for what Meta has said by
-// webhook.
+// holdByWebhook holds the number of a message on all machines, because of a webhook.
 func (q *queue) holdByWebhook(ctx context.Context, m *message.Record) error {
 	wait := q.probeWait(0)
 	first, err := q.hold(ctx, m.Number, wait, false, true, m.Graph.Error())
@@ -145,10 +146,11 @@ func (q *queue) holdByWebhook(ctx context.Context, m *message.Record) error {
 	return err
 }
 
-// probeWait returns the time to the next probe of a number, after so many: the schedule's.
+// probeWait returns the wait of the schedule before the next probe of a number, after that many
+// probes.
 func (q *queue) probeWait(probes int) time.Duration {
 	return q.rules.Policy.Next(nil, errHeld, graphretry.History{Held: probes}).Wait
 }
 
-// errHeld is a failure for which the Policy holds a message, whatever the options.
+// errHeld is a failure for which the Policy returns OutcomeHeld, whatever the options.
 var errHeld = &net.OpError{Op: "dial", Err: errors.New("held")}

@@ -7,21 +7,21 @@ import (
 )
 
 // ErrFull is in the chain of the error of [Outbox.Enqueue] while the outbox has as many
-// messages queued or being sent as [WithMaxQueued] lets it have.
-var ErrFull = errors.New("outbox: it is full: want a higher WithMaxQueued, or fewer messages in the queue")
+// messages queued or being sent as [WithMaxQueued] allows.
+var ErrFull = errors.New("outbox: the outbox is full: want a higher WithMaxQueued, or fewer messages in the queue")
 
 // countEvery is how old the count of the queue may be.
 const countEvery = time.Second
 
-// room is how full the queue is, as far as this process knows.
+// room is the count of the queue, as far as this process knows.
 type room struct {
 	mu      sync.Mutex
-	counted time.Time // when the queue was counted last ...
-	queued  int       // ... and what it had, with what was enqueued since
+	counted time.Time // when the queue was last counted
+	queued  int       // the messages then, and those that this process has enqueued since
 }
 
-// take reports whether n messages more may be enqueued, if most may be queued. count counts
-// them in the database.
+// take returns ErrFull if the queue has most messages already, and otherwise counts n more.
+// count counts the messages in the database.
 func (r *room) take(n, most int, count func() (int, error)) error {
 	r.mu.Lock()
 	known := time.Since(r.counted) < countEvery

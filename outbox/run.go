@@ -15,20 +15,18 @@ import (
 // claimEvery is how long a Run waits after a claim if few workers are free.
 const claimEvery = 5 * time.Millisecond
 
-// Run sends messages until ctx ends or the Outbox is closed, with as many
-// workers as [WithWorkers] says. Any number of Runs on any number of machines
-// share the work. Trouble with the database does not end Run; it goes on as soon as
-// the database does.
+// Run sends messages until ctx ends or the Outbox is closed, with as many workers as
+// [WithWorkers] says. Any number of Runs on any number of machines share the work. If the
+// database fails, Run goes on when the database works again.
 //
-// When it is to stop it takes no more messages; an attempt that is under way is
-// brought to its end, which takes the attempt timeout at most, and 30 s more if
-// the database does not answer. Run then returns nil. It returns [ErrClosed] if the
-// Outbox was closed before, and the database's error if it cannot begin.
+// When Run is to stop it takes no more messages, and completes the attempts that are under way.
+// That takes the attempt timeout at most, and 30 s more if the database does not answer. Then
+// it returns nil. Run returns [ErrClosed] if the Outbox was closed before, and the database's
+// error if it cannot begin.
 //
-// Phone numbers share the workers fairly: while several have something to send, none has
-// more than its share. One worker more than [WithWorkers] says is for urgent messages alone.
-// While the transport holds the API to be down, all messages stay in the queue, but for the
-// one that probes.
+// Phone numbers share the workers fairly: while several have something to send, none gets more
+// than its share. One more worker is only for urgent messages. While the transport takes the
+// API to be down, all messages stay in the queue, except the one that probes.
 func (o *Outbox) Run(ctx context.Context) error {
 	ctx, done, err := o.begin(ctx, 0)
 	if err != nil {
@@ -44,7 +42,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 	}
 	if err := r.heartbeat.start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil // it is to stop before it has begun
+			return nil // it is stopped before it has begun
 		}
 		return fmt.Errorf("outbox: cannot begin to send: %w", err)
 	}
@@ -56,7 +54,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 // run sends messages until ctx ends.
 func (r *running) run(ctx context.Context) {
 	var loops sync.WaitGroup
-	// Attempts that are under way live as long as the heartbeat says so.
+	// Attempts that are under way need the heartbeat until they end.
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
 	loops.Go(func() { r.heartbeat.keep(beating) })
 	loops.Go(func() { r.upkeep(ctx, r.gate) })
@@ -71,7 +69,7 @@ func (r *running) run(ctx context.Context) {
 	r.heartbeat.leave()
 }
 
-// running is one Run. Its loop alone decides what is claimed, and lanes is the loop's.
+// running is one Run. Only its loop decides what is claimed, and only the loop uses lanes.
 type running struct {
 	*queue
 	*signals
@@ -80,23 +78,23 @@ type running struct {
 	heartbeat *heartbeat
 	lanes     lane.Lanes
 	workers   sync.WaitGroup
-	writing   atomic.Int64 // messages that a goroutine has
+	writing   atomic.Int64 // how many messages goroutines have
 	ends      chan end
-	// newcomers has somebody look at what was inserted into the tables.
+	// newcomers has a value when rows that programs have inserted are to be adopted.
 	newcomers chan struct{}
 
-	claimed time.Time // when messages were claimed last
-	blind   bool      // the last look has not asked what holds the numbers, as nothing was due
-	lookAt  time.Time // when the loop looks for what is due; monotonic
-	next    time.Time // when the next message is due that is not yet, by the database's clock
-	probing bool      // an attempt finds out whether the API is up again
+	claimed time.Time // when messages were last claimed
+	blind   bool      // the last look has not read the numbers, since nothing was due
+	lookAt  time.Time // when the loop looks for due messages; monotonic
+	next    time.Time // when the next message becomes due, by the database's clock
+	probing bool      // an attempt is finding out whether the API is up again
 	shut    time.Time // until then the gate lets nothing through
 
 	mu       sync.Mutex
 	handling map[int64]bool // the messages that a goroutine has, by seq; guarded by mu
 }
 
-// loop claims what is due and hands it to workers, until ctx ends.
+// loop claims due messages and gives them to workers, until ctx ends.
 func (r *running) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -108,7 +106,7 @@ func (r *running) loop(ctx context.Context) {
 		}
 		switch {
 		case err != nil && ctx.Err() == nil:
-			r.logger.Error("outbox: cannot take messages from the queue", errorOf(err.Error()))
+			r.logger.Error("outbox: cannot claim messages", errorOf(err.Error()))
 			failures++
 			timer.Reset(min(time.Second, time.Duration(failures)*50*time.Millisecond))
 		case claimed:
@@ -128,7 +126,7 @@ func (r *running) loop(ctx context.Context) {
 	}
 }
 
-// until returns for how long there is nothing to do if nobody wakes the loop.
+// until returns how long the loop may sleep if nothing wakes it.
 func (r *running) until() time.Duration {
 	wait := time.Until(r.lookAt)
 	now := r.now()
@@ -137,11 +135,11 @@ func (r *running) until() time.Duration {
 			wait = min(wait, at.Sub(now))
 		}
 	}
-	// Turns come in bursts, so that not each one is a statement.
+	// Several turns share one statement.
 	return max(wait, 5*time.Millisecond)
 }
 
-// round does what there is to do, and reports whether it has claimed messages.
+// round does the work of one round of the loop, and reports whether it has claimed messages.
 func (r *running) round(ctx context.Context) (claimed bool, err error) {
 	for more := true; more; {
 		select {
@@ -175,7 +173,8 @@ func (r *running) round(ctx context.Context) (claimed bool, err error) {
 	return r.claim(ctx)
 }
 
-// lookAround finds out which numbers have something due, and what all know of them.
+// lookAround finds out which numbers have something due, and what all machines know about the
+// numbers.
 func (r *running) lookAround(ctx context.Context) error {
 	asked := time.Now()
 	look, err := r.store.Look(ctx)
@@ -189,7 +188,7 @@ func (r *running) lookAround(ctx context.Context) error {
 	if look.Newcomers {
 		select {
 		case r.newcomers <- struct{}{}:
-		default: // it is looking
+		default: // adopting is looking already
 		}
 	}
 	// Where the database is far away most of the time is for messages.
@@ -200,12 +199,12 @@ func (r *running) lookAround(ctx context.Context) error {
 // free returns how many workers are free.
 func (r *running) free() int {
 	if r.writing.Load() > int64(2*r.queue.workers) {
-		return 0 // the database is behind
+		return 0 // the database is slower than the workers
 	}
 	return r.queue.workers - r.lanes.Flights()
 }
 
-// claim claims as many messages as can go now, and hands them to workers.
+// claim claims as many messages as can go now, and gives them to workers.
 func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	now := r.now()
 	if now.Before(r.shut) {
@@ -213,7 +212,7 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	}
 	free := r.free()
 	if free > 0 && free < r.queue.workers/4 && time.Since(r.claimed) < claimEvery {
-		return false, nil // more will be free in a moment: one statement for all
+		return false, nil // more workers will be free soon: one statement serves them all
 	}
 	host, down := r.hostDown()
 	if down {
@@ -245,7 +244,7 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 			return false, err
 		}
 		if !taken {
-			r.lookAt = time.Time{} // somebody else has: look when
+			r.lookAt = time.Time{} // another Run has taken it: look again
 			continue
 		}
 		r.lanes.Probe(wish.Number, now.Add(wait), now)
@@ -287,7 +286,7 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	if len(plan) > 0 {
 		others, err := r.store.Take(ctx, r.heartbeat.id.Load(), plan, r.recipientOrder, urgentOnly)
 		if err != nil {
-			// What has been claimed is given back as a claim that no goroutine has.
+			// checkClaims gives back what has been claimed.
 			return false, err
 		}
 		claims = append(claims, others...)
@@ -301,7 +300,7 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 		busy := r.handling[c.Seq]
 		r.mu.Unlock()
 		if busy {
-			// Somebody has resent it, and an attempt of this Run is about to say how it ended.
+			// The message was resent while an attempt of this Run is about to write its end.
 			if err := r.store.GiveBack(ctx, &c, "", now.Add(lookEvery)); err != nil {
 				return true, err
 			}
@@ -318,7 +317,7 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	return len(claims) > 0, nil
 }
 
-// work has a goroutine send a message.
+// work sends a message in a goroutine.
 func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down bool) {
 	r.mu.Lock()
 	r.handling[c.Seq] = true
@@ -328,8 +327,8 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 	accepted := r.lanes.Accepted(c.Number)
 	probe := r.lanes.Begin(c.Number, now)
 	r.workers.Go(func() {
-		// The end of Run must not break off an attempt, so what serves one lasts on,
-		// for as long as an attempt may take and its end may need to be written.
+		// The end of Run must not cancel an attempt. So its context lasts for as long as an
+		// attempt and the writing of its end may take.
 		lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		defer cancel()
 		detach := context.AfterFunc(ctx, func() {
@@ -343,7 +342,7 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 			r.ends <- e
 		})
 		if err != nil && ctx.Err() == nil {
-			r.logger.Error("outbox: cannot work on a message", idOf(c.ID), errorOf(a.redact(err.Error())))
+			r.logger.Error("outbox: an attempt has failed", idOf(c.ID), errorOf(a.redact(err.Error())))
 		}
 		r.mu.Lock()
 		delete(r.handling, c.Seq)
@@ -356,13 +355,13 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 	})
 }
 
-// ended takes in how an attempt has ended.
+// ended applies the end of an attempt.
 func (r *running) ended(ctx context.Context, e end) {
 	if e.probe {
 		r.probing = false
 	}
 	if e.gate > 0 {
-		// Of the path alone, or of the host.
+		// The gate is the path's, or the host's.
 		if _, down := r.hostDown(); down || len(r.pathsDown()) == 0 {
 			r.shut = r.now().Add(e.gate)
 		} else {
@@ -396,11 +395,11 @@ func (r *running) ended(ctx context.Context, e end) {
 		err = r.store.Slow(ctx, e.number, lane.Slowdown)
 	}
 	if err != nil && ctx.Err() == nil {
-		r.logger.Error("outbox: cannot tell other machines of a phone number", numberOf(e.number), errorOf(err.Error()))
+		r.logger.Error("outbox: cannot write the state of a phone number for other machines", numberOf(e.number), errorOf(err.Error()))
 	}
 }
 
-// hold holds a number for all machines.
+// hold holds a number on all machines.
 func (r *running) hold(ctx context.Context, number, reason string) error {
 	wait := r.probeWait(0)
 	first, err := r.queue.hold(ctx, number, wait, r.lanes.IsAmbiguous(number), false, reason)
@@ -409,10 +408,10 @@ func (r *running) hold(ctx context.Context, number, reason string) error {
 	}
 	r.lanes.Held(number, r.now().Add(wait), reason)
 	if first {
-		// Not by the loop, which has more to do.
+		// Not in the loop, which has other work to do.
 		r.workers.Go(func() { r.observe(ctx, Event{Kind: EventHeld, PhoneNumberID: number, Reason: reason, Wait: wait}) })
 	} else {
-		r.lookAt = time.Time{} // somebody else holds it
+		r.lookAt = time.Time{} // another Run has held it already: look again
 	}
 	return nil
 }
@@ -426,8 +425,8 @@ func (r *running) holdHost(ctx context.Context, reason string) error {
 	return nil
 }
 
-// checkClaims settles claims of this Run that no goroutine has: the answer to a write may
-// have been lost. It is the loop's, so that none is made meanwhile.
+// checkClaims settles claims of this Run that no goroutine has: the answer to a write may have
+// been lost. The loop calls it, so that no claim is made meanwhile.
 func (r *running) checkClaims(ctx context.Context) error {
 	r.mu.Lock()
 	before := make(map[int64]bool, len(r.handling))

@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// A Run looks for what others have enqueued, paused or held so often, but spends no more than
-// a fifth of its time on that, up to a wait of lookAtLeast.
+// A Run looks this often for messages, pauses and holds of other processes. Where a look takes
+// long the next one comes after four times as long, and after lookAtLeast at the latest.
 const (
 	lookEvery   = 250 * time.Millisecond
 	lookAtLeast = 5 * time.Second
 )
 
-// runs are the Runs of an Outbox in this process, as others reach them.
+// runs are the Runs of an Outbox in this process.
 type runs struct {
 	mu  sync.Mutex
 	all map[*signals]bool
 }
 
-// signals is what others tell a Run, and what it shows of itself.
+// signals is what other goroutines signal to a Run, and when the Run was last seen alive.
 type signals struct {
-	wake chan struct{} // has one when the loop is to go round once more
-	owed chan struct{} // has one when there are outcomes to tell
+	wake chan struct{} // has a value when the loop is to do another round
+	owed chan struct{} // has a value when there are outcomes to report
 
-	mu     sync.Mutex      // guards all below
-	alive  time.Time       // when the heartbeat was written last; monotonic
-	turned time.Time       // when the loop has gone round last; monotonic
-	rung   map[string]bool // numbers that have something due, with whether it is urgent
-	isDue  bool            // look at once
+	mu     sync.Mutex      // guards the fields below
+	alive  time.Time       // when the heartbeat was last written; monotonic
+	turned time.Time       // when the loop has last completed a round; monotonic
+	rung   map[string]bool // numbers that have something due, and whether it is urgent
+	isDue  bool            // look at the tables at once
 	check  bool            // compare the claims with the database
 }
 
@@ -37,7 +37,7 @@ func newSignals() *signals {
 	return &signals{wake: make(chan struct{}, 1), owed: make(chan struct{}, 1), rung: make(map[string]bool)}
 }
 
-// add has a Run that begins be reached, until remove is called.
+// add adds a Run, until remove is called.
 func (r *runs) add(s *signals) (remove func()) {
 	s.alive, s.turned = time.Now(), time.Now()
 	r.mu.Lock()
@@ -60,7 +60,7 @@ func (r *runs) list() []*signals {
 	return slices.Collect(maps.Keys(r.all))
 }
 
-// ring lets the Runs know of numbers that have something due.
+// ring tells the Runs which numbers have something due.
 func (r *runs) ring(numbers map[string]bool) {
 	for _, s := range r.list() {
 		s.set(func() {
@@ -78,7 +78,7 @@ func (r *runs) look() {
 	}
 }
 
-// tell has the Runs tell of outcomes.
+// tell has the Runs report outcomes.
 func (r *runs) tell() {
 	for _, s := range r.list() {
 		select {
@@ -88,7 +88,7 @@ func (r *runs) tell() {
 	}
 }
 
-// set changes something under the lock, and has the loop see it.
+// set changes fields under the lock, and wakes the loop.
 func (s *signals) set(change func()) {
 	s.mu.Lock()
 	change()
@@ -96,8 +96,8 @@ func (s *signals) set(change func()) {
 	s.stir()
 }
 
-// take returns what the loop was told since it was asked last: numbers that have something
-// due, to look at the tables, and to compare the claims with them.
+// take returns the signals since the last call: numbers that have something due, whether to
+// look at the tables, and whether to compare the claims with them.
 func (s *signals) take() (rung map[string]bool, look, check bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,19 +106,19 @@ func (s *signals) take() (rung map[string]bool, look, check bool) {
 	return rung, look, check
 }
 
-// beaten takes in that the heartbeat was written.
+// beaten records that the heartbeat was written.
 func (s *signals) beaten() {
 	s.set(func() { s.check, s.alive = true, time.Now() })
 }
 
-// turnedRound takes in that the loop has gone round.
+// turnedRound records that the loop has completed a round.
 func (s *signals) turnedRound() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.turned = time.Now()
 }
 
-// stir has the loop go round once more.
+// stir wakes the loop.
 func (s *signals) stir() {
 	select {
 	case s.wake <- struct{}{}:
@@ -126,7 +126,7 @@ func (s *signals) stir() {
 	}
 }
 
-// silent returns for how long the heartbeat was not written, and the loop has not gone round.
+// silent returns the time since the last heartbeat, and since the last round of the loop.
 func (s *signals) silent() (heartbeat, loop time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

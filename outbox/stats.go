@@ -10,70 +10,71 @@ import (
 
 // Stats is what is in an outbox.
 type Stats struct {
-	// Now is when it is so, by the database's clock.
+	// Now is the time of these counts, by the database's clock.
 	Now time.Time
-	// States counts the messages by their state.
+	// States counts the messages by state.
 	States map[State]int
 	// Numbers has the same for each phone number.
 	Numbers map[string]NumberStats
-	// Labels counts those of each label by their state.
+	// Labels counts the messages of each label by state.
 	Labels map[string]map[State]int
-	// OldestQueued is when the message was enqueued that is longest in the queue; zero if
-	// there is none.
+	// OldestQueued is when the queued message that was enqueued first was enqueued, zero if
+	// none is queued.
 	OldestQueued time.Time
-	// WaitingSince is since when the message has been in the queue that waits longest: since it
-	// was enqueued, resent, or due by its [NotBefore], whichever was last. A retry's wait, a
-	// number that is held and a pause count. Zero if none waits.
+	// WaitingSince is since when the longest waiting message has been in the queue, zero if
+	// none waits. A message waits since it was enqueued, was resent, or became due by its
+	// [NotBefore], whichever came last. A retry's wait, a held number and a pause do not reset
+	// this.
 	WaitingSince time.Time
 	// Paused reports whether all numbers are paused: see [Outbox.Pause].
 	Paused bool
-	// NextProbe is when the next probe may go for all numbers together, if all are held for
-	// the same reason, an API that gives no clear answer; zero if they are not.
+	// NextProbe is when the next probe may be sent for all numbers together, zero if they are
+	// not all held. They are all held while the API gives no clear answer to any of them.
 	NextProbe time.Time
-	// HeldFor is why, "" if they are not.
+	// HeldFor is why they are held, "" if they are not.
 	HeldFor string
-	// Runs are those of all machines that have not ended, dead ones among them.
+	// Runs are the Runs of all machines that have not ended, with those that are dead.
 	Runs []RunStats
-	// APIDown reports whether this process holds the API to be down.
+	// APIDown reports whether this process takes the API to be down.
 	APIDown bool
 }
 
 // NumberStats is what is in an outbox for one phone number.
 type NumberStats struct {
-	// States counts the messages by their state, as those of [Stats].
+	// States counts the messages by state, as in [Stats].
 	States map[State]int
-	// WaitingSince is that of [Stats], for this number.
+	// WaitingSince is as in [Stats], for this number.
 	WaitingSince time.Time
 	// Paused reports whether this number is paused by itself.
 	Paused bool
-	// NextProbe is when the next probe may go, if the number is held; zero if it is not.
+	// NextProbe is when the next probe may be sent, zero if the number is not held.
 	NextProbe time.Time
-	// HeldFor is why it is held, "" if it is not.
+	// HeldFor is why the number is held, "" if it is not.
 	HeldFor string
-	// HeldSince is since when it is held, zero if it is not.
+	// HeldSince is since when the number is held, zero if it is not.
 	HeldSince time.Time
-	// Share is the part of its rate ([WithRate]) that it has: 1, or less since Meta has
-	// answered that it is too much. It grows again while messages are sent.
+	// Share is the part of its rate ([WithRate]) that the number uses: 1, or less after Meta
+	// has answered that it is too much. It grows again while messages are sent.
 	Share float64
 }
 
-// RunStats is what is known of one [Outbox.Run].
+// RunStats is what the outbox knows about one [Outbox.Run].
 type RunStats struct {
-	// ID tells it from the others.
+	// ID identifies the Run.
 	ID int64
-	// Began is when it has begun, by the database's clock.
+	// Began is when it began, by the database's clock.
 	Began time.Time
-	// Silent is for how long it has given no sign of life. It gives one every 5 s.
+	// Silent is the time since its last heartbeat. It sends one every 5 s.
 	Silent time.Duration
-	// Dead reports whether that is 30 s or more. Another Run that is alive takes it out
-	// then, and what it had is free or, if it was being sent, unknown.
+	// Dead reports whether Silent is 30 s or more. A live Run then removes it: its messages go
+	// back to the queue, or become unknown if they were being sent.
 	Dead bool
-	// Messages is how many it has: those that it is sending, or is about to.
+	// Messages is how many messages it has: those that it is sending, or is about to send.
 	Messages int
 }
 
-// Stats counts the messages, and tells what all machines know of the numbers and the Runs, all
-// at one moment. What it says of the API is what this process has found out.
+// Stats counts the messages, and returns what all machines know about the numbers and the Runs,
+// all at one moment. APIDown is what this process has found out.
 func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 	ctx, done, err := o.begin(ctx, listTimeout)
 	if err != nil {

@@ -14,56 +14,53 @@ type State = message.State
 const (
 	// StateQueued: the message waits for a worker, or for its next attempt.
 	StateQueued = message.StateQueued
-	// StateSending: a worker has announced that it sends the message, and the
-	// answer is not in yet. A process that dies here leaves this state behind; the
-	// message is then parked as unknown once another Run has noticed, within 40 s.
+	// StateSending: a worker has announced an attempt, and its answer is not known yet. If the
+	// process dies, the message becomes unknown when another Run notices, within 40 s.
 	StateSending = message.StateSending
-	// StateSent: Meta has taken the message.
+	// StateSent: Meta has accepted the message.
 	StateSent = message.StateSent
-	// StateFailed: the message was not sent, or Meta could not deliver it, and it
-	// will not be tried again.
+	// StateFailed: the message was not sent, or Meta could not deliver it. It is not tried
+	// again.
 	StateFailed = message.StateFailed
-	// StateUnknown: the message may or may not have been sent, and is not sent
-	// again until a webhook or a person settles it.
+	// StateUnknown: the message may have been sent. It is not sent again until a webhook or a
+	// person settles it.
 	StateUnknown = message.StateUnknown
 )
 
-// Status is what is known of a message.
+// Status is what the outbox knows about a message.
 type Status struct {
 	// ID is the id that it was enqueued with.
 	ID string
-	// PhoneNumberID is the business's phone number that it is sent from.
+	// PhoneNumberID is the business's phone number that sends it.
 	PhoneNumberID string
-	// Label is that of [Label], "" if it has none.
+	// Label is the label of the message, "" if it has none: see [Label].
 	Label string
-	// State is where it is in its life.
+	// State is the state of the message.
 	State State
-	// MessageID is the id that Meta gave it, as in "wamid.HBgL...". It is empty
-	// before StateSent, and for a success that named no message.
+	// MessageID is the id that Meta gave it, as in "wamid.HBgL...". It is empty before
+	// StateSent, and if the answer named no message.
 	MessageID string
-	// Graph is what Meta said last, if it refused the message or failed to
-	// deliver it; otherwise nil. Its Raw is not kept.
+	// Graph is Meta's last error, if Meta refused the message or could not deliver it,
+	// otherwise nil. Its Raw is not kept.
 	Graph *graphretry.Error
-	// Reason says in words why the state is StateFailed or StateUnknown, or why
-	// a queued message waits for another attempt. Of one that was delivered it says so if
-	// Meta says that it failed, too; Graph is that failure then.
+	// Reason says in words why the message is StateFailed or StateUnknown, or why it waits for
+	// another attempt. If Meta says of a delivered message that it failed too, Reason says so,
+	// and Graph is that failure.
 	Reason string
-	// Retries is how often it was retried, 0 after its first attempt. Resend
-	// begins to count anew.
+	// Retries is how often it was retried: 0 after its first attempt. Resend sets it to 0.
 	Retries int
-	// NotBefore is when the next attempt may be made, the zero Time if nothing is
-	// to be waited for.
+	// NotBefore is when the next attempt may be made, the zero Time if it may be made now.
 	NotBefore time.Time
-	// Delivered and Read are when a webhook says that it was, by Meta's clock; the
-	// zero Time if none has.
+	// Delivered and Read are when it was delivered and read, as webhooks say, by Meta's clock.
+	// They are zero if no webhook has said so.
 	Delivered, Read time.Time
-	// ParticipantFailures is to how many participants of a group it was not delivered, as
-	// webhooks say, and ParticipantGraph is what Meta said of the last of them. The others
-	// may have it, so it is not sent again for them.
+	// ParticipantFailures is the number of participants of a group to whom it was not
+	// delivered, as webhooks say, and ParticipantGraph is the error of the last of them. The
+	// others may have it, so it is not sent again.
 	ParticipantFailures int
 	ParticipantGraph    *graphretry.Error
-	// Enqueued is when it was first enqueued, Changed when something last happened to it
-	// that is written down, both by the clock of the database. A claim by a worker is not.
+	// Enqueued is when it was first enqueued, and Changed is when it last changed, both by the
+	// database's clock. A claim by a worker is no change.
 	Enqueued, Changed time.Time
 }
 

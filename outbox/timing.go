@@ -6,17 +6,17 @@ import (
 )
 
 const (
-	// callTimeout bounds the calls of an Outbox whose context has no deadline.
+	// callTimeout bounds a call whose context has no deadline.
 	callTimeout = 15 * time.Second
-	// listTimeout is the same for a call whose work grows with what it finds.
+	// listTimeout is the same for a call whose work grows with the number of messages.
 	listTimeout = 5 * time.Minute
-	// userTimeout bounds a function of the user's, and grace is how long it may take to heed
-	// the end of its context.
+	// userTimeout bounds a function of the user. grace is how long it may take to return after
+	// its context has ended.
 	userTimeout = 15 * time.Second
 	grace       = time.Second
 )
 
-// withTimeout bounds a context that has no deadline of its own.
+// withTimeout bounds a context that has no deadline.
 func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok || timeout == 0 {
 		return context.WithCancel(ctx)
@@ -24,7 +24,7 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 	return context.WithTimeout(ctx, timeout)
 }
 
-// pause waits, and reports whether ctx has not ended.
+// pause sleeps, and reports whether ctx has not ended.
 func pause(ctx context.Context, wait time.Duration) bool {
 	select {
 	case <-time.After(wait):
@@ -34,28 +34,28 @@ func pause(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// life is how a Run shows that it is alive, and when another takes it for dead: when its
-// heartbeat, a counter in its row, has not moved for some time of the one who watches. Times
-// of different machines are never compared.
+// life is the timing of a Run's life. A Run is taken for dead when its heartbeat, a counter in
+// its row, has not moved for some time by the clock of another Run. Times of different machines
+// are never compared.
 type life struct {
 	beat time.Duration // between two heartbeats
-	dead time.Duration // without one
-	// linger is how long Run, once it is to stop, goes on trying to write down how an
-	// attempt has ended.
+	dead time.Duration // without a heartbeat
+	// linger is how long a Run that is to stop goes on trying to write how an attempt has
+	// ended.
 	linger time.Duration
-	// marking is how long a mark may take. After that a Run may have been taken for dead,
-	// and somebody may be about to decide that the message was not sent.
+	// marking is how long a mark may take. After that the Run may have been taken for dead, and
+	// a person may be about to decide that the message was not sent.
 	marking time.Duration
 }
 
 var defaultLife = life{beat: 5 * time.Second, dead: 30 * time.Second, linger: 30 * time.Second, marking: 15 * time.Second}
 
-// telling is when outcomes are told.
+// telling is the timing of reports of outcomes.
 type telling struct {
-	every       time.Duration // how often a Run looks for what others owe
-	first, most time.Duration // how long to wait after an error, at first and at most
-	timeout     time.Duration // of a call
-	lease       time.Duration // for how long one Run has a message to itself
+	every       time.Duration // how often a Run looks for outcomes of other processes
+	first, most time.Duration // the wait after an error, at first and at most
+	timeout     time.Duration // for one call
+	lease       time.Duration // how long one Run has a message to itself
 }
 
 var defaultTelling = telling{every: time.Second, first: 5 * time.Second, most: time.Minute, timeout: userTimeout, lease: time.Minute}

@@ -9,8 +9,8 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// upkeep settles what dead Runs have left behind, fails what is too old, and deletes what
-// is older than the retention.
+// upkeep settles messages that dead Runs have left, fails messages that are too old, and
+// deletes messages that are older than the retention.
 func (q *queue) upkeep(ctx context.Context, gate gate) {
 	var aged, retained int64
 	for {
@@ -22,7 +22,7 @@ func (q *queue) upkeep(ctx context.Context, gate gate) {
 			retained, err = q.store.Retain(ctx, retained, q.now().Add(-q.retention))
 		}
 		if err != nil && ctx.Err() == nil {
-			q.logger.Error("outbox: cannot look after the tables", errorOf(err.Error()))
+			q.logger.Error("outbox: cannot do the upkeep of the tables", errorOf(err.Error()))
 		}
 		wait := q.life.beat
 		if retained != 0 || aged != 0 {
@@ -34,8 +34,7 @@ func (q *queue) upkeep(ctx context.Context, gate gate) {
 	}
 }
 
-// settleOrphans puts back what Runs had claimed that are gone, and parks what they were
-// sending.
+// settleOrphans settles the messages of Runs that do not exist any more.
 func (q *queue) settleOrphans(ctx context.Context) error {
 	orphans, err := q.store.Orphans(ctx)
 	if err != nil {
@@ -49,7 +48,8 @@ func (q *queue) settleOrphans(ctx context.Context) error {
 	return nil
 }
 
-// abandon puts back a message whose goroutine is gone, or parks it if that was sending it.
+// abandon settles a message whose goroutine does not exist any more. If it was being sent it
+// becomes unknown, otherwise it goes back to the queue.
 func (q *queue) abandon(ctx context.Context, c *store.Claim) error {
 	if c.State == StateQueued {
 		if err := q.store.GiveBack(ctx, c, "", c.Due); err != nil {
@@ -65,8 +65,8 @@ func (q *queue) abandon(ctx context.Context, c *store.Claim) error {
 	return err
 }
 
-// failExpired fails what is too old in the queue. It goes through the queue page by page,
-// and returns where to go on.
+// failExpired fails queued messages that are too old. It looks at one page of the queue, and
+// returns where the next page begins.
 func (q *queue) failExpired(ctx context.Context, gate gate, after int64) (int64, error) {
 	ids, next, err := q.store.Expired(ctx, after, q.now().Add(-q.maxAge))
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// callUser calls a function of the user's. One that panics or does not return in time is an
-// error, and the program goes on.
+// callUser calls a function of the user. If it panics, or does not return in time, callUser
+// returns an error.
 func callUser(ctx context.Context, logger *slog.Logger, name string, timeout time.Duration, do func(context.Context)) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -30,7 +30,7 @@ func callUser(ctx context.Context, logger *slog.Logger, name string, timeout tim
 	case <-ctx.Done():
 	}
 	select {
-	case err := <-done: // it heeds its context
+	case err := <-done: // it ends with its context
 		return err
 	case <-time.After(grace):
 		return fmt.Errorf("outbox: %s has not returned after %v", name, timeout)

@@ -16,38 +16,38 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// HandleWebhook takes the body of a webhook from Meta and settles the messages
-// that it speaks of, by their biz_opaque_callback_data:
+// HandleWebhook settles the messages that a webhook from Meta is about. It finds them by their
+// biz_opaque_callback_data. body is the body of the request:
 //
-//   - "delivered", "read" and "played" say that a device has the message. It is sent then,
-//     whatever Meta says of it before or after, and a retry that is queued is called off.
-//   - "failed" is put to the policy: what it retries (131000, once) goes back into the
-//     queue, and any other message has failed. A fault of the sender (131031, 131042) holds
-//     the phone number, and its messages stay queued, until a webhook says that one of them
-//     was sent. Nothing is sent again while another attempt may have been accepted.
-//   - "failed" for one participant of a group is noted, and no more: the others have it. See
-//     [Status].ParticipantFailures.
+//   - "delivered", "read" and "played" say that a device has the message. The message is sent
+//     then, whatever else Meta says about it, and a retry in the queue is cancelled.
+//   - "failed" goes to the policy. If the policy retries it (131000, once), the message goes
+//     back into the queue; otherwise it has failed. After a fault of the sender (131031,
+//     131042) the phone number is held and its messages stay queued, until a webhook says that
+//     one of them was sent. Nothing is sent again while another attempt may have been accepted.
+//   - "failed" for one participant of a group is only counted, since the others have the
+//     message. See [Status].ParticipantFailures.
 //   - Any other status, such as "sent", says that Meta has accepted the message.
 //
-// Statuses of payments and calls, webhooks of other fields, and those of messages that
-// this Outbox does not know, are passed over. Whoever else sends for the same business
-// account must not use the ids of this Outbox as their callback data.
+// HandleWebhook ignores statuses of payments and calls, webhooks of other fields, and messages
+// that this Outbox does not know. Other programs that send for the same business account must
+// not use the ids of this Outbox as their callback data.
 //
 // Webhooks may come in any order, any number of times, before the answer to the call, and on
-// any machine. Verify the signature first, with [graphretry.VerifyWebhook]: HandleWebhook
-// believes what it reads.
+// any machine. HandleWebhook trusts the body: verify its signature with
+// [graphretry.VerifyWebhook] first.
 //
-// The error is nil if Meta can forget the webhook. After any other, answer with a
-// status of 500, so that Meta sends it again. A body that is not a JSON object is refused
-// each time.
+// The error is nil if Meta need not repeat the webhook. After any other error answer with a
+// status of 500, so that Meta repeats it. A body that is not a JSON object is refused every
+// time.
 func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	failures, err := graphretry.ParseWebhook(body)
 	if err != nil {
 		return message.AsInvalid(fmt.Errorf("outbox: the webhook cannot be read: %w", err))
 	}
 	var report webhook
-	// What can go wrong is a value of another type than Meta's. It is left out, and
-	// what stands beside it is read.
+	// The only possible error is a value whose type is not Meta's. It is left out, and the
+	// values beside it are read.
 	var odd *json.UnmarshalTypeError
 	if err := json.Unmarshal(trimmed(body), &report); err != nil && !errors.As(err, &odd) {
 		return message.AsInvalid(fmt.Errorf("outbox: the webhook cannot be read: %w", err))
@@ -64,12 +64,12 @@ func (o *Outbox) HandleWebhook(ctx context.Context, body []byte) error {
 	return errors.Join(errs...)
 }
 
-// trimmed leaves out what ParseWebhook passes over: a byte order mark, and NULs at the end.
+// trimmed removes what ParseWebhook ignores: a byte order mark, and NULs at the end.
 func trimmed(body []byte) []byte {
 	return bytes.TrimRight(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "\x00")
 }
 
-// webhook is what a webhook says of messages.
+// webhook is the part of a webhook that is about messages.
 type webhook struct {
 	Entry []struct {
 		Changes []struct {
@@ -82,16 +82,16 @@ type webhook struct {
 
 type messageStatus struct {
 	ID           string `json:"id"`
-	Type         string `json:"type"` // as in "payment" and "call"; of a message "message", or none
+	Type         string `json:"type"` // "message" or "" for a message, others such as "payment" and "call"
 	Status       string `json:"status"`
 	Timestamp    string `json:"timestamp"`
 	CallbackData string `json:"biz_opaque_callback_data"`
-	// The participant of a group whom it is about, if it is not about all.
+	// The participant of a group whom it is about, empty if it is about all.
 	ParticipantID     string `json:"recipient_participant_id"`
 	ParticipantUserID string `json:"recipient_participant_user_id"`
 }
 
-// event returns what a status says of its message.
+// event returns the event that a status is for its message.
 func (s *messageStatus) event(failures []graphretry.Failure, now time.Time) message.Event {
 	e := message.Event{Kind: message.Accepted, MessageID: s.ID, At: s.at(now)}
 	switch s.Status {
@@ -110,7 +110,7 @@ func (s *messageStatus) event(failures []graphretry.Failure, now time.Time) mess
 	return e
 }
 
-// statuses are those that may be of our messages.
+// statuses returns the statuses that may be about messages of this Outbox.
 func (w *webhook) statuses() []messageStatus {
 	var ours []messageStatus
 	for _, entry := range w.Entry {
@@ -126,7 +126,7 @@ func (w *webhook) statuses() []messageStatus {
 	return ours
 }
 
-// at is when Meta says that it was, or else now.
+// at returns the time that Meta gives, or now if it gives none.
 func (s *messageStatus) at(now time.Time) time.Time {
 	seconds, err := strconv.ParseInt(s.Timestamp, 10, 64)
 	if err != nil || seconds <= 0 {
@@ -135,11 +135,12 @@ func (s *messageStatus) at(now time.Time) time.Time {
 	return time.Unix(seconds, 0).UTC()
 }
 
-// settle has happen to a message what a webhook says of it.
+// settle applies to a message what a webhook says about it.
 func (o *Outbox) settle(ctx context.Context, id string, e message.Event) error {
 	current, err := o.store.Load(ctx, id)
 	if err == nil && e.Kind == message.Undelivered && e.Graph.AboutSender() {
-		// Only one that was accepted before this attempt's answer says something of this one.
+		// Only a message that was accepted before this attempt's answer says something about
+		// this message.
 		var number lane.Shared
 		if number, err = o.store.Number(ctx, current.Number); err == nil && number.Released.Before(current.Changed) {
 			e.Accepted = number.Released
@@ -160,8 +161,8 @@ func (o *Outbox) settle(ctx context.Context, id string, e message.Event) error {
 	return nil
 }
 
-// unholdByWebhook holds a number no longer that is held for what Meta said by webhook, if a
-// message was accepted since, of which it now says something better.
+// unholdByWebhook ends the hold of a number that webhooks have caused, if a webhook now says
+// that a message was accepted since.
 func (o *Outbox) unholdByWebhook(ctx context.Context, m *store.Stored) error {
 	held, err := o.held.get(ctx, o.store)
 	number, isHeld := held[m.Number]

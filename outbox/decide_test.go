@@ -228,7 +228,7 @@ func TestStandbyIsNotHealthy(t *testing.T) {
 	readOnly := place{where.kind, where.where + " default_transaction_read_only=on"}
 	o, err := outbox.Open(t.Context(), readOnly.open(t), nil, outbox.WithoutMigration())
 	require.NoError(t, err)
-	assert.ErrorContains(t, o.Health(t.Context()), "takes no writes")
+	assert.ErrorContains(t, o.Health(t.Context()), "accepts no writes")
 	require.NoError(t, db.Ping())
 	require.NoError(t, o.Close())
 }

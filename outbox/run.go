@@ -192,7 +192,7 @@ func (r *running) lookAround(ctx context.Context) error {
 		}
 	}
 	// Where the database is far away most of the time is for messages.
-	r.lookAt = time.Now().Add(max(lookEvery, min(4*time.Since(asked), lookAtLeast)))
+	r.lookAt = time.Now().Add(max(lookEvery, min(4*time.Since(asked), lookWithin)))
 	return nil
 }
 

@@ -8,10 +8,10 @@ import (
 )
 
 // A Run looks this often for messages, pauses and holds of other processes. Where a look takes
-// long the next one comes after four times as long, and after lookAtLeast at the latest.
+// long the next one comes after four times as long, and after lookWithin at the latest.
 const (
 	lookEvery   = 250 * time.Millisecond
-	lookAtLeast = 5 * time.Second
+	lookWithin = 5 * time.Second
 )
 
 // runs are the Runs of an Outbox in this process.

@@ -194,7 +194,7 @@ func TestRowThatIsInsertedIsAMessage(t *testing.T) {
 	assert.Equal(t, 0, b.becomes("plain", outbox.StateSent).Retries)
 	assert.Equal(t, "june", b.becomes("urgent", outbox.StateSent).Label)
 	for id, reason := range map[string]string{
-		"number": "digits of the id", "json": "no JSON object", "own": "biz_opaque_callback_data", "long": "1048576 bytes",
+		"number": "digits of the id", "json": "not a JSON object", "own": "biz_opaque_callback_data", "long": "1048576 bytes",
 		"time": "not_before", "label": "129 bytes", "old": "older than the maximum age",
 	} {
 		assert.Contains(t, b.becomes(id, outbox.StateFailed).Reason, reason)

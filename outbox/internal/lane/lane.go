@@ -1,9 +1,9 @@
-// Package lane decides how many messages a process may send from each phone number now: by
-// what holds the number, by its rate, and by its share of the workers. It knows no database
-// and no clock: times are parameters.
+// Package lane decides how many messages a process may send from each phone number now. It
+// knows what holds a number, its rate, and its share of the workers. It uses no database and no
+// clock: times are parameters.
 //
-// A number's messages are a lane. What all machines know of it is [Shared]; the rest is what
-// this process has seen by itself.
+// The messages of a number are a lane. [Shared] is what all machines know about it; the rest is
+// what this process has seen itself.
 package lane
 
 import (
@@ -12,23 +12,23 @@ import (
 	"time"
 )
 
-// Shared is what all machines know of a number.
+// Shared is what all machines know about a number.
 type Shared struct {
 	Paused bool
-	// NextProbe is when the next probe may go while the number is held; zero if it is not.
+	// NextProbe is when the next probe may be sent, zero if the number is not held.
 	NextProbe time.Time
-	// Probes is how many have gone since it is held.
+	// Probes is how many probes have been sent since it is held.
 	Probes int
-	// Ambiguous reports whether it is held for ends that leave open what was sent.
+	// Ambiguous reports whether it is held because of messages that may have been sent.
 	Ambiguous bool
-	// ByWebhook reports whether it is held for what Meta said by webhook of messages that it
-	// had accepted. So no answer, but a webhook, ends that.
+	// ByWebhook reports whether it is held because of a webhook about messages that Meta had
+	// accepted. Then no answer ends the hold, but a webhook does.
 	ByWebhook bool
 	Reason    string
-	// HeldSince is since when it is held, and Released when it was last held no longer.
+	// HeldSince is since when it is held, and Released is when its last hold ended.
 	HeldSince, Released time.Time
-	// LeasedUntil is how far its rate is leased, and Share is what is left of that since the
-	// API has asked for less, 1 for all.
+	// LeasedUntil is the end of the last lease of its rate. Share is the part of the rate that
+	// it may use: 1, or less since the API has asked for less.
 	LeasedUntil time.Time
 	Share       float64
 }
@@ -36,25 +36,26 @@ type Shared struct {
 // IsHeld reports whether the number is held.
 func (s *Shared) IsHeld() bool { return !s.NextProbe.IsZero() }
 
-// All is the number that stands for all of them.
+// All is the number that stands for all numbers.
 const All = ""
 
-// threshold is how many ends in a row that say nothing of their message hold a number.
+// threshold is how many attempts in a row must say nothing about their message until the number
+// is held.
 const threshold = 3
 
-// End is what the end of an attempt says of its number.
+// End is what the end of an attempt says about its number.
 type End int
 
-// What the end of an attempt can say of its number.
+// The kinds of End.
 const (
 	Nothing   End = iota // no attempt was made, or no connection
 	Up                   // the API has answered
-	Own                  // it was refused for what others of the number are not
-	Bad                  // it was refused for what is no fault of the message
-	Ambiguous            // and it may have been sent
+	Own                  // the message was refused, and other messages of the number are not
+	Bad                  // the message was refused, and that is not its fault
+	Ambiguous            // the message may have been sent
 )
 
-// Lanes are the numbers that a process sends from.
+// Lanes are the numbers from which a process sends.
 type Lanes struct {
 	// Rate returns how many messages a second a number may send.
 	Rate func(number string) float64
@@ -62,24 +63,24 @@ type Lanes struct {
 	lanes  map[string]*lane
 	all    Shared
 	served int
-	narrow map[string]bool // numbers of which one message may be out
+	narrow map[string]bool // numbers that may have one attempt at a time
 }
 
 // lane is one number.
 type lane struct {
 	Shared
-	due       bool // something is
-	urgent    bool // and that is urgent
-	run       int  // ends in a row that say nothing of their message
-	ambiguous bool // and all of them leave open what was sent
-	isUsed    bool // an attempt has ended in an answer, or in none
+	due       bool // a message is due
+	urgent    bool // an urgent message is due
+	run       int  // ends in a row that say nothing about their message
+	ambiguous bool // all of these are Ambiguous
+	isUsed    bool // an attempt has ended, and not with Nothing
 	flights   []time.Time
 	probing   bool      // this process has taken the next probe
-	blocked   time.Time // until then the gate lets nothing through
-	served    int       // counts up: who was served last has the most
-	accepted  time.Time // when one was accepted last
+	blocked   time.Time // the gate lets nothing through until then
+	served    int       // counts up: the number that was served last has the highest
+	accepted  time.Time // when a message was last accepted
 	pace      pace
-	others    time.Time // until when another process has leased, as was last seen
+	others    time.Time // the end of the last known lease of another process
 }
 
 func (l *Lanes) lane(number string) *lane {
@@ -94,15 +95,15 @@ func (l *Lanes) lane(number string) *lane {
 	return this
 }
 
-// Look takes in what a look at the tables has found: which numbers have something due, and
-// what all machines know of them; nil if that was not asked, as nothing is due.
+// Look stores what the tables show: which numbers have something due, and what all machines
+// know about the numbers. shared is nil if it was not read because nothing is due.
 func (l *Lanes) Look(due map[string]bool, shared map[string]Shared) {
 	for number, this := range l.lanes {
 		if _, ok := due[number]; !ok {
 			this.due, this.urgent = false, false
 			if len(this.flights) == 0 && this.run == 0 && !this.pace.isLeased() {
 				if _, ok := shared[number]; !ok || !this.isUsed {
-					delete(l.lanes, number) // it is as good as new
+					delete(l.lanes, number) // a new lane would be the same
 				}
 			}
 		}
@@ -131,21 +132,22 @@ func (l *Lanes) Look(due map[string]bool, shared map[string]Shared) {
 	}
 }
 
-// Ring takes in that a number has something due.
+// Ring records that a number has something due.
 func (l *Lanes) Ring(number string, urgent bool) {
 	this := l.lane(number)
 	this.due = true
 	this.urgent = this.urgent || urgent
 }
 
-// Block has a number send nothing until then, since the gate would let nothing through.
+// Block has a number send nothing until then, because the gate would let nothing through.
 func (l *Lanes) Block(number string, until time.Time) { l.lane(number).blocked = until }
 
-// Narrow has these numbers, and no others, have one message out at a time: the gate lets a
-// probe of them through, and nothing else.
+// Narrow limits these numbers, and no others, to one attempt at a time: the gate lets only a
+// probe of them through.
 func (l *Lanes) Narrow(numbers map[string]bool) { l.narrow = numbers }
 
-// hold returns what holds a number: the host, or itself.
+// hold returns the hold that applies to a number, and whether there is one: the hold of all
+// numbers, or its own.
 func (l *Lanes) hold(this *lane) (*Shared, bool) {
 	if l.all.IsHeld() {
 		return &l.all, true
@@ -153,8 +155,8 @@ func (l *Lanes) hold(this *lane) (*Shared, bool) {
 	return &this.Shared, this.IsHeld()
 }
 
-// state returns how many messages of a number may go by what holds it, -1 for any number,
-// and when to ask again, zero for at a change.
+// state returns how many messages of a number may be sent as far as holds, pauses and the gate
+// allow, -1 for any number. again is when to ask again, zero for after the next change.
 func (l *Lanes) state(number string, now time.Time) (most int, again time.Time) {
 	this := l.lanes[number]
 	if this.Paused || l.all.Paused {
@@ -175,13 +177,13 @@ func (l *Lanes) state(number string, now time.Time) (most int, again time.Time) 
 		return 1 - min(1, len(this.flights)), time.Time{}
 	}
 	if this.run > 0 {
-		// What is under way may hold the number.
+		// The attempts that are under way may cause a hold.
 		return max(0, threshold-this.run-len(this.flights)), time.Time{}
 	}
 	return -1, time.Time{}
 }
 
-// Wish is a probe that may be taken now, and what was seen of its number.
+// Wish is a probe that is due, and the state of its number when that was found.
 type Wish struct {
 	Number string
 	Seen   Shared
@@ -222,8 +224,8 @@ func (l *Lanes) anyProbes() bool {
 	return false
 }
 
-// Probe takes in that this process has taken the probe of a number, or of all of them, and
-// when the next one is due.
+// Probe records that this process has taken the probe of a number, or of all numbers, and when
+// the next one is due.
 func (l *Lanes) Probe(number string, next, now time.Time) {
 	if number != All {
 		this := l.lane(number)
@@ -240,13 +242,13 @@ func (l *Lanes) Probe(number string, next, now time.Time) {
 	}
 }
 
-// IsProbe reports whether what is claimed of a number is its next probe.
+// IsProbe reports whether the next message of a number that is claimed is its probe.
 func (l *Lanes) IsProbe(number string) bool { return l.lane(number).probing }
 
-// Accept takes in that a message of a number was accepted.
+// Accept records that a message of a number was accepted.
 func (l *Lanes) Accept(number string, now time.Time) { l.lane(number).accepted = now }
 
-// Accepted returns when a message of a number was last accepted, as far as is known.
+// Accepted returns when a message of a number was last accepted, as far as this process knows.
 func (l *Lanes) Accepted(number string) time.Time {
 	this := l.lane(number)
 	if this.Released.After(this.accepted) {
@@ -255,8 +257,8 @@ func (l *Lanes) Accepted(number string) time.Time {
 	return this.accepted
 }
 
-// Begin takes in that an attempt from a number begins, and End that it has ended. probe
-// reports whether it is the probe of a number that is held.
+// Begin records that an attempt from a number begins. It reports whether the attempt is the
+// probe of a number that is held.
 func (l *Lanes) Begin(number string, now time.Time) (probe bool) {
 	this := l.lane(number)
 	this.flights = append(this.flights, now)
@@ -267,15 +269,15 @@ func (l *Lanes) Begin(number string, now time.Time) (probe bool) {
 // News is what an end changes for all machines.
 type News int
 
-// What an end can change for all machines.
+// The kinds of News.
 const (
 	NoNews News = iota
 	Hold        // the number is to be held
-	Unhold      // it is held no longer
+	Unhold      // the hold is to end
 )
 
-// End takes in how an attempt has ended that began at that time. host reports whether the
-// host is to be held, too, as every number is.
+// End records how an attempt has ended that began at that time. host reports whether the host
+// is to be held too, since every number is.
 func (l *Lanes) End(number string, began time.Time, end End) (news News, host bool) {
 	this := l.lane(number)
 	if i := slices.Index(this.flights, began); i >= 0 {
@@ -307,7 +309,7 @@ func (l *Lanes) End(number string, began time.Time, end End) (news News, host bo
 	return NoNews, false
 }
 
-// Held takes in that a number, or the host, is held.
+// Held records that a number, or the host, is held.
 func (l *Lanes) Held(number string, nextProbe time.Time, reason string) {
 	if number == All {
 		l.all.NextProbe, l.all.Reason, l.all.Probes = nextProbe, reason, 1
@@ -317,11 +319,12 @@ func (l *Lanes) Held(number string, nextProbe time.Time, reason string) {
 	this.NextProbe, this.Reason, this.Probes, this.Ambiguous, this.ByWebhook = nextProbe, reason, 1, this.ambiguous, false
 }
 
-// IsAmbiguous reports whether what holds a number, or is about to, leaves open what was sent.
+// IsAmbiguous reports whether a number is held, or is about to be held, because of messages
+// that may have been sent.
 func (l *Lanes) IsAmbiguous(number string) bool { return l.lane(number).ambiguous }
 
-// AllAreHeld reports whether there are several numbers that are used, and each is held for
-// an ambiguous reason. Then it is the host that is at fault.
+// AllAreHeld reports whether several numbers are used, and each of them is held for an
+// ambiguous reason. Then the fault is the host's.
 func (l *Lanes) AllAreHeld() bool {
 	held := 0
 	for _, this := range l.lanes {
@@ -336,7 +339,8 @@ func (l *Lanes) AllAreHeld() bool {
 	return held > 1
 }
 
-// Empty takes in that no more of a number is due, or with urgentOnly no more that is urgent.
+// Empty records that no more messages of a number are due, or with urgentOnly no more urgent
+// ones.
 func (l *Lanes) Empty(number string, urgentOnly bool) {
 	this := l.lane(number)
 	this.due, this.urgent = this.due && urgentOnly, false
@@ -351,14 +355,16 @@ func (l *Lanes) Flights() int {
 	return n
 }
 
-// hangs is how old an attempt is that gives its worker away to a number that waits.
+// hangs is the age from which an attempt gives its worker to a number that waits.
 const hangs = 2 * time.Second
 
-// Plan says how many messages of each number are to be claimed now, if free workers of
-// all are idle; urgent reports whether they are to be urgent ones alone. It gives the
-// workers to the numbers that have the fewest, so that no number has more than its share
-// while another waits. Where one has more than its share since its API hangs, those of its
-// attempts that are older than 2 s no longer count: others get as many in their place.
+// Plan returns how many messages of each number are to be claimed now, if free of the workers
+// are idle. With urgentOnly it plans only urgent messages.
+//
+// Plan gives workers to the numbers that have the fewest, so that no number gets more than its
+// share while another waits. If the API hangs for a number that has more than its share, its
+// attempts that are older than 2 s do not count: other numbers get as many workers in their
+// place.
 func (l *Lanes) Plan(now time.Time, workers, free int, urgentOnly bool) map[string]int {
 	type candidate struct {
 		number string
@@ -389,7 +395,7 @@ func (l *Lanes) Plan(now time.Time, workers, free int, urgentOnly bool) map[stri
 	}
 	most := free
 	if most <= 0 && !urgentOnly {
-		// Every worker is busy. Those that hang make room for others than their own.
+		// Every worker is busy. The attempts that hang make room for other numbers.
 		share := max(1, workers/(len(waiting)+1))
 		most = min(l.hanging(now, share), workers) - max(0, l.Flights()-workers)
 		for i := range waiting {
@@ -429,7 +435,7 @@ func (l *Lanes) hanging(now time.Time, share int) int {
 	return n
 }
 
-// Leases returns what to lease of the numbers that have something to send and no turns left:
+// Leases returns what to lease for the numbers that have something to send and no turns left:
 // as much as most workers can use.
 func (l *Lanes) Leases(now time.Time, most int) map[string]Lease {
 	wanted := make(map[string]Lease)
@@ -446,7 +452,7 @@ func (l *Lanes) Leases(now time.Time, most int) map[string]Lease {
 	return wanted
 }
 
-// Lease takes in what was leased.
+// Lease records what was leased.
 func (l *Lanes) Lease(wanted map[string]Lease, got map[string]Leased) {
 	for number, w := range wanted {
 		g, ok := got[number]
@@ -458,7 +464,7 @@ func (l *Lanes) Lease(wanted map[string]Lease, got map[string]Leased) {
 	}
 }
 
-// Spend takes in that so many messages of a number were claimed.
+// Spend records that n messages of a number were claimed.
 func (l *Lanes) Spend(number string, n int, now time.Time) {
 	this := l.lane(number)
 	this.pace.spend(n, now)
@@ -484,8 +490,8 @@ func (l *Lanes) Next(now time.Time) time.Time {
 	return next
 }
 
-// inTurn returns the numbers in the order in which they are served: first those that have
-// the fewest attempts under way, and of these the one that has waited longest.
+// inTurn returns the numbers in the order in which they are served: the fewest attempts under
+// way first, and among these the number that has waited longest.
 func (l *Lanes) inTurn() []string {
 	numbers := sortedNumbers(l.lanes)
 	slices.SortStableFunc(numbers, func(a, b string) int {

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// A phone number's rate holds for all machines together. So each leases turns of it, up
-// to a quarter of a second's at once: from the moment on to which others have leased
-// already.
+// A phone number's rate applies to all machines together. So each process leases turns of the
+// number, for up to a quarter of a second at once. A lease begins where the last one of any
+// process ends.
 
-// Lease is what a process wants of a number's time.
+// Lease is what a process wants to lease of a number's time.
 type Lease struct {
 	Length time.Duration // at the full rate
 	turns  float64
 }
 
-// Leased is what it has got.
+// Leased is what the process has got.
 type Leased struct {
 	Until time.Time
 	Share float64
@@ -24,21 +24,24 @@ type Leased struct {
 }
 
 const (
-	// leaseTime is how much of a number's time is leased at once, and leastLease how much
-	// is where few messages wait: at a high rate each would need a lease of its own.
+	// leaseTime is how much of a number's time is leased at once at most. leastLease is how
+	// much is leased if few messages wait: at a high rate each would otherwise need a lease of
+	// its own.
 	leaseTime  = 250 * time.Millisecond
 	leastLease = 10 * time.Millisecond
-	// leaseShare is the part of the rate that is leased. Messages take a while to arrive,
-	// and not all the same, so that at the full rate some second would have too many.
+	// leaseShare is the part of the rate that is leased. Messages do not all take the same time
+	// to arrive, so that at the full rate some second would have too many.
 	leaseShare = 0.95
-	// forgotten is how long after the end of another process's lease it is taken for gone.
-	// While it is there, who took a long lease would have it wait for all of that.
+	// forgotten is how long after the end of another process's lease that process is taken to
+	// be gone. Until then this process must not take long leases, since the other one would
+	// wait for their end.
 	forgotten = time.Second
-	// burst is how much of its time a number may be late and still use, besides what the lease
-	// took to arrive: one from a database that is far away would else be over by then.
+	// burst is how late a turn may be used, in addition to the time that the lease took to
+	// arrive. Without that, the lease from a database that is far away would be over on
+	// arrival.
 	burst = 30 * time.Millisecond
-	// Slowdown is what the share is multiplied by if the API asks for less, and Speedup is
-	// by how much it grows with each second that is leased.
+	// Slowdown is the factor by which the share falls if the API asks for less. Speedup is how
+	// much it grows with each second that is leased.
 	Slowdown = 0.8
 	Speedup  = 0.4
 )
@@ -46,20 +49,20 @@ const (
 // pace is what this process has leased of a number.
 type pace struct {
 	next     time.Time // when the next turn is, by the database's clock
-	until    time.Time // from then on others have the number
+	until    time.Time // the end of the lease
 	interval time.Duration
 	late     time.Duration // how late a turn may be
 	last     float64       // turns of the last lease
-	spent    float64       // of these
-	alone    bool          // nobody else leases turns of the number, as far as is known
+	spent    float64       // how many of these were used
+	alone    bool          // no other process is known to lease turns of the number
 }
 
 func (p *pace) isLeased() bool { return p.interval > 0 && p.next.Before(p.until) }
 
-// hasTurns reports whether some of what was leased is left, now or later.
+// hasTurns reports whether turns of the lease are left, now or later.
 func (p *pace) hasTurns(now time.Time) bool { return p.interval > 0 && p.at(now).Before(p.until) }
 
-// at returns when the next turn is. One that is too late is lost, so that the next ones are
+// at returns when the next turn is. A turn that is too late is lost, so that the next ones are
 // not early.
 func (p *pace) at(now time.Time) time.Time {
 	if earliest := now.Add(-p.late); p.next.Before(earliest) {
@@ -68,7 +71,7 @@ func (p *pace) at(now time.Time) time.Time {
 	return p.next
 }
 
-// turns returns how many messages may go now.
+// turns returns how many messages may be sent now.
 func (p *pace) turns(now time.Time) int {
 	if p.interval <= 0 {
 		return 0
@@ -89,7 +92,7 @@ func (p *pace) spend(n int, now time.Time) {
 	p.spent += float64(n)
 }
 
-// nextTurn returns when the next turn is, now if it must be leased.
+// nextTurn returns when the next turn is, or now if it must be leased.
 func (p *pace) nextTurn(now time.Time) time.Time {
 	if p.hasTurns(now) {
 		return p.at(now)
@@ -97,12 +100,11 @@ func (p *pace) nextTurn(now time.Time) time.Time {
 	return now
 }
 
-// want returns what to lease of a number whose full rate is so many a second, for so many
-// workers.
+// want returns what to lease of a number with that full rate, for that many workers.
 func (p *pace) want(now time.Time, perSecond float64, workers int) Lease {
 	rate := leaseShare * perSecond
-	// As many as workers are free for, and twice as many as before if these were used up.
-	// Where nobody else sends from the number it costs nobody a turn to take more.
+	// As many turns as there are free workers, and twice as many as last time if those were
+	// used up. If no other process sends from the number, more turns delay nobody.
 	turns := float64(min(workers, 8))
 	switch recent := now.Sub(p.until) < 2*p.late+leaseTime; {
 	case recent && p.alone:
@@ -114,8 +116,8 @@ func (p *pace) want(now time.Time, perSecond float64, workers int) Lease {
 	return Lease{Length: time.Duration(turns / rate * float64(time.Second)), turns: turns}
 }
 
-// paceOf returns the pace by which what was leased is sent. others is until when another
-// process has leased, as was last seen.
+// paceOf returns the pace for what was leased. others is the end of the last known lease of
+// another process.
 func paceOf(wanted Lease, got Leased, others time.Time) pace {
 	length := time.Duration(float64(wanted.Length) / got.Share)
 	first := got.Until.Add(-length)

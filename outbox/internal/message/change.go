@@ -8,7 +8,7 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// stepping is a record in the middle of a step.
+// stepping is a record during a step.
 type stepping struct {
 	Record
 	Effects
@@ -16,8 +16,8 @@ type stepping struct {
 	now   time.Time
 }
 
-// decided carries out what the Policy says of a message that was not sent, or may not
-// have been.
+// decided applies the Policy's decision about a message that was not sent, or may have been
+// sent.
 func (s *stepping) decided(d graphretry.Decision) {
 	switch reason := why(d); d.Outcome {
 	case graphretry.OutcomeRetry, graphretry.OutcomeHeld:
@@ -29,8 +29,8 @@ func (s *stepping) decided(d graphretry.Decision) {
 	}
 }
 
-// why returns why a message was not sent: the Policy's reason beside a Graph error, which
-// stands in the record by itself, and else what went wrong.
+// why returns why a message was not sent. With a Graph error, which the record has as well,
+// that is the Policy's reason; otherwise it is the cause.
 func why(d graphretry.Decision) string {
 	if d.Graph != nil || d.Cause == "" {
 		return d.Reason.String()
@@ -38,7 +38,7 @@ func why(d graphretry.Decision) string {
 	return Shorten(d.Cause)
 }
 
-// again puts a message back into the queue, at its place, until the wait is over.
+// again puts a message back into the queue, at its place, until the wait has passed.
 func (s *stepping) again(d graphretry.Decision, reason string) {
 	next := s.now.Add(d.Wait)
 	if next.After(s.rules.Expiry(&s.Record)) {
@@ -53,7 +53,7 @@ func (s *stepping) again(d graphretry.Decision, reason string) {
 	s.Reason, s.History = reason, d.History
 }
 
-// forget leaves out what is only true of the attempts that have been made.
+// forget removes what is only true of earlier attempts.
 func (s *stepping) forget() {
 	s.Token, s.Overtook = "", nil
 	s.MessageID, s.Others, s.Delivered, s.Read = "", nil, Moment{}, Moment{}
@@ -79,8 +79,7 @@ func (s *stepping) toFailed(e *graphretry.Error, reason string) {
 	s.tell(OutcomeFailed)
 }
 
-// toUnknown keeps the token, so that the attempt, should its answer come late, can still
-// say what happened.
+// toUnknown keeps the token, so that a late answer to the attempt can still settle the message.
 func (s *stepping) toUnknown(reason string) {
 	if !s.isOpen() {
 		graph := s.Graph
@@ -96,11 +95,11 @@ func (s *stepping) tell(kind OutcomeKind) { s.Outcomes = append(s.Outcomes, kind
 
 func joined(reason, because string) string { return reason + ", after: " + because }
 
-// isOpen reports whether an attempt may have been accepted whose wamid nobody knows.
+// isOpen reports whether an attempt whose wamid is not known may have been accepted.
 func (r *Record) isOpen() bool { return len(r.Overtook) <= r.Doubts }
 
-// end takes in that the attempt that was under way has ended as the record will say, with that
-// wamid if it was accepted. The failures of other wamids are those of earlier attempts.
+// end records that the attempt that was under way has ended, with that wamid if it was
+// accepted. The failures of other wamids belong to earlier attempts.
 func (s *stepping) end(wamid string) {
 	others := len(s.Overtook)
 	if _, ok := s.Overtook[wamid]; ok {
@@ -109,8 +108,8 @@ func (s *stepping) end(wamid string) {
 	s.Token, s.Overtook, s.Doubts = "", nil, max(0, s.Doubts-others)
 }
 
-// retryUndelivered puts what Meta reported by webhook to the Policy. What is the sender's
-// fault holds its number, as an answer that says so would.
+// retryUndelivered asks the Policy about a failure that a webhook has reported. A fault of the
+// sender holds its number, as an answer would.
 func (s *stepping) retryUndelivered(graph *graphretry.Error, e Event) {
 	if graph == nil {
 		s.toFailed(nil, reasonNotWhy)
@@ -124,9 +123,9 @@ func (s *stepping) retryUndelivered(graph *graphretry.Error, e Event) {
 	s.refused(e)
 }
 
-// BlameOf returns whom a decision blames that was made of an answer with that status, 0 if
-// there was no answer. Only what a message can cause by what it says is the sender's: an
-// expired token is never a message's own.
+// BlameOf returns what a decision is about. status is that of the answer, 0 if there was none.
+// BlameSender is only for refusals that the content of a message can cause: an expired token is
+// never the fault of one message.
 func BlameOf(d graphretry.Decision, status int) Blame {
 	switch {
 	case d.Outcome != graphretry.OutcomeHeld, d.Graph != nil && !d.Graph.AboutSender():
@@ -137,20 +136,21 @@ func BlameOf(d graphretry.Decision, status int) Blame {
 	return BlameSender
 }
 
-// tokenCodes are those of a token that is missing, expired or revoked.
+// tokenCodes are the codes of a token that is missing, expired or revoked.
 var tokenCodes = []graphretry.Code{0, 102, 104, 190, 200, 412}
 
-// IsOwn reports whether a refusal that blames the sender is likely to be the message's own:
-// it was refused before, and then, before this attempt, another of its number was accepted.
+// IsOwn reports whether a refusal that blames the sender is probably about this message: it was
+// refused before, and another message of its number was accepted after that and before this
+// attempt.
 func (r *Record) IsOwn(accepted time.Time) bool {
 	return !r.LastRefusal.IsZero() && accepted.After(r.LastRefusal.Time)
 }
 
-// mostRefusals is how often a message is refused for what is the sender's, with another of
-// its number accepted between each two, before it fails.
+// mostRefusals is how many refusals that blame the sender fail a message, if other messages of
+// its number are accepted in between.
 const mostRefusals = 3
 
-// refused takes in a definite answer that is no success.
+// refused applies a definite answer that is not a success.
 func (s *stepping) refused(e Event) {
 	if s.isBlameless(e) {
 		s.toFailed(e.Decision.Graph, joined(reasonItself, why(e.Decision)))
@@ -160,7 +160,7 @@ func (s *stepping) refused(e Event) {
 }
 
 // isBlameless counts a refusal that blames the sender, and reports whether it is now certain
-// that nothing is wrong with that, but with the message.
+// that the fault is the message's, and not the sender's.
 func (s *stepping) isBlameless(e Event) bool {
 	if e.Blame == BlameMessage {
 		return false

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// maxID is the length of the longest id, in bytes. Meta takes up to 512 characters of
+	// maxID is the length of the longest id, in bytes. Meta allows 512 characters in
 	// biz_opaque_callback_data.
 	maxID = 256
 	// maxPayload is the length of the longest payload, in bytes.
@@ -27,22 +27,22 @@ var numberPattern = regexp.MustCompile(`^[0-9]{1,64}$`)
 // IsNumber reports whether a text can be the id of a phone number.
 func IsNumber(text string) bool { return numberPattern.MatchString(text) }
 
-// CheckID reports what is wrong with an id.
+// CheckID returns an error if an id is wrong.
 func CheckID(id string) error {
 	switch {
 	case id == "":
-		return errors.New("outbox: the id is empty: want one that names the message")
+		return errors.New("outbox: the id is empty: want one that identifies the message")
 	case len(id) > maxID:
 		return fmt.Errorf("outbox: the id has %d bytes: want at most %d", len(id), maxID)
 	case !utf8.ValidString(id):
-		return fmt.Errorf("outbox: the id %q is not valid UTF-8: Meta could not give it back as it is", id)
+		return fmt.Errorf("outbox: the id %q is not valid UTF-8: Meta could not return it unchanged", id)
 	case strings.ContainsRune(id, 0):
-		return fmt.Errorf("outbox: the id %q has a NUL: no database keeps that in a text", id)
+		return fmt.Errorf("outbox: the id %q has a NUL, which no database keeps in a text", id)
 	}
 	return nil
 }
 
-// CheckLabel reports what is wrong with a label.
+// CheckLabel returns an error if a label is wrong.
 func CheckLabel(label string) error {
 	switch {
 	case len(label) > maxLabel:
@@ -53,8 +53,8 @@ func CheckLabel(label string) error {
 	return nil
 }
 
-// Check reports what is wrong with a message, and returns who receives it, "" if its
-// payload does not say.
+// Check returns an error if a message is wrong, and otherwise its recipient, "" if its payload
+// does not name one.
 func Check(id, number string, payload []byte) (recipient string, err error) {
 	if err := CheckID(id); err != nil {
 		return "", err
@@ -67,7 +67,7 @@ func Check(id, number string, payload []byte) (recipient string, err error) {
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &fields); err != nil || fields == nil {
-		return "", fmt.Errorf("outbox: message %q: the payload is no JSON object: want the body of POST /messages, as in {\"messaging_product\":\"whatsapp\", ...}", id)
+		return "", fmt.Errorf("outbox: message %q: the payload is not a JSON object: want the body of POST /messages, as in {\"messaging_product\":\"whatsapp\", ...}", id)
 	}
 	if !utf8.Valid(payload) {
 		return "", fmt.Errorf("outbox: message %q: the payload is not valid UTF-8", id)
@@ -81,8 +81,8 @@ func Check(id, number string, payload []byte) (recipient string, err error) {
 	return recipientOf(fields), nil
 }
 
-// recipientOf returns who receives a message. A phone number is its digits, however it
-// is written; anything else is as it is.
+// recipientOf returns who receives a message: the digits of a phone number, however it is
+// written, or any other text as it is.
 func recipientOf(fields map[string]json.RawMessage) string {
 	for _, name := range []string{"to", "recipient"} {
 		raw, ok := fields[name]
@@ -105,7 +105,7 @@ func recipientOf(fields map[string]json.RawMessage) string {
 		if numberPattern.MatchString(digits) {
 			return digits
 		}
-		// A NUL, which JSON can escape, is nothing that a database keeps.
+		// JSON can escape a NUL, which no database keeps in a text.
 		return strings.ReplaceAll(text, "\x00", "\\0")
 	}
 	return ""
@@ -116,14 +116,14 @@ func recipientOf(fields map[string]json.RawMessage) string {
 func Body(id string, payload []byte) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &fields); err != nil {
-		return nil, fmt.Errorf("outbox: message %q: the payload is no JSON object: %w", id, err)
+		return nil, fmt.Errorf("outbox: message %q: the payload is not a JSON object: %w", id, err)
 	}
 	if _, ok := fields[callbackData]; ok {
 		return payload, nil
 	}
 	value, err := json.Marshal(id)
 	if err != nil {
-		return nil, fmt.Errorf("outbox: the id %q cannot stand in JSON: %w", id, err)
+		return nil, fmt.Errorf("outbox: the id %q cannot be written as JSON: %w", id, err)
 	}
 	var body bytes.Buffer
 	body.WriteString(`{"` + callbackData + `":`)

@@ -2,10 +2,11 @@ package message
 
 import "errors"
 
-// ErrInvalid is in the chain of the error of what cannot be, whatever the database says.
+// ErrInvalid is in the chain of the error of an invalid argument.
 var ErrInvalid = errors.New("outbox: it is invalid")
 
-// AsInvalid returns an error with the same words that has ErrInvalid in its chain, nil for nil.
+// AsInvalid returns an error with the same text that has ErrInvalid in its chain, and nil for
+// nil.
 func AsInvalid(err error) error {
 	if err == nil {
 		return nil

@@ -1,5 +1,5 @@
-// Package message is the life of a message: what is known of it, and what becomes of
-// that when something happens. It knows no clock, no context and no database.
+// Package message is the life of a message: its record, and what becomes of the record when
+// something happens. It uses no clock, no context and no database.
 package message
 
 import (
@@ -15,7 +15,7 @@ import (
 // State is where a message is in its life.
 type State string
 
-// The states. What they mean stands in package outbox.
+// The states. Package outbox explains them.
 const (
 	StateQueued  State = "queued"
 	StateSending State = "sending"
@@ -24,66 +24,64 @@ const (
 	StateUnknown State = "unknown"
 )
 
-// Record is what is known of one message but its payload.
+// Record is what the outbox knows about one message, except its payload.
 type Record struct {
 	ID       string
 	Number   string // the business's phone number ID
 	Enqueued time.Time
-	// ExpiresAt is when it is worth nothing any more; zero: only its age counts.
+	// ExpiresAt is when it is of no use any more, zero if only its age counts.
 	ExpiresAt time.Time
-	// Urgent has it overtake those of its number that are not.
+	// Urgent has it overtake the messages of its number that are not urgent.
 	Urgent bool
 	// Recipient is who receives it, "" if its payload does not say.
 	Recipient string
-	// Label is what it belongs to, such as a campaign; "" for nothing.
+	// Label is what it belongs to, such as a campaign, "" for nothing.
 	Label string
 
 	State State
 	// Changed is when the record last changed.
 	Changed time.Time
-	// Place is where it stands in the queue: its NotBefore, or when it was enqueued or
-	// resent. A retry keeps it.
+	// Place is its place in the queue: its NotBefore, or the time when it was enqueued or
+	// resent. A retry does not change it.
 	Place time.Time
-	// Due is when the next attempt may be made; never before Place.
+	// Due is when the next attempt may be made, never before Place.
 	Due time.Time
 
 	Memory
 }
 
-// Memory is the part of a record that most messages need only at their end. It is kept
-// as JSON.
+// Memory is the part of a record that most messages need only at their end. It is kept as JSON.
 type Memory struct {
-	// Born is when the message's age began, if not when it was enqueued: when Resend
-	// put it back.
+	// Born is when the message's age began, if that is not when it was enqueued: Resend sets
+	// it.
 	Born Moment `json:"born,omitzero"`
-	// History is what Policy counts by.
+	// History is what the Policy counts.
 	History graphretry.History `json:"history,omitzero"`
-	// Token tells the attempt that is under way, or whose end is unknown, from every
-	// other.
+	// Token identifies the attempt that is under way, or whose end is unknown.
 	Token string `json:"token,omitempty"`
 
-	// MessageID is the wamid under which Meta has accepted it, and Others are those of other
+	// MessageID is the wamid under which Meta has accepted it. Others are those of other
 	// attempts that Meta has accepted too.
 	MessageID string   `json:"message_id,omitempty"`
 	Others    []string `json:"others,omitempty"`
-	// Delivered and Read are when Meta says that it was.
+	// Delivered and Read are when it was delivered and read, as Meta says.
 	Delivered Moment `json:"delivered,omitzero"`
 	Read      Moment `json:"read,omitzero"`
-	// Refuted are the wamids that failed, as Meta says. What else Meta says of them, but
-	// that a device has it, proves nothing.
+	// Refuted are the wamids that failed, as Meta says. Nothing else that Meta says about them
+	// proves anything, except that a device has the message.
 	Refuted []string `json:"refuted,omitempty"`
-	// Overtook are those of Refuted, with why they failed, that may be the attempt's whose
-	// answer is not in yet.
+	// Overtook are those of Refuted that may belong to the attempt whose answer has not come,
+	// with the failure of each.
 	Overtook map[string]*graphretry.Error `json:"overtook,omitempty"`
-	// Doubts is how many earlier attempts may have been sent, though a person has
-	// said that they were not, and of which nothing has been heard since.
+	// Doubts is how many earlier attempts may have been sent, although a person has said that
+	// they were not, and about which no webhook has come since.
 	Doubts int `json:"doubts,omitempty"`
-	// Participants are those of a group who do not get it, and ParticipantGraph is what Meta
-	// said of the last.
+	// Participants are those of a group who do not get it. ParticipantGraph is the error of the
+	// last one.
 	Participants     []string          `json:"participants,omitempty"`
 	ParticipantGraph *graphretry.Error `json:"participant_graph,omitempty"`
-	// LastRefusal is when it was last refused for what is no fault of a message, and Refusals
-	// is how often that was, with another of its number accepted between each two.
+	// LastRefusal is when it was last refused for a reason that is not its fault. Refusals is
+	// how often that happened, with another message of its number accepted in between.
 	LastRefusal Moment `json:"last_refusal,omitzero"`
 	Refusals    int    `json:"refusals,omitempty"`
 
@@ -99,7 +97,7 @@ func (m *Memory) IsZero() bool {
 		m.Graph == nil && m.Reason == ""
 }
 
-// Moment is a time that is kept as microseconds.
+// Moment is a time that is kept in microseconds.
 type Moment struct{ time.Time }
 
 // MarshalJSON returns the microseconds since 1970.
@@ -112,7 +110,7 @@ func (m *Moment) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// Clone returns a copy that shares no map or slice that a change would write to.
+// Clone returns a copy that shares no map or slice to which a change would write.
 func (r Record) Clone() Record {
 	r.History.Retries = maps.Clone(r.History.Retries)
 	r.Refuted, r.Others, r.Participants = slices.Clone(r.Refuted), slices.Clone(r.Others), slices.Clone(r.Participants)
@@ -120,7 +118,7 @@ func (r Record) Clone() Record {
 	return r
 }
 
-// Retries is how often the message was retried, for whatever reason.
+// Retries is how often the message was retried, for any reason.
 func (r *Record) Retries() int {
 	total := r.History.Network
 	for _, n := range r.History.Retries {
@@ -129,15 +127,14 @@ func (r *Record) Retries() int {
 	return total
 }
 
-// markedBy reports whether the attempt with that token is the one whose answer the record
-// waits for.
+// markedBy reports whether the record waits for the answer to the attempt with that token.
 func (r *Record) markedBy(token string) bool { return r.Token != "" && r.Token == token }
 
 // maxText bounds each text of a Graph error in a record, in bytes.
 const maxText = 1 << 10
 
-// kept is what a record keeps of a Graph error: not Raw, where Meta may have echoed a
-// token, no text beyond maxText, and nothing that a database refuses.
+// kept returns what a record keeps of a Graph error: no Raw, in which Meta may have repeated a
+// token, and no text beyond maxText.
 func kept(e *graphretry.Error) *graphretry.Error {
 	if e == nil {
 		return nil
@@ -152,7 +149,7 @@ func kept(e *graphretry.Error) *graphretry.Error {
 	return &short
 }
 
-// Shorten cuts a text to what a record keeps of one.
+// Shorten cuts a text to the length that a record keeps.
 func Shorten(text string) string {
 	if len(text) <= maxText {
 		return text

@@ -6,25 +6,25 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// What webhooks say of a message is said of a wamid, of which each attempt has its own, while
-// all have the same callback data. So the record tells the wamids apart:
+// A webhook is about one wamid. Each attempt has a wamid of its own, and all have the same
+// callback data. So the record distinguishes the wamids:
 //
 //   - MessageID and Others are those that Meta has accepted.
-//   - Refuted are those of which Meta says that they failed.
-//   - Of the attempt that is under way, or whose end is unknown, the wamid is not known before
-//     its answer is in. Neither are those of earlier attempts that a person has taken for not
-//     sent: Doubts is how many. A wamid that nobody knows is that of one of these. Overtook
-//     are those that have failed of them.
+//   - Refuted are those that failed, as Meta says.
+//   - The wamid of the attempt that is under way, or whose end is unknown, is not known before
+//     its answer. Nor are the wamids of earlier attempts that a person has taken for not sent:
+//     Doubts is their number. A wamid that is in no list belongs to one of these attempts.
+//     Overtook are those of them that have failed.
 //
 // Once a device has the message, nothing else matters.
 
-// knows reports whether a wamid is one of those that Meta has accepted, or that failed.
+// knows reports whether a wamid is one that Meta has accepted, or one that failed.
 func (r *Record) knows(wamid string) bool {
 	return wamid == r.MessageID || slices.Contains(r.Others, wamid) || slices.Contains(r.Refuted, wamid)
 }
 
-// accepted takes in that Meta has accepted the message under a wamid, also while it is being
-// sent: the webhook can overtake the answer.
+// accepted records that Meta has accepted the message under a wamid. That can be while the
+// message is being sent: the webhook can come before the answer.
 func (s *stepping) accepted(wamid string) bool {
 	switch {
 	case !s.Delivered.IsZero() || slices.Contains(s.Refuted, wamid):
@@ -38,7 +38,7 @@ func (s *stepping) accepted(wamid string) bool {
 	default:
 		s.Others = append(s.Others, wamid)
 	}
-	// It is that of one of the attempts of which nobody knew.
+	// The wamid belongs to one of the attempts whose wamid was not known.
 	if s.Doubts > len(s.Overtook) || s.Token == "" {
 		s.Doubts = max(0, s.Doubts-1)
 	} else {
@@ -47,7 +47,7 @@ func (s *stepping) accepted(wamid string) bool {
 	return true
 }
 
-// delivered takes in that a device has the message, which no failure makes undone.
+// delivered records that a device has the message. No failure changes that.
 func (s *stepping) delivered(e Event) (changed bool) {
 	if s.State != StateSent {
 		s.toSent(e.MessageID)
@@ -66,7 +66,7 @@ func (s *stepping) delivered(e Event) (changed bool) {
 	return changed
 }
 
-// undelivered takes in that Meta says of a wamid that it failed.
+// undelivered records that a wamid failed, as Meta says.
 func (s *stepping) undelivered(e Event) bool {
 	switch wamid := e.MessageID; {
 	case slices.Contains(s.Refuted, wamid):
@@ -92,10 +92,10 @@ func (s *stepping) undelivered(e Event) bool {
 		s.end("")
 		s.retryUndelivered(e.Graph, e)
 	case s.Token == "":
-		// An earlier attempt's, on which nothing hangs any more.
+		// It is the wamid of an earlier attempt, which changes nothing any more.
 		s.Doubts = max(0, s.Doubts-1)
 	default:
-		// Until its answer is in, nothing may put what is being sent into the queue.
+		// Until the answer has come, a message that is being sent must not be queued.
 		if s.Overtook == nil {
 			s.Overtook = make(map[string]*graphretry.Error)
 		}
@@ -111,12 +111,11 @@ func (s *stepping) undelivered(e Event) bool {
 	return true
 }
 
-// mostParticipants bounds how many participants a record tells apart. Meta's groups are
-// smaller.
+// mostParticipants bounds how many participants a record has. Meta's groups are smaller.
 const mostParticipants = 1000
 
-// missed takes in that one participant of a group does not get the message. The others may
-// have it, so it is neither failed nor sent again; and Meta has accepted it.
+// missed records that one participant of a group does not get the message. The others may have
+// it, so it is neither failed nor sent again, and Meta has accepted it.
 func (s *stepping) missed(e Event) bool {
 	if slices.Contains(s.Participants, e.Participant) || len(s.Participants) >= mostParticipants {
 		return false

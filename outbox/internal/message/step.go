@@ -7,8 +7,9 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// Step is the life of a message: what becomes of its record when something happens, and
-// what comes with that. All that happens elsewhere only carries out what it says.
+// Step returns what becomes of a message's record when an event happens, and what the change
+// brings with it. It decides everything about the life of a message; the rest of the outbox
+// carries that out.
 func Step(r Record, e Event, now time.Time, rules *Rules) (Record, Effects) {
 	s := stepping{Record: r.Clone(), rules: rules, now: now}
 	if !s.take(e) {
@@ -19,7 +20,7 @@ func Step(r Record, e Event, now time.Time, rules *Rules) (Record, Effects) {
 	return s.Record, s.Effects
 }
 
-// take reports whether an event changes the record.
+// take applies an event, and reports whether it changes the record.
 func (s *stepping) take(e Event) bool {
 	switch e.Kind {
 	case Answered:
@@ -64,13 +65,13 @@ func (s *stepping) take(e Event) bool {
 	return true
 }
 
-// answered takes in how an attempt ended. If the record has meanwhile been changed by
-// somebody who could not know that, it is put right as far as it can be.
+// answered records how an attempt ended. The record may have changed meanwhile, by a writer who
+// did not know the end: then answered corrects it as far as possible.
 func (s *stepping) answered(e Event) bool {
 	mine := s.markedBy(e.Token)
 	switch {
 	case e.Decision.Outcome == graphretry.OutcomeSent && !mine:
-		return s.accepted(e.MessageID) // late, of an earlier attempt
+		return s.accepted(e.MessageID) // the late answer to an earlier attempt
 	case !mine:
 		return false
 	case e.Decision.Outcome == graphretry.OutcomeUnknown:
@@ -84,7 +85,7 @@ func (s *stepping) answered(e Event) bool {
 	s.end(e.MessageID)
 	switch {
 	case e.Decision.Outcome == graphretry.OutcomeSent && s.State == StateSent:
-		// A webhook has said so before, of this attempt or of an earlier one.
+		// A webhook has said so before, about this attempt or an earlier one.
 		if !s.knows(e.MessageID) {
 			s.Others = append(s.Others, e.MessageID)
 		}
@@ -99,8 +100,8 @@ func (s *stepping) answered(e Event) bool {
 	return true
 }
 
-// resent puts the message back as if it were new, at a person's word. One that is queued
-// stays so.
+// resent puts a message back into the queue as if it were new, because a person says so. A
+// message that is queued stays as it is.
 func (s *stepping) resent() bool {
 	switch s.State {
 	case StateQueued:
@@ -113,7 +114,7 @@ func (s *stepping) resent() bool {
 		s.forget()
 		return true
 	}
-	s.Refused = Refusal("it is " + string(s.State) + ": only an unknown or a failed message can be sent again")
+	s.Refused = Refusal("it is " + string(s.State) + ": only an unknown or a failed message can be resent")
 	return false
 }
 
@@ -142,7 +143,7 @@ func (s *stepping) parked() bool {
 	return false
 }
 
-// doubt takes in that a person decides upon a message that may have been sent.
+// doubt records that a person decides about a message that may have been sent.
 func (s *stepping) doubt() {
 	if s.State == StateUnknown {
 		s.Doubts = max(0, s.Doubts+1-len(s.Overtook))
@@ -150,11 +151,11 @@ func (s *stepping) doubt() {
 	}
 }
 
-// ErrRefused is in the chain of the error of a decision that a message's state does not
-// allow.
+// ErrRefused is in the chain of the error of a decision that a message's state does not allow.
 var ErrRefused = errors.New("refused")
 
-// Refusal is an error that says why a decision is refused, without the words of ErrRefused.
+// Refusal is an error that says why a decision is refused. Its text does not contain that of
+// ErrRefused.
 type Refusal string
 
 func (r Refusal) Error() string { return string(r) }

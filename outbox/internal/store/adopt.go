@@ -10,14 +10,14 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// Execer is what a message is inserted in: a transaction of the user's.
+// Execer is a transaction of the user.
 type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// It writes new rows of one table and no other, so that a transaction that stays open is in
-// nobody's way. A Run does the rest: see Adopt. All have the time of the first, a microsecond
-// apart, in their order.
+// The statement writes new rows of one table and nothing else, so that a transaction that stays
+// open delays no other program. A Run does the rest: see Adopt. The messages get the time of
+// the first one and then a microsecond each, in their order.
 const insertAtOnce = `WITH clock AS MATERIALIZED (SELECT {now} AS now)
 INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
 SELECT g.id, g.number, g.payload, g.headers, g.label, g.urgent, g.not_before, g.expires, clock.now + g.place
@@ -26,7 +26,8 @@ FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@payloads AS te
 	WITH ORDINALITY AS g(id, number, payload, headers, label, urgent, not_before, expires, place, n) CROSS JOIN clock
 ORDER BY g.n ON CONFLICT (id) DO NOTHING`
 
-// insertOne returns the same for one message, in less time: it is what any program may send.
+// insertOne returns the statement for one message, which takes less time: it is the statement
+// that any program may send.
 func (s *Store) insertOne(m *New) (text string, given args) {
 	columns, values := "id, phone_number_id, payload", "@id, @number, @payload"
 	given = args{"id": m.ID, "number": m.Number, "payload": m.Payload}
@@ -50,8 +51,9 @@ func (s *Store) insertOne(m *New) (text string, given args) {
 		add("expires_at", micro(m.ExpiresAt))
 	}
 	if !s.dialect.oneStatement {
-		// SQLite reads the statement anew each time: this is the shorter way to say it. The
-		// column's default has milliseconds, which would let others of the recipient before it.
+		// SQLite parses the statement each time, and this one is shorter. The default of the
+		// column enqueued_at has milliseconds in SQLite, which would let other messages of the
+		// recipient go before this one.
 		return "INSERT OR IGNORE INTO {message} (" + columns + ", enqueued_at) VALUES (" + values + ", {now})", given
 	}
 	return "INSERT INTO {message} (" + columns + ") VALUES (" + values + ") ON CONFLICT (id) DO NOTHING", given
@@ -61,8 +63,8 @@ const insertInTurn = `INSERT INTO {message} (id, phone_number_id, payload, heade
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, {now} + (value ->> 8)
 FROM json_each(@messages) WHERE true ORDER BY key ON CONFLICT (id) DO NOTHING`
 
-// Insert inserts messages in a transaction of the user's, which Adopt takes in once that has
-// committed. It tries once: what fails in a transaction is for its owner to repeat.
+// Insert inserts messages in a transaction of the user. Adopt puts them into the queue after
+// that has committed. Insert does not retry: the owner of the transaction has to repeat it.
 func (s *Store) Insert(ctx context.Context, tx Execer, messages []New) error {
 	if err := s.failpoint("insert"); err != nil {
 		return err
@@ -109,7 +111,7 @@ func (s *Store) insertion(messages []New) (text string, given args, err error) {
 	return insertAtOnce, given, nil
 }
 
-// Newcomer is a message that somebody has inserted, and that nobody has looked at.
+// Newcomer is a message that a program has inserted and no Run has checked.
 type Newcomer struct {
 	New
 	Seq      int64
@@ -117,7 +119,7 @@ type Newcomer struct {
 	Err      error // what is wrong with it
 }
 
-// Stored returns it as it was read.
+// Stored returns the message as it was read.
 func (n *Newcomer) Stored() Stored {
 	m := Stored{Seq: n.Seq, at: newcomer}
 	m.ID, m.Number, m.Recipient, m.Label, m.Urgent = n.ID, n.Number, n.Recipient, n.Label, n.Urgent
@@ -130,22 +132,22 @@ func (n *Newcomer) Stored() Stored {
 }
 
 const (
-	// adoptPage is how many newcomers are looked at at once, and adoptBytes after how many
-	// bytes of payload no more are.
+	// adoptPage is how many newcomers are checked at once. No more are read after adoptBytes of
+	// payload.
 	adoptPage  = 500
 	adoptBytes = 4 << 20
 
-	// Whoever inserts a row may do so in any program: nothing is taken for granted. A payload
-	// that is too long is not read to its end.
+	// Any program may insert a row, so nothing is certain. A payload that is too long is not
+	// read to its end.
 	newcomersStatement = `SELECT m.seq, CAST(m.id AS text), CAST(m.phone_number_id AS text), substr(CAST(m.payload AS text), 1, 1048577), CAST(m.label AS text),
 	CASE WHEN m.urgent THEN 1 ELSE 0 END, CAST(m.not_before AS bigint), CAST(m.expires_at AS bigint), CAST(m.enqueued_at AS bigint)
 FROM {message} AS m WHERE NOT m.adopted ORDER BY m.phone_number_id, m.seq LIMIT @limit`
 )
 
-// Adopt puts messages into the queue that somebody has inserted, the first of those that
-// nobody else is looking at, if check finds nothing wrong with them. It returns all that it
-// has looked at. Those with an Err stay as they are, for the caller to fail. Of an id that was
-// deleted the row goes.
+// Adopt puts messages that programs have inserted into the queue, if check finds nothing wrong
+// with them. It takes the first of those that no other Run is checking, and returns all that it
+// has checked. Those with an Err stay as they are, for the caller to fail. The row of an id
+// that was deleted is deleted.
 func (s *Store) Adopt(ctx context.Context, check func(*Newcomer) error) (seen []Newcomer, err error) {
 	err = s.write(ctx, "adopt", func(ctx context.Context, on runner) error {
 		seen = nil
@@ -182,7 +184,7 @@ func (s *Store) Adopt(ctx context.Context, check func(*Newcomer) error) (seen []
 	return seen, err
 }
 
-// newcomersFirst is the statement by which they are found.
+// newcomersFirst returns the statement that finds the newcomers.
 func (s *Store) newcomersFirst() string {
 	if s.dialect.locks {
 		return newcomersStatement + " FOR UPDATE SKIP LOCKED"
@@ -190,7 +192,7 @@ func (s *Store) newcomersFirst() string {
 	return newcomersStatement
 }
 
-// newcomers reads those that nobody else is looking at.
+// newcomers reads those that no other Run is checking.
 func (s *Store) newcomers(ctx context.Context, on runner, seen *[]Newcomer) error {
 	size := 0
 	return s.query(ctx, on, s.newcomersFirst(), args{"limit": adoptPage}, func(rows *sql.Rows) error {
@@ -208,7 +210,7 @@ func (s *Store) newcomers(ctx context.Context, on runner, seen *[]Newcomer) erro
 	})
 }
 
-// deleted returns the hashes of the ids that somebody has deleted.
+// deleted returns the hashes of those ids that were deleted.
 func (s *Store) deleted(ctx context.Context, on runner, among []Newcomer) (map[string]bool, error) {
 	gone := make(map[string]bool)
 	var hashes array

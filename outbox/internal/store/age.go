@@ -8,18 +8,18 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// agePage is how many rows are looked at at once for what is too old.
+// agePage is how many rows are checked at once.
 const agePage = 2000
 
-// expired is the statement that finds messages whose own time is over.
+// expired returns the statement that finds messages whose ExpiresAt has passed.
 func (s *Store) expired() string {
 	return "SELECT m.id FROM {message} AS m WHERE m.seq " +
 		s.in("SELECT q.seq FROM {queue} AS q WHERE q.expires > 0 AND q.expires <= {now} LIMIT 1000")
 }
 
-// Expired returns messages in the queue that may be too old: those whose own time is over,
-// and of the others, after a message, those that were enqueued before a time. It returns
-// the message after which to go on.
+// Expired returns queued messages that may be too old: those whose ExpiresAt has passed, and,
+// of one page of the others, those that were enqueued before a time. The page begins after one
+// message, and next is where the next page begins.
 func (s *Store) Expired(ctx context.Context, after int64, before time.Time) (ids []string, next int64, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		ids = nil
@@ -54,8 +54,9 @@ func (s *Store) Expired(ctx context.Context, after int64, before time.Time) (ids
 	return ids, next, err
 }
 
-// Retain deletes messages that are over and have not changed since a time, after a message.
-// It returns the message after which to go on.
+// Retain deletes, of one page of the records, those of messages that have ended and have not
+// changed since a time. The page begins after one message, and next is where the next page
+// begins.
 func (s *Store) Retain(ctx context.Context, after int64, before time.Time) (next int64, err error) {
 	err = s.write(ctx, "retain", func(ctx context.Context, on runner) error {
 		n := 0
@@ -79,7 +80,7 @@ func (s *Store) Retain(ctx context.Context, after int64, before time.Time) (next
 		if _, err := s.exec(ctx, on, `DELETE FROM {deleted} WHERE deleted_at < @before`, args{"before": micro(before)}); err != nil || old.Len() == 0 {
 			return err
 		}
-		// Checked once more: somebody may have resent one.
+		// Checked again: a message may have been resent meanwhile.
 		given := args{"before": micro(before)}
 		in := s.among(&old, given)
 		gone := array{}

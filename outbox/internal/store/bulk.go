@@ -11,14 +11,14 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// Change is what becomes of a message.
+// Change is a change of a message.
 type Change struct {
 	Before   Stored
 	After    message.Record
-	Outcomes []message.OutcomeKind // to be told
+	Outcomes []message.OutcomeKind // to be reported
 }
 
-// column is one of what a statement is given of each message.
+// column is a value that a statement gets for each message.
 type column struct {
 	name, kind string
 	value      func(*Change) any
@@ -63,15 +63,16 @@ func codesOf(r *message.Record) (code, subcode int64) {
 	return int64(r.Graph.Code), int64(r.Graph.Subcode)
 }
 
-// part is a statement about many messages. {given} is a table of its columns, by the name of
-// g, and {among} the condition that a row's seq is one of theirs.
+// part is a statement about many messages. {given} is a table of its columns with the name g.
+// {among} is the condition that a row's seq is one of theirs.
 type part struct {
 	columns []column
 	text    string
 }
 
-// foundIn finds those that have not changed since they were read, by where they are. The rows
-// are locked until the end of the transaction, so that what follows need not look again.
+// foundIn finds the messages that have not changed since they were read, by the place where
+// they were. The rows are locked until the end of the transaction, so that the following parts
+// need not check again.
 var foundIn = map[place]part{
 	inQueue:  {columnsOfMessage, `SELECT q.seq FROM {given} CROSS JOIN {queue} AS q WHERE q.seq = g.seq AND q.rev = g.rev {lock} q`},
 	over:     {columnsOfMessage, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.rev = g.rev {lock} r`},
@@ -95,7 +96,8 @@ ON CONFLICT (seq) DO UPDATE SET ` + replaceRecord}
 	}
 )
 
-// partsOf returns what has a message go from one place to another, nil where SaveAll cannot.
+// partsOf returns the parts that move a message from one place to another, nil if SaveAll
+// cannot do that.
 func partsOf(from place, to message.State) []part {
 	switch {
 	case to == message.StateSending:
@@ -114,9 +116,9 @@ func partsOf(from place, to message.State) []part {
 	return nil
 }
 
-// SaveAll is Save for many messages, in one transaction, of which none loses its payload. It
-// returns the changes that it has not made: of messages that have changed since they were
-// read, and of those that a Run has.
+// SaveAll is Save for many messages in one transaction. It keeps their payloads. It returns the
+// changes that it has not made: those of messages that have changed since they were read, and
+// of messages that a Run has.
 func (s *Store) SaveAll(ctx context.Context, name string, changes []Change) (left []Change, err error) {
 	type way struct {
 		from place
@@ -158,8 +160,8 @@ func (s *Store) DeleteAll(ctx context.Context, messages []Stored) (left []Change
 	return left, nil
 }
 
-// changeAll carries out the parts of a change for those of the messages that have not changed
-// since they were read, and returns the others.
+// changeAll carries out the parts of a change for those messages that have not changed since
+// they were read, and returns the others.
 func (s *Store) changeAll(ctx context.Context, name string, changes []Change, from place, parts []part) (left []Change, err error) {
 	if len(changes) == 0 {
 		return nil, nil
@@ -202,7 +204,7 @@ func (s *Store) changeAll(ctx context.Context, name string, changes []Change, fr
 	return left, err
 }
 
-// written returns a part as the database wants it, with what it is given.
+// written returns the text and the arguments of a part for these messages.
 func (s *Store) written(p part, changes []Change) (text string, given args) {
 	given = args{}
 	if p.columns == nil {
@@ -212,7 +214,7 @@ func (s *Store) written(p part, changes []Change) (text string, given args) {
 		}
 		return strings.ReplaceAll(p.text, "{among}", s.among(&seqs, given)), given
 	}
-	// What is the same for all is given once: in a campaign that is most of it.
+	// A value that all messages share is given once. In a campaign that is most of them.
 	var each, once []column
 	for i, c := range p.columns {
 		first, same := c.value(&changes[0]), i > 0

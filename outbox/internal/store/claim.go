@@ -14,21 +14,21 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// Look is what a Run finds when it looks for something to do.
+// Look is what a Run finds when it looks for messages to send.
 type Look struct {
 	Now time.Time // by the database's clock
-	// Due are the numbers that have something due, with whether that is urgent.
+	// Due are the numbers that have something due, and whether it is urgent.
 	Due map[string]bool
-	// Shared is what all machines know of the numbers, "" being all of them.
+	// Shared is what all machines know about the numbers; "" stands for all numbers.
 	Shared map[string]lane.Shared
-	// Next is when the next message is due that is not yet; zero if there is none.
+	// Next is when the next message becomes due, zero if there is none.
 	Next time.Time
-	// Newcomers reports whether somebody has inserted messages: see Adopt.
+	// Newcomers reports whether programs have inserted messages: see Adopt.
 	Newcomers bool
 }
 
-// The numbers are found by hopping from one to the next in the index: there may be
-// many messages of each.
+// The statement jumps from one number to the next in the index, since each may have many
+// messages.
 const lookStatement = `WITH RECURSIVE hop(number) AS (
 	SELECT * FROM (SELECT number FROM {queue} WHERE ready ORDER BY number LIMIT 1) AS first
 	UNION ALL
@@ -45,7 +45,7 @@ SELECT * FROM (SELECT 2, '', FALSE, due FROM {queue} WHERE NOT ready ORDER BY du
 UNION ALL
 SELECT * FROM (SELECT 3, '', FALSE, seq FROM {message} WHERE NOT adopted ORDER BY phone_number_id, seq LIMIT 1) AS newcomer`
 
-// Look looks for something to do.
+// Look looks for messages to send.
 func (s *Store) Look(ctx context.Context) (look Look, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		look = Look{Due: make(map[string]bool)}
@@ -71,7 +71,7 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 		})
 	})
 	if err != nil || len(look.Due) == 0 {
-		return look, err // without a message that is due the numbers do not matter
+		return look, err // if no message is due the numbers do not matter
 	}
 	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
 		look.Shared, err = s.numbers(ctx, on, numbersStatement, nil)
@@ -80,13 +80,13 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 	return look, err
 }
 
-// ripen is the statement of Ripen.
+// ripen returns the statement of Ripen.
 func (s *Store) ripen() string {
 	return "UPDATE {queue} SET ready = TRUE WHERE NOT ready AND seq " +
 		s.in("SELECT seq FROM {queue} WHERE NOT ready AND due <= {now} ORDER BY due LIMIT 1000 {skip}")
 }
 
-// Ripen lets messages go whose time has come.
+// Ripen makes messages ready whose due time has come.
 func (s *Store) Ripen(ctx context.Context) error {
 	_, err := s.do(ctx, "ripen", s.ripen(), nil)
 	return err
@@ -98,45 +98,44 @@ type Claim struct {
 	Run int64
 }
 
-// A message whose recipient gets one after the other waits for those before it, for the one
-// that a Run has, and for what was inserted before it and may be the recipient's.
+// With the recipient's order a message waits for earlier messages of its recipient, for one
+// that a Run has, and for rows that were inserted earlier and may be the recipient's.
 const inTurn = ` AND (q.recipient = '' OR (
 	(SELECT c.seq FROM {claim} AS c WHERE c.number = q.number AND c.recipient = q.recipient LIMIT 1) IS NULL
 	AND (SELECT p.seq FROM {queue} AS p WHERE p.number = q.number AND p.recipient = q.recipient AND p.place <= {now}
 		AND (p.place, p.seq) < (q.place, q.seq) LIMIT 1) IS NULL
 	AND (SELECT n.seq FROM {message} AS n WHERE NOT n.adopted AND n.phone_number_id = q.number AND n.seq < q.seq LIMIT 1) IS NULL))`
 
-// MostTaken is how many messages of a number are claimed at once at most. It is few: then
-// the planner of a PostgreSQL that has not yet counted what is in the table goes through the
-// index, too, and does not sort what it finds there.
+// MostTaken is how many messages of a number are claimed at once at most. With so few, even a
+// PostgreSQL that has not analyzed the table yet uses the index, and does not sort.
 const MostTaken = 8
 
-// The orders in which messages of a number are taken.
+// These are the orders in which messages of a number are claimed.
 const (
 	byPlace   = "q.number, q.urgent DESC, q.place, q.seq"
 	byRefusal = "q.number, q.refused, q.seq"
 )
 
-// Which of them are taken as probes, first and then.
+// These are the messages that are claimed as probes, first the one and then the other.
 const (
-	neverRefused = " AND q.refused <= 0" // of which a planner expects more than of = 0
+	neverRefused = " AND q.refused <= 0" // the planner expects more rows than with = 0
 	wasRefused   = " AND q.refused > 0"
 )
 
-// firstDue finds the messages that are to be claimed of a number. Its limit is a literal,
-// which the planner knows.
+// firstDue returns the query for the messages of a number that are to be claimed. Its limit is
+// a literal, so that the planner knows it.
 func firstDue(inOrder bool, and, order string, most int) string {
 	order = "ORDER BY " + order
 	if inOrder {
-		// The number is locked, and those that are not in turn must not be. What is in turn
-		// is asked of one row after the other, until there are enough.
+		// The number is locked, so the messages that are not in turn need not be. The subquery
+		// checks one row after the other until there are enough.
 		return fmt.Sprintf("SELECT q.seq FROM (SELECT * FROM {queue} AS q WHERE q.ready AND q.number = w.number%s %s OFFSET 0) AS q WHERE TRUE %s LIMIT %d", and, order, inTurn, most)
 	}
 	return fmt.Sprintf("SELECT q.seq FROM {queue} AS q WHERE q.ready AND q.number = w.number%s %s LIMIT %d FOR UPDATE SKIP LOCKED", and, order, most)
 }
 
-// lockNumbers locks the numbers before a look at who is in turn. What counts the rows before
-// a look cannot know how many are in turn, so it must not sort.
+// lockNumbers locks the numbers before the query for messages that are in turn. The planner
+// cannot know how many are in turn, so it must not choose a sort.
 const lockNumbers = `SELECT number, set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
 FROM {number} WHERE number = ANY(CAST(@numbers AS text[])) ORDER BY number FOR UPDATE`
 
@@ -163,16 +162,16 @@ SELECT seq, number, recipient, label, urgent, place, due, expires, rev + 1, @run
 	readClaims  = `SELECT ` + columns + `, m.payload, m.headers FROM ` + fromClaim + ` WHERE c.seq IN (SELECT value FROM json_each(@seqs))`
 )
 
-// Take claims messages for a Run, of each number so many at most and no more than MostTaken,
-// the first of those that are due, and none of a number that is paused, which the Run may not
-// have seen yet. With inOrder a recipient has one message out at a time. It returns nothing if
-// the Run is taken for dead.
+// Take claims due messages for a Run: the first ones of each number, at most as many as given
+// and at most MostTaken. A number that is paused has none, whether or not the Run has seen
+// that. With inOrder a recipient has one message under way at a time. Take returns nothing if
+// the Run was taken for dead.
 func (s *Store) Take(ctx context.Context, run int64, most map[string]int, inOrder, urgentOnly bool) (taken []Claim, err error) {
 	return s.take(ctx, run, most, inOrder, urgent(urgentOnly), byPlace, MostTaken)
 }
 
-// TakeProbes is Take for numbers that are held, and claims one message of each: the first of
-// those that were never refused, or else the one that was refused longest ago, so that no
+// TakeProbes is Take for numbers that are held, and claims one message of each number: the
+// first one that was never refused, or else the one whose last refusal is the oldest. So no
 // message is a probe again while another one is due.
 func (s *Store) TakeProbes(ctx context.Context, run int64, most map[string]int, inOrder, urgentOnly bool) ([]Claim, error) {
 	taken, err := s.take(ctx, run, most, inOrder, urgent(urgentOnly)+neverRefused, byPlace, 1)
@@ -226,7 +225,7 @@ func (s *Store) take(ctx context.Context, run int64, most map[string]int, inOrde
 					}
 					continue
 				}
-				// At once, since it is in the way of others of the same recipient.
+				// At once, since a claim delays other messages of the same recipient.
 				for _, text := range []string{moveClaim, leaveQueues} {
 					if _, err := s.exec(ctx, on, text, args{"seqs": seqs.json(), "run": run}); err != nil {
 						return err
@@ -255,7 +254,7 @@ func (s *Store) take(ctx context.Context, run int64, most map[string]int, inOrde
 		return sorted(taken), err
 	}
 	err = s.write(ctx, "claim", func(ctx context.Context, on runner) error {
-		// Two who claim at once would not see each other's claims. The look comes in a
+		// Two Runs that claim at once would not see each other's claims. So the query is a
 		// statement of its own, after the lock.
 		if _, err := s.exec(ctx, on, lockNumbers, given); err != nil {
 			return err
@@ -265,9 +264,9 @@ func (s *Store) take(ctx context.Context, run int64, most map[string]int, inOrde
 	return sorted(taken), err
 }
 
-// Mark writes that an attempt is about to be made. The error wraps ErrConflict if the
-// message is no longer this Run's. It tries once: after any other error it may be marked or
-// not, and must be given back.
+// Mark writes that an attempt is about to be made. The error wraps ErrConflict if this Run does
+// not have the message any more. Mark does not retry. After any other error the message may be
+// marked or not, and must be given back.
 func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
 	err := s.onceAlone(ctx, "mark", func(ctx context.Context, on runner) error {
 		n, err := s.exec(ctx, on, s.durably(`UPDATE {claim} SET token = @newtoken WHERE seq = @seq AND rev = @rev AND run = @run AND token = ''`),
@@ -283,9 +282,9 @@ func (s *Store) Mark(ctx context.Context, c *Claim, token string) error {
 	return err
 }
 
-// GiveBack puts a message that a Run has, and has not sent, back into the queue, at its
-// place, from due on. A mark that is still on its way finds nothing then. It does nothing
-// if the Run has not got it any more.
+// GiveBack puts a message that a Run has, and has not sent, back into the queue, at its place,
+// due at that time. A mark whose statement is still under way finds no claim then. GiveBack
+// does nothing if the Run does not have the message any more.
 func (s *Store) GiveBack(ctx context.Context, c *Claim, token string, due time.Time) error {
 	text := `DELETE FROM {claim} WHERE seq = @seq AND rev = @rev AND run = @run AND (token = '' OR token = @token) RETURNING seq`
 	err := s.change(ctx, "give back", text, []string{joinQueue}, args{"seq": c.Seq, "rev": c.rev, "run": c.Run, "token": token,
@@ -297,12 +296,12 @@ func (s *Store) GiveBack(ctx context.Context, c *Claim, token string, due time.T
 	return err
 }
 
-// Claims returns the messages that a Run has, by the database.
+// Claims returns the messages that a Run has, as the database shows.
 func (s *Store) Claims(ctx context.Context, run int64) ([]Claim, error) {
 	return s.claims(ctx, "c.run = @run", args{"run": run})
 }
 
-// Orphans returns claims whose Run is gone.
+// Orphans returns the claims of Runs that do not exist any more.
 func (s *Store) Orphans(ctx context.Context) ([]Claim, error) {
 	return s.claims(context.WithValue(ctx, heartbeat{}, true), "NOT EXISTS (SELECT 1 FROM {run} AS n WHERE n.run = c.run)", nil)
 }
@@ -320,7 +319,7 @@ func (s *Store) claims(ctx context.Context, where string, given args) (found []C
 	return found, err
 }
 
-// sorted puts claims in the order in which they go, which RETURNING does not know.
+// sorted sorts claims in the order in which they are sent, since RETURNING has no order.
 func sorted(claims []Claim) []Claim {
 	slices.SortFunc(claims, func(a, b Claim) int {
 		switch {

@@ -5,8 +5,8 @@ import (
 	"database/sql"
 )
 
-// commits has writes that come at the same moment share one transaction, and so one sync of
-// the disk, where the database does not do that by itself.
+// commits lets writes of the same moment share one transaction, and so one sync of the disk, on
+// a database that does not do that by itself.
 type commits = group[func(ctx context.Context, on runner) error]
 
 // mostShared is how many writes share a transaction at most.
@@ -24,7 +24,7 @@ func newCommits(p *pool) *commits {
 				if alone {
 					return w.what(ctx, conn)
 				}
-				// One that fails is rolled back by itself.
+				// A write that fails is rolled back alone.
 				if _, err := conn.ExecContext(ctx, "SAVEPOINT one"); err != nil {
 					return err
 				}
@@ -40,7 +40,7 @@ func newCommits(p *pool) *commits {
 			return nil
 		})
 		for _, w := range batch {
-			g.start(w) // who has not been reached learns of the failure
+			g.start(w) // a write that has not begun gets the error too
 			if err != nil {
 				w.err = err
 			}

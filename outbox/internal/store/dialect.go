@@ -2,10 +2,10 @@ package store
 
 import "strings"
 
-// Kind is which database it is.
+// Kind is a kind of database.
 type Kind string
 
-// The databases.
+// These are the databases.
 const (
 	Postgres Kind = "postgres"
 	SQLite   Kind = "sqlite"
@@ -15,16 +15,17 @@ const (
 type dialect struct {
 	kind        Kind
 	placeholder string // before the number of an argument
-	// now is the time in microseconds; "": this machine's, which SQLite's is, too.
+	// now is the time in microseconds as SQL, "" for this machine's clock, which is also
+	// SQLite's.
 	now string
-	// durable is a table of one row, whose evaluation has the transaction's commit be on
-	// the disk before it is confirmed, and lazy is one that has not.
+	// durable is a table of one row. Reading it makes the transaction's commit wait for the
+	// disk. Reading lazy makes it not wait.
 	durable, lazy string
-	// oneStatement: a statement can change several tables.
+	// oneStatement: one statement can change several tables.
 	oneStatement bool
-	// locks: rows are locked one by one, and those of others can be skipped.
+	// locks: rows are locked one by one, and locked rows can be skipped.
 	locks bool
-	// schema has how the columns differ: a number that counts up, one that is a key, and the
+	// schema replaces the types of columns that differ: a number that counts up, a key, and the
 	// time.
 	schema *strings.Replacer
 	// sharesCommits: callers share transactions, since the database has one writer.
@@ -35,9 +36,9 @@ var dialects = map[Kind]dialect{
 	Postgres: {
 		kind:        Postgres,
 		placeholder: "$",
-		// Not clock_timestamp, by which no index is searched.
+		// Not clock_timestamp, with which no index can be searched.
 		now: "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS bigint)",
-		// remote_write and remote_apply are more than on, and stay.
+		// remote_write and remote_apply promise more than on, and stay.
 		durable: "(SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'" +
 			" ELSE current_setting('synchronous_commit') END, true) AS durable)",
 		lazy:         "(SELECT set_config('synchronous_commit', 'off', true) AS lazy)",

@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// Enqueue puts messages into the queue, all or none. Of those whose id is known nothing is
-// changed. Callers who enqueue at the same moment share a statement.
+// Enqueue puts messages into the queue, all or none. A message whose id is known changes
+// nothing. Callers that enqueue at the same moment share a statement.
 func (s *Store) Enqueue(ctx context.Context, messages []New) error {
 	return s.persist(ctx, func(ctx context.Context) error { return s.enqueues.do(ctx, messages) })
 }
 
-// mostBytes is how many bytes are inserted at once, in which a message counts for some more
-// than its payload has.
+// mostBytes is how many bytes are inserted at once. A message counts for a little more than its
+// payload.
 const mostBytes = 4 << 20
 
-// newEnqueues has messages that are enqueued at the same moment be inserted at once.
+// newEnqueues returns the group that inserts messages of the same moment at once.
 func (s *Store) newEnqueues() *group[[]New] {
-	abreast := 8 // where the database is far away few wait for the answer to others
+	abreast := 8 // so that callers need not wait for each other if the database is far away
 	if s.dialect.sharesCommits {
 		abreast = 1
 	}
@@ -33,7 +33,7 @@ func (s *Store) newEnqueues() *group[[]New] {
 	}}
 	g.share = func(ctx context.Context, batch []*member[[]New]) {
 		var all []New
-		known := make(map[string]bool) // of two with the same id the first one counts
+		known := make(map[string]bool) // the first message of an id counts
 		for _, w := range batch {
 			if g.hasLeft(w) {
 				continue
@@ -48,7 +48,7 @@ func (s *Store) newEnqueues() *group[[]New] {
 		err := s.insert(ctx, all)
 		for _, w := range batch {
 			if err != nil && len(batch) > 1 && !Temporary(err) {
-				w.err = s.insert(ctx, w.what) // it may be the fault of one of the others
+				w.err = s.insert(ctx, w.what) // the fault may be in another member's messages
 			} else {
 				w.err = err
 			}
@@ -57,7 +57,7 @@ func (s *Store) newEnqueues() *group[[]New] {
 	return g
 }
 
-// insert is Enqueue for one try.
+// insert is Enqueue without retries.
 func (s *Store) insert(ctx context.Context, messages []New) error {
 	if s.dialect.oneStatement {
 		return s.insertAtOnce(ctx, messages)
@@ -83,7 +83,7 @@ SELECT f.seq, g.number, g.recipient, g.label, g.urgent, greatest(g.not_before, g
 	g.not_before <= g.now, g.expires, 0
 FROM fresh AS f JOIN given AS g ON g.id = f.id`
 
-// insertAtOnce is one statement for all.
+// insertAtOnce inserts all with one statement.
 func (s *Store) insertAtOnce(ctx context.Context, messages []New) error {
 	columns := make([]array, 11)
 	for _, i := range byID(messages) {
@@ -95,7 +95,7 @@ func (s *Store) insertAtOnce(ctx context.Context, messages []New) error {
 		columns[7].plain(strconv.FormatInt(micro(m.NotBefore), 10))
 		columns[8].plain(strconv.FormatInt(micro(m.ExpiresAt), 10))
 		columns[9].text(hashOf(m.ID))
-		// They stand in the queue in their order, a microsecond apart.
+		// They get places in the queue in their order, a microsecond apart.
 		columns[10].plain(strconv.Itoa(i))
 	}
 	given := args{}
@@ -109,22 +109,23 @@ func (s *Store) insertAtOnce(ctx context.Context, messages []New) error {
 }
 
 const (
-	// insertMessages is what stands around the rows. Who has the rows as JSON has SQLite parse
-	// that once for each column.
+	// insertMessages is the statement around the rows. Rows as JSON would be parsed by SQLite
+	// once for each column.
 	insertMessages = `INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, label, urgent, not_before, expires_at, enqueued_at, adopted)
 SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, {now}, TRUE FROM (VALUES %s) AS given
 WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = column10)
 ON CONFLICT (id) DO NOTHING`
-	// Nobody else writes meanwhile, and a new seq is above all that were before. They stand in
-	// the queue in their order, a microsecond apart.
+	// No other connection writes meanwhile, and a new seq is higher than all earlier ones. The
+	// messages get places in the queue in their order, a microsecond apart.
 	insertQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
 SELECT seq, phone_number_id, recipient, label, urgent, max(not_before, {now} + seq - @last - 1), max(not_before, {now} + seq - @last - 1), not_before <= {now}, expires_at, 0
 FROM {message} WHERE seq > @last`
-	// rowsAtOnce is how many rows an INSERT has. A driver goes through all arguments for each.
+	// rowsAtOnce is how many rows an INSERT has. For each argument a driver searches all
+	// arguments.
 	rowsAtOnce = 50
 )
 
-// insertInTurn is one statement for each table.
+// insertInTurn inserts with one statement for each table.
 func (s *Store) insertInTurn(ctx context.Context, messages []New) error {
 	return s.onceAlone(ctx, "enqueue", func(ctx context.Context, on runner) error {
 		now := s.clock().UnixMicro()

@@ -5,32 +5,32 @@ import (
 	"sync"
 )
 
-// group has what callers want at the same moment be done at once: where as many are at it as
-// may be, those who come meanwhile are the next batch, and one of them does what all want. No
-// goroutine is begun.
+// group combines what callers want at the same moment. When as many batches are under way as
+// allowed, callers that come meanwhile form the next batch, and one of these callers carries it
+// out. It starts no goroutine.
 type group[T any] struct {
-	// share does what the members of a batch want, on behalf of the first one, whose context
-	// it gets. It sets err of each.
+	// share carries out a batch with the context of its first member, and sets the err of each.
 	share func(ctx context.Context, batch []*member[T])
-	// size is what a member counts for, and a batch has members of most together, or one.
+	// size returns the size of a member. The sizes of a batch add up to most at most, or it has
+	// one member.
 	size func(T) int
 	most int
-	// abreast is how many batches are under way at once, at most.
+	// abreast is how many batches are under way at once at most.
 	abreast int
 
 	mu       sync.Mutex
 	underWay int
-	waiting  []*member[T] // there are none while fewer batches are under way than may be
+	waiting  []*member[T] // empty while fewer than abreast batches are under way
 }
 
 // member is what one caller wants.
 type member[T any] struct {
 	what    T
 	err     error
-	started bool          // its caller stays until it is done; guarded by the group's mutex
-	left    bool          // its caller waits no more; guarded by the group's mutex
+	started bool          // its caller waits until it is done; guarded by the group's mutex
+	left    bool          // its caller has stopped waiting; guarded by the group's mutex
 	done    chan struct{} // closed when err is known
-	batch   []*member[T]  // what its caller is to do; guarded by the group's mutex
+	batch   []*member[T]  // what its caller is to carry out; guarded by the group's mutex
 	lead    chan struct{} // closed when there is a batch
 }
 
@@ -52,7 +52,7 @@ func (g *group[T]) do(ctx context.Context, what T) error {
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
-	batch := w.batch // it came in the same moment, and the others wait for it
+	batch := w.batch // set if it became the first of a batch at this moment
 	w.left = batch == nil && !w.started
 	g.mu.Unlock()
 	switch {
@@ -66,7 +66,7 @@ func (g *group[T]) do(ctx context.Context, what T) error {
 	return w.err
 }
 
-// next gives the batch that waits to the first of its callers. The group's mutex is locked.
+// next gives the next batch to its first caller. The group's mutex is locked.
 func (g *group[T]) next() {
 	var batch []*member[T]
 	for size := 0; len(g.waiting) > 0; g.waiting = g.waiting[1:] {
@@ -88,9 +88,9 @@ func (g *group[T]) next() {
 	close(batch[0].lead)
 }
 
-// carryOut does what a batch wants, as its first caller.
+// carryOut carries out a batch in the goroutine of its first caller.
 func (g *group[T]) carryOut(ctx context.Context, batch []*member[T]) {
-	// The end of this caller's time ends the write of all: the others try again.
+	// The end of this caller's context ends the write of all members: the others retry.
 	g.share(ctx, batch)
 	for _, w := range batch {
 		close(w.done)
@@ -100,7 +100,8 @@ func (g *group[T]) carryOut(ctx context.Context, batch []*member[T]) {
 	g.next()
 }
 
-// start reports whether a member is still waited for. From then on its caller stays.
+// start reports whether the caller of a member still waits. From then on it waits until the
+// end.
 func (g *group[T]) start(w *member[T]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -108,8 +109,8 @@ func (g *group[T]) start(w *member[T]) bool {
 	return w.started
 }
 
-// hasLeft reports whether the caller of a member waits no more. One that has not may leave
-// at any time, unless start has said that it stays.
+// hasLeft reports whether the caller of a member has stopped waiting. Otherwise it may still
+// stop at any time, unless start was called.
 func (g *group[T]) hasLeft(w *member[T]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// Filter says which messages are meant, as that of package outbox does.
+// Filter selects messages, as that of package outbox does.
 type Filter struct {
 	States         []message.State
 	Number         string
@@ -29,11 +29,11 @@ type Filter struct {
 type source struct {
 	from  string
 	where string
-	// mixed reports whether it has messages of other states, too.
+	// mixed reports whether the source has messages of other states too.
 	mixed bool
 }
 
-// The places in which messages of a state stand, and the index by which they are found.
+// These are the places where messages of a state are.
 const (
 	fromQueue   = `{queue} AS q JOIN {message} AS m ON m.seq = q.seq LEFT JOIN {claim} AS c ON c.seq = q.seq LEFT JOIN {record} AS r ON r.seq = q.seq`
 	fromClaim   = `{claim} AS c JOIN {message} AS m ON m.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq LEFT JOIN {record} AS r ON r.seq = c.seq`
@@ -45,7 +45,7 @@ const (
 // sources returns where the messages of a filter are found.
 func sources(f *Filter) []source {
 	if f.Code != 0 {
-		// A code is in one index as the code, and in another as the subcode.
+		// One index has the codes, and another has the subcodes.
 		states, mixed := recordStates(f.States)
 		return []source{
 			{fromRecord, "r.code = @code AND r.code <> 0 AND r.seq > @after" + states, mixed},
@@ -53,7 +53,7 @@ func sources(f *Filter) []source {
 		}
 	}
 	if len(f.States) == 0 || f.Number != "" && !slices.ContainsFunc(f.States, isParked) {
-		// All of a number or a label, or all, in the order in which they were enqueued.
+		// All messages of a number or a label, or all messages, in the order of enqueueing.
 		return []source{{fromMessage, "m.seq > @after", true}}
 	}
 	var found []source
@@ -72,9 +72,9 @@ func sources(f *Filter) []source {
 	return found
 }
 
-// recordStates returns the condition that a record can be that of a message in one of these
-// states, and whether it can be that of one in another: what is queued and what is being sent
-// is told by where it stands.
+// recordStates returns the condition that a record may belong to a message in one of these
+// states, and whether such a record may also belong to a message in another state: only the
+// place of a message shows whether it is queued or being sent.
 func recordStates(states []message.State) (condition string, mixed bool) {
 	if len(states) == 0 {
 		return "", false
@@ -94,18 +94,18 @@ func isParked(state message.State) bool {
 	return state == message.StateFailed || state == message.StateUnknown
 }
 
-// order returns by what a source is ordered: its own column, so that an index serves.
+// order returns the column that sorts a source: its own, so that an index serves.
 func (f source) order() string { return f.alias() + ".seq" }
 
-// alias returns the name of the table that it begins with.
+// alias returns the alias of the source's first table.
 func (f source) alias() string { return f.from[strings.Index(f.from, " AS ")+4:][:1] }
 
-// listPage is how many messages are read, or decided about, at once. A page that is larger
-// holds SQLite's one lock for longer, and one that is smaller writes the same pages of its
-// file again and again.
+// listPage is how many messages are read, or changed, at once. A larger page would keep
+// SQLite's one lock for longer. A smaller one would write the same pages of its file more
+// often.
 const listPage = 4000
 
-// List returns the messages that a filter means, in the order in which they were enqueued.
+// List returns the messages that match a filter, in the order of enqueueing.
 func (s *Store) List(ctx context.Context, f Filter) ([]Stored, error) {
 	var found []Stored
 	for page, err := range s.Pages(ctx, f) {
@@ -117,8 +117,8 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Stored, error) {
 	return found, nil
 }
 
-// seqOf returns where the message with an id stands, 0 for none. The error wraps ErrNotFound
-// if it is not there.
+// seqOf returns the seq of the message with an id, 0 for the empty id. The error wraps
+// ErrNotFound if there is none.
 func (s *Store) seqOf(ctx context.Context, id string) (seq int64, err error) {
 	if id == "" {
 		return 0, nil
@@ -130,7 +130,7 @@ func (s *Store) seqOf(ctx context.Context, id string) (seq int64, err error) {
 	return seq, err
 }
 
-// page returns the first messages after one, and whether there may be more.
+// page returns the first messages after a seq, and whether there may be more.
 func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (page []Stored, more bool, err error) {
 	given := f.args(after, limit)
 	for _, from := range sources(f) {
@@ -152,19 +152,19 @@ func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (pa
 		}
 	}
 	slices.SortFunc(page, func(a, b Stored) int { return int(a.Seq - b.Seq) })
-	// One that has just gone from one place to the other is found in both.
+	// A message that has just moved from one place to another is found in both.
 	page = slices.CompactFunc(page, func(a, b Stored) bool { return a.Seq == b.Seq })
 	more = len(page) >= limit
 	return page[:min(limit, len(page))], more, nil
 }
 
-// args returns what the conditions of a filter refer to.
+// args returns the arguments of a filter's conditions.
 func (f *Filter) args(after int64, limit int) args {
 	return args{"after": after, "limit": limit, "number": f.Number, "label": f.Label, "code": f.Code,
 		"age": f.OlderThan.Microseconds(), "before": micro(f.EnqueuedBefore), "changed": micro(f.ChangedAfter)}
 }
 
-// where returns the condition that has the messages of a source be those of a filter.
+// where returns the condition that selects the messages of a filter from a source.
 func (f *Filter) where(from source) string {
 	where := from.where
 	if f.Number != "" {
@@ -181,7 +181,8 @@ func (f *Filter) where(from source) string {
 		where += " AND m.enqueued_at < @before"
 	}
 	if !f.ChangedAfter.IsZero() {
-		// One that was due may have been sent by now, which an older copy does not know.
+		// A message that was due may have been sent by now, which an older copy of the database
+		// does not show.
 		where += " AND (coalesce(r.changed_at, m.enqueued_at) > @changed OR c.seq IS NOT NULL OR q.due <= {now} OR NOT m.adopted AND m.not_before <= {now})"
 	}
 	if f.Label != "" {
@@ -193,19 +194,19 @@ func (f *Filter) where(from source) string {
 	return where
 }
 
-// Count counts the messages that a filter means, up to its limit if that is not 0. What goes
-// from one place to another meanwhile is counted once.
+// Count returns how many messages match a filter, up to its limit if that is not 0. A message
+// that moves from one place to another meanwhile is counted once.
 func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 	after, err := s.seqOf(ctx, f.After)
 	if err != nil {
 		return 0, err
 	}
-	// One statement, which sees one moment.
+	// One statement sees one moment.
 	var texts []string
 	for _, from := range sources(&f) {
 		tables := from.from
 		if !from.mixed && f.OlderThan == 0 && f.EnqueuedBefore.IsZero() && f.ChangedAfter.IsZero() {
-			// The condition is about the first of them alone.
+			// The condition is only about the first of the tables.
 			tables, _, _ = strings.Cut(tables, " JOIN ")
 			tables, _, _ = strings.Cut(tables, " LEFT")
 		}
@@ -223,7 +224,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 	return n, err
 }
 
-// stateOf returns the condition under which a message is in one of these states.
+// stateOf returns the condition that a message is in one of these states.
 func stateOf(states []message.State) string {
 	var any []string
 	for _, state := range states {
@@ -239,15 +240,15 @@ func stateOf(states []message.State) string {
 	return strings.Join(any, " OR ")
 }
 
-// Queued counts the messages that are queued or being sent, up to a number.
+// Queued returns how many messages are queued or being sent, and counts no further than most.
 func (s *Store) Queued(ctx context.Context, most int) (n int, err error) {
 	_, err = s.ask(ctx, `SELECT (SELECT count(*) FROM (SELECT 1 FROM {queue} LIMIT @most) AS q) + (SELECT count(*) FROM {claim})`,
 		args{"most": most}, func(rows *sql.Rows) error { return rows.Scan(&n) })
 	return n, err
 }
 
-// Pages returns the messages that a filter means a page at a time, in the order in which they
-// were enqueued. The next page is read while the caller works on one.
+// Pages returns the messages that match a filter a page at a time, in the order of enqueueing.
+// The next page is read while the caller works on one.
 func (s *Store) Pages(ctx context.Context, f Filter) iter.Seq2[[]Stored, error] {
 	type result struct {
 		page []Stored
@@ -258,7 +259,7 @@ func (s *Store) Pages(ctx context.Context, f Filter) iter.Seq2[[]Stored, error] 
 		results := make(chan result)
 		defer func() {
 			cancel()
-			for range results { // until the reader has gone
+			for range results { // until the goroutine has ended
 			}
 		}()
 		go func() {

@@ -26,26 +26,26 @@ type Stored struct {
 	unreadable bool
 }
 
-// IsReadable reports whether its record could be read.
+// IsReadable reports whether the record of the message could be read.
 func (m *Stored) IsReadable() bool { return !m.unreadable }
 
-// place is where a message stands.
+// place is where a message is.
 type place int
 
 const (
-	over     place = iota // in neither: it is sent, failed or unknown
+	over     place = iota // neither in the queue nor claimed: it is sent, failed or unknown
 	inQueue               // it waits
 	inClaim               // a Run has it
-	newcomer              // nobody has looked at it since somebody put it there
+	newcomer              // a program has inserted it, and no Run has checked it
 )
 
-// columns are those of a message, wherever it stands.
+// columns are the columns of a message, wherever it is.
 const columns = `m.seq, m.id, m.phone_number_id, m.enqueued_at, m.expires_at, m.urgent,
 	m.recipient, m.label, coalesce(q.place, c.place, m.not_before), coalesce(q.due, c.due, m.not_before), coalesce(q.rev, c.rev, r.rev, 0),
 	CASE WHEN c.seq IS NOT NULL THEN 2 WHEN q.seq IS NOT NULL THEN 1 WHEN r.seq IS NOT NULL THEN 0 ELSE 3 END,
 	coalesce(c.token, ''), coalesce(r.state, ''), coalesce(r.changed_at, 0), coalesce(r.memory, '')`
 
-// scan reads these columns, and what follows them.
+// scan reads these columns, and more that follow them.
 func scan(rows *sql.Rows, m *Stored, more ...any) error {
 	var enqueued, expires, place, due, changed int64
 	var state, memory string
@@ -79,7 +79,7 @@ func scan(rows *sql.Rows, m *Stored, more ...any) error {
 const loadStatement = `SELECT ` + columns + ` FROM {message} AS m LEFT JOIN {queue} AS q ON q.seq = m.seq
 LEFT JOIN {claim} AS c ON c.seq = m.seq LEFT JOIN {record} AS r ON r.seq = m.seq WHERE m.id = @id`
 
-// Load returns what is known of a message. The error wraps ErrNotFound if there is none.
+// Load returns a message. The error wraps ErrNotFound if there is none.
 func (s *Store) Load(ctx context.Context, id string) (m Stored, err error) {
 	found, err := s.ask(ctx, loadStatement, args{"id": id}, func(rows *sql.Rows) error {
 		m = Stored{}
@@ -91,7 +91,7 @@ func (s *Store) Load(ctx context.Context, id string) (m Stored, err error) {
 	case found == 0:
 		return m, ErrNotFound
 	case m.unreadable:
-		return m, fmt.Errorf("outbox: the record of message %q cannot be read: somebody else has written it", id)
+		return m, fmt.Errorf("outbox: the record of message %q cannot be read: another program has written it", id)
 	}
 	return m, nil
 }
@@ -106,8 +106,8 @@ func (s *Store) Payload(ctx context.Context, id string) (payload string, err err
 	return payload, err
 }
 
-// The parts of a change. Each but the first is carried out if the first has found the
-// message as it was read; {cas} stands for that.
+// These are the parts of a change. The first one finds the message as it was read. The others
+// are carried out if it has found it; {cas} stands for that.
 const (
 	leaveQueue = `DELETE FROM {queue} WHERE seq = @seq AND rev = @rev RETURNING seq`
 	stayQueue  = `UPDATE {queue} SET rev = rev + 1, place = @place, due = @due, ready = (@due <= {now}) WHERE seq = @seq AND rev = @rev RETURNING seq`
@@ -122,7 +122,8 @@ SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CA
 SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@label AS text), CAST(@state AS text), CAST(@changed AS bigint), CAST(@code AS integer), CAST(@subcode AS integer),
 	CAST(@rev AS bigint) + 1, CAST(@memory AS text), CAST(@owed AS bigint), CAST(@outcomes AS text) {cas}
 ON CONFLICT (seq) DO UPDATE SET ` + replaceRecord
-	// One that is being told, or waits to be told again, does so for what comes after it, too.
+	// If outcomes of the message are being reported, or wait to be reported again, the new ones
+	// wait for these.
 	replaceRecord = `state = excluded.state, changed_at = excluded.changed_at, code = excluded.code, subcode = excluded.subcode,
 	rev = excluded.rev, memory = excluded.memory, outcomes = old.outcomes || excluded.outcomes,
 	owed = CASE WHEN old.owed > 0 THEN old.owed ELSE excluded.owed END`
@@ -133,19 +134,19 @@ WHERE seq = @seq AND rev = @rev RETURNING seq`
 	dropPayload = `UPDATE {message} SET payload = '' WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`
 )
 
-// errNewcomer is why nothing but its end can happen to a message yet.
-var errNewcomer = errors.New("outbox: it was inserted, and no Run has taken it in yet: want a Run")
+// errNewcomer is the error of a change that a newcomer cannot have yet. It can only end.
+var errNewcomer = errors.New("outbox: it was inserted, and no Run has checked it yet: want a Run")
 
-// Save writes a message that has changed, and returns it as it is then. With payload false
-// its payload goes. The error wraps ErrConflict if it has changed since it was read. After
-// any other error it may be written or not. The outcomes are told after those that are still
-// to be told.
+// Save writes a message that has changed, and returns it as it is then. If payload is false it
+// deletes the payload. The error wraps ErrConflict if the message has changed since it was
+// read. After any other error it may be written or not. The outcomes are reported after those
+// that are still to be reported.
 func (s *Store) Save(ctx context.Context, name string, before Stored, after message.Record, payload bool, outcomes ...message.OutcomeKind) (Stored, error) {
 	next := before
 	next.Record, next.rev = after, before.rev+1
 	keep := after.Memory
 	if after.State == message.StateSending {
-		keep.Token = "" // it stands in the claim
+		keep.Token = "" // the claim has it
 	}
 	memory, err := json.Marshal(keep)
 	if err != nil {
@@ -197,13 +198,13 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		then = append(then, keepRecord)
 		next.hasRecord = true
 	}
-	if !payload && before.at != newcomer { // whose row is changed already
+	if !payload && before.at != newcomer { // a newcomer's row is changed already
 		then = append(then, dropPayload)
 	}
 	return next, s.change(ctx, name, cas, then, given)
 }
 
-// owed returns when outcomes are to be told, and how they stand in the record.
+// owed returns when outcomes are to be reported, and how the record has them.
 func owed(r *message.Record, outcomes []message.OutcomeKind) (at int64, text string) {
 	for _, kind := range outcomes {
 		at = micro(r.Changed)
@@ -212,7 +213,7 @@ func owed(r *message.Record, outcomes []message.OutcomeKind) (at int64, text str
 	return at, text
 }
 
-// change carries out the parts of a change, in one statement where the database can.
+// change carries out the parts of a change, in one statement if the database can.
 func (s *Store) change(ctx context.Context, name, cas string, then []string, given args) error {
 	if !s.dialect.oneStatement {
 		return s.write(ctx, name, func(ctx context.Context, on runner) error {
@@ -249,7 +250,7 @@ func (s *Store) change(ctx context.Context, name, cas string, then []string, giv
 	})
 }
 
-// Delete takes a message out, with all that is known of it. What stays is a hash of its id.
+// Delete deletes a message and everything about it. A hash of its id stays.
 func (s *Store) Delete(ctx context.Context, m Stored) error {
 	cas := map[place]string{
 		inQueue:  leaveQueue,
@@ -267,7 +268,7 @@ func (s *Store) Delete(ctx context.Context, m Stored) error {
 	return s.change(ctx, "delete", cas, then, args{"seq": m.Seq, "rev": m.rev, "token": m.token, "hash": hashOf(m.ID)})
 }
 
-// IsDeleted reports whether a message of that id was deleted.
+// IsDeleted reports whether a message with that id was deleted.
 func (s *Store) IsDeleted(ctx context.Context, id string) (deleted bool, err error) {
 	found, err := s.ask(ctx, "SELECT 1 FROM {deleted} WHERE hash = @hash", args{"hash": hashOf(id)}, func(*sql.Rows) error { return nil })
 	return found > 0, err

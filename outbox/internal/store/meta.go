@@ -11,7 +11,7 @@ func (s *Store) Meta(ctx context.Context, key string) (value string, err error) 
 	return value, err
 }
 
-// SetMeta keeps a setting with the tables.
+// SetMeta writes a setting.
 func (s *Store) SetMeta(ctx context.Context, key, value string) error {
 	_, err := s.do(ctx, "meta", `INSERT INTO {meta} (key, value) SELECT CAST(@key AS text), CAST(@value AS text) WHERE true ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
 		args{"key": key, "value": value})

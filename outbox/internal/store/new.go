@@ -17,14 +17,14 @@ type New struct {
 	NotBefore, ExpiresAt  time.Time
 }
 
-// hashOf is all that is left of the id of a deleted message.
+// hashOf returns the hash that is kept of the id of a deleted message.
 func hashOf(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return base64.RawURLEncoding.EncodeToString(sum[:18])
 }
 
-// byID returns the order in which messages are inserted. Two who insert the same ids in
-// opposite order would wait for each other.
+// byID returns the order in which messages are inserted. Two transactions that insert the same
+// ids in opposite order would wait for each other.
 func byID(messages []New) []int {
 	order := make([]int, len(messages))
 	for i := range order {

@@ -10,7 +10,8 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/lane"
 )
 
-// A new row is slowed at the time of its first lease: that is how the time gets there.
+// A new row gets the time of its first lease in the column slowed, since excluded.slowed is how
+// the statement knows the time.
 const leaseStatement = `INSERT INTO {number} AS n (number, leased, slowed)
 SELECT w.number, d.now + w.length, d.now FROM %s, (SELECT {now} AS now {lazily}) AS d WHERE true ORDER BY w.number
 ON CONFLICT (number) DO UPDATE SET
@@ -18,8 +19,8 @@ ON CONFLICT (number) DO UPDATE SET
 	share = CASE WHEN n.share + (excluded.leased - excluded.slowed) * CAST(@grows AS double precision) > 1 THEN 1 ELSE n.share + (excluded.leased - excluded.slowed) * CAST(@grows AS double precision) END
 RETURNING number, leased, share, {now}`
 
-// Lease takes turns of numbers, each after those that others have taken. With each second
-// that is leased the share of the rate grows by that much.
+// Lease leases turns of numbers, each after the last lease of any process. With each second
+// that is leased the share of the rate grows by grows.
 func (s *Store) Lease(ctx context.Context, wanted map[string]lane.Lease, grows float64) (map[string]lane.Leased, error) {
 	from := "unnest(CAST(@numbers AS text[]), CAST(@lengths AS bigint[])) AS w(number, length)"
 	if !s.dialect.oneStatement {
@@ -55,7 +56,7 @@ func (s *Store) Lease(ctx context.Context, wanted map[string]lane.Lease, grows f
 	return got, err
 }
 
-// Slow lowers the rate of a number, for all machines, once a second at most.
+// Slow lowers the rate of a number on all machines, once a second at most.
 func (s *Store) Slow(ctx context.Context, number string, by float64) error {
 	_, err := s.do(ctx, "slow", `UPDATE {number} SET share = share * CAST(@by AS double precision), slowed = {now}
 WHERE number = @number AND slowed <= {now} - 1000000`, args{"number": number, "by": by})
@@ -67,31 +68,31 @@ SELECT CAST(@number AS text), {now} + CAST(@wait AS bigint), 1, CAST(@ambiguous 
 ON CONFLICT (number) DO UPDATE SET probe_at = excluded.probe_at, probes = 1, ambiguous = excluded.ambiguous, by_webhook = excluded.by_webhook,
 	reason = excluded.reason, held_at = excluded.held_at WHERE n.probe_at = 0`
 
-// Hold holds a number for all machines. It reports whether nobody has before. byWebhook says
-// that it is for what Meta said by webhook, so that no answer, but a webhook, ends it.
+// Hold holds a number on all machines. It reports whether it was not held before. With
+// byWebhook only a webhook ends the hold, and no answer does.
 func (s *Store) Hold(ctx context.Context, number string, wait time.Duration, ambiguous, byWebhook bool, reason string) (first bool, err error) {
 	n, err := s.do(ctx, "hold", holdStatement, args{"number": number, "wait": wait.Microseconds(), "ambiguous": ambiguous, "by_webhook": byWebhook, "reason": reason})
 	return n > 0, err
 }
 
-// Probe takes the next probe of a number that is held, and has the one after it be due
-// after the wait. It reports whether nobody else has taken it.
+// Probe takes the next probe of a number that is held; the one after it is due after the wait.
+// It reports whether no other process had taken it.
 func (s *Store) Probe(ctx context.Context, number string, seen lane.Shared, wait time.Duration) (taken bool, err error) {
 	n, err := s.do(ctx, "probe", `UPDATE {number} SET probe_at = {now} + CAST(@wait AS bigint), probes = probes + 1
 WHERE number = @number AND probe_at = @seen AND probe_at <= {now}`, args{"number": number, "wait": wait.Microseconds(), "seen": micro(seen.NextProbe)})
 	return n > 0, err
 }
 
-// Unhold holds a number no longer, since a message of it was accepted, as an answer or a
-// webhook says. It reports whether it was held; it stays so after an answer if it is held for
-// what a webhook has said.
+// Unhold ends the hold of a number, since an answer or a webhook says that a message of it was
+// accepted. It reports whether it has ended it. An answer does not end a hold that a webhook
+// has caused.
 func (s *Store) Unhold(ctx context.Context, number string, byWebhook bool) (was bool, err error) {
 	n, err := s.do(ctx, "unhold", `UPDATE {number} SET probe_at = 0, probes = 0, ambiguous = FALSE, by_webhook = FALSE, reason = '', held_at = 0, released = {now} WHERE number = @number AND probe_at > 0 AND (@by_webhook OR NOT by_webhook)`,
 		args{"number": number, "by_webhook": byWebhook})
 	return n > 0, err
 }
 
-// SetPaused pauses a number, or with "" all, or ends that.
+// SetPaused pauses or resumes a number, or with "" all numbers.
 func (s *Store) SetPaused(ctx context.Context, number string, paused bool) error {
 	_, err := s.do(ctx, "pause", `INSERT INTO {number} (number, paused) SELECT CAST(@number AS text), CAST(@paused AS boolean) WHERE true
 ON CONFLICT (number) DO UPDATE SET paused = excluded.paused`, args{"number": number, "paused": paused})
@@ -100,7 +101,7 @@ ON CONFLICT (number) DO UPDATE SET paused = excluded.paused`, args{"number": num
 
 const numbersStatement = `SELECT number, paused, probe_at, probes, ambiguous, by_webhook, reason, held_at, released, leased, share FROM {number}`
 
-// Number returns what all machines know of one number.
+// Number returns what all machines know about one number.
 func (s *Store) Number(ctx context.Context, number string) (this lane.Shared, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		numbers, err := s.numbers(ctx, on, numbersStatement+" WHERE number = @number", args{"number": number})
@@ -110,7 +111,7 @@ func (s *Store) Number(ctx context.Context, number string) (this lane.Shared, er
 	return this, err
 }
 
-// HeldByWebhook returns the numbers that are held for what Meta said by webhook.
+// HeldByWebhook returns the numbers that are held because of a webhook.
 func (s *Store) HeldByWebhook(ctx context.Context) (numbers map[string]lane.Shared, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) (err error) {
 		numbers, err = s.numbers(ctx, on, numbersStatement+" WHERE by_webhook", nil)

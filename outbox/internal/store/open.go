@@ -5,8 +5,8 @@ import (
 	"database/sql"
 )
 
-// Open returns the store of that name in a database, whose tables it makes or brings up to
-// date if migrate is set.
+// Open returns the store of that name in a database. If migrate is set, it creates the tables
+// or brings them up to date.
 func Open(ctx context.Context, db *sql.DB, kind Kind, name string, migrate bool) (*Store, error) {
 	s := &Store{pool: newPool(db), tables: newTables(kind, name)}
 	s.commits, s.enqueues = newCommits(&s.pool), s.newEnqueues()

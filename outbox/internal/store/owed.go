@@ -11,25 +11,25 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// Outcomes that are to be told stand in the record, as in "sent:1764234000000000 ", each with
-// when it became known. They are no part of what rev protects: whoever changes a message
-// appends to them, and whoever has told some takes them away at the front.
+// The record of a message has the outcomes that are still to be reported, as in
+// "sent:1764234000000000 ", each with when the outbox learned of it. rev does not protect them:
+// a change of the message appends outcomes, and a report removes them from the front.
 
-// Owed is a message of which something is to be told.
+// Owed is a message that has outcomes to report.
 type Owed struct {
 	Stored
 	Outcomes []Outcome
 	until    int64 // when its lease ends
 }
 
-// Outcome is what is to be told.
+// Outcome is an outcome to report.
 type Outcome struct {
 	Kind   message.OutcomeKind
 	At     time.Time
-	length int // in the record
+	length int // of its text in the record
 }
 
-// outcomesOf reads how outcomes stand in a record.
+// outcomesOf parses the outcomes of a record.
 func outcomesOf(text string) (all []Outcome) {
 	for entry := range strings.SplitAfterSeq(text, " ") {
 		kind, at, _ := strings.Cut(strings.TrimSuffix(entry, " "), ":")
@@ -50,8 +50,8 @@ const (
 	owedMessages = `SELECT ` + columns + ` FROM ` + fromMessage + ` WHERE m.`
 )
 
-// TakeOwed takes messages of which something is to be told at that time, the longest owed
-// first. Nobody else gets them for as long as the lease lasts.
+// TakeOwed takes messages that have outcomes to report at that time, those that have waited
+// longest first. No other Run gets them until the lease ends.
 func (s *Store) TakeOwed(ctx context.Context, now time.Time, lease time.Duration, limit int) (taken []Owed, err error) {
 	given := args{"now": micro(now), "until": micro(now.Add(lease)), "limit": limit}
 	any := false
@@ -64,7 +64,7 @@ func (s *Store) TakeOwed(ctx context.Context, now time.Time, lease time.Duration
 		})
 	})
 	if err != nil || !any {
-		return nil, err // as most often, and nothing is written
+		return nil, err // the usual case, in which nothing is written
 	}
 	err = s.write(ctx, "take owed", func(ctx context.Context, on runner) error {
 		taken = nil
@@ -93,14 +93,14 @@ func (s *Store) TakeOwed(ctx context.Context, now time.Time, lease time.Duration
 	return taken, err
 }
 
-// Told is what has become of a message of which something was to be told.
+// Told is what was reported of a message.
 type Told struct {
 	Owed
-	N     int       // of the outcomes have been told
-	Again time.Time // when to go on, if there is more
+	N     int       // how many of the outcomes were reported
+	Again time.Time // when to report the rest
 }
 
-// Tell writes what was told. It does nothing for a message whose lease has ended.
+// Tell writes what was reported. It does nothing for a message whose lease has ended.
 func (s *Store) Tell(ctx context.Context, told []Told) error {
 	if len(told) == 0 {
 		return nil

@@ -5,11 +5,11 @@ import (
 	"database/sql"
 )
 
-// pool is the connections of a database.
+// pool is the connections to a database.
 type pool struct {
 	db *sql.DB
-	// ordinary bounds the connections that all but the heartbeat have at once, so that
-	// one is left for that.
+	// ordinary bounds the connections that are used at once for anything but the heartbeat, so
+	// that one is left for the heartbeat.
 	ordinary chan struct{}
 }
 
@@ -27,7 +27,7 @@ type runner interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// heartbeat is the key of a context whose statements are those of the heartbeat.
+// heartbeat is the key of a context whose statements belong to the heartbeat.
 type heartbeat struct{}
 
 // enter takes one of the connections that are not the heartbeat's.

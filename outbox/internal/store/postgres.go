@@ -16,7 +16,7 @@ func (s *Store) checkPostgres(ctx context.Context) error {
 	var schema sql.NullString
 	var durable string
 	err := s.transact(ctx, func(ctx context.Context, on runner) error {
-		// The schema of the table that is there, or else the one in which a new one would be.
+		// The schema of the table if it exists, or else the one in which it would be created.
 		err := s.query(ctx, on, `SELECT CAST(current_setting('server_version_num') AS integer), current_setting('fsync'),
 			current_setting('server_encoding'), current_setting('default_transaction_isolation'),
 			coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -38,13 +38,13 @@ func (s *Store) checkPostgres(ctx context.Context) error {
 	case version < 140000:
 		return message.AsInvalid(fmt.Errorf("outbox: PostgreSQL %d.%d: want version 14 or later", version/10000, version%10000))
 	case fsync != "on":
-		return message.AsInvalid(errors.New("outbox: this PostgreSQL has fsync = off, and forgets in a crash what it has confirmed: messages would be sent twice. Want fsync = on"))
+		return message.AsInvalid(errors.New("outbox: this PostgreSQL has fsync = off. A crash would make it forget what it has confirmed, and messages would be sent twice: want fsync = on"))
 	case encoding != "UTF8":
 		return message.AsInvalid(fmt.Errorf("outbox: this database is encoded as %s: want UTF8, the encoding of the Graph API", encoding))
 	case !schema.Valid:
-		return message.AsInvalid(errors.New("outbox: the search_path of this connection names no schema that is there: want one, such as public"))
+		return message.AsInvalid(errors.New("outbox: the search_path of this connection names no schema that exists: want one, such as public"))
 	case durable == "off" || durable == "local":
-		return message.AsInvalid(fmt.Errorf("outbox: synchronous_commit is %s and cannot be set: a crash would have messages sent twice", durable))
+		return message.AsInvalid(fmt.Errorf("outbox: synchronous_commit is %s and cannot be set: after a crash messages would be sent twice", durable))
 	}
 	s.explicit = isolation != "read committed"
 	s.prefix = `"` + strings.ReplaceAll(schema.String, `"`, `""`) + `"."` + s.name + "_"

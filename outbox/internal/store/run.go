@@ -10,8 +10,9 @@ const (
 	beats = "SELECT run, beat FROM {run}"
 )
 
-// Beat counts up the heartbeat of a Run, and returns those of all others, and its own if it
-// was not taken for dead. Where the database is far away it is one statement.
+// Beat counts up the heartbeat of a Run. It returns the heartbeats of all Runs; that of this
+// Run is missing if it was taken for dead. On a database that may be far away it is one
+// statement.
 func (s *Store) Beat(ctx context.Context, run int64) (found map[int64]int64, err error) {
 	ctx = context.WithValue(ctx, heartbeat{}, true)
 	err = s.statement(ctx, "heartbeat", func(ctx context.Context, on runner) error {
@@ -33,13 +34,13 @@ func (s *Store) Beat(ctx context.Context, run int64) (found map[int64]int64, err
 	return found, err
 }
 
-// Begin lets the others know of a Run.
+// Begin writes the row of a Run.
 func (s *Store) Begin(ctx context.Context, run int64) error {
 	_, err := s.do(ctx, "begin", "INSERT INTO {run} (run, beat, started_at, beat_at) SELECT CAST(@run AS bigint), 0, {now}, {now} WHERE true ON CONFLICT (run) DO NOTHING", args{"run": run})
 	return err
 }
 
-// End takes out a Run that has not shown since it was at that beat, or with -1 at any.
+// End deletes the row of a Run if its heartbeat is still at that beat, or with -1 in any case.
 func (s *Store) End(ctx context.Context, run, beat int64) error {
 	ctx = context.WithValue(ctx, heartbeat{}, true)
 	_, err := s.do(ctx, "end of a Run", "DELETE FROM {run} WHERE run = @run AND (beat = @beat OR @beat < 0)", args{"run": run, "beat": beat})

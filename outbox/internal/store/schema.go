@@ -13,14 +13,14 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
-// version is that of the tables that this program makes. A program goes on beside tables
-// that are one version newer, so that machines can be replaced one after the other.
+// version is the version of the tables that this program creates. A program also works with
+// tables that are one version newer, so that machines can be replaced one after the other.
 const version = 1
 
 // migrations are the steps from one version to the next. A step that was released is never
 // changed.
 var migrations = []migration{{tables: `
--- A message, written once. One INSERT of id, phone_number_id and payload is a message; that
+-- The messages. A row is written once. One INSERT of id, phone_number_id and payload is a message: that
 -- is a contract. label, urgent, not_before and expires_at may be given, the times in
 -- microseconds since 1970. The other columns are the outbox's own.
 CREATE TABLE {message} (
@@ -41,9 +41,9 @@ CREATE INDEX "{name}_message_number" ON {message} (phone_number_id, seq);
 CREATE INDEX "{name}_message_label" ON {message} (label, seq) WHERE label <> '';
 CREATE INDEX "{name}_message_new" ON {message} (phone_number_id, seq) WHERE NOT adopted;
 
--- Those that wait to be sent. place is where it stands, due is when it may go, ready is
--- whether that time has come. refused is when it was last refused for what is no fault of a
--- message: the probe of a number that is held is the one for which that is longest ago.
+-- The messages that wait to be sent. place is the place in the queue, due is when the message may be sent, ready is
+-- whether that time has come. refused is when it was last refused for a reason that is not its
+-- fault: the probe of a number that is held is the message for which that is longest ago.
 CREATE TABLE {queue} (
 	seq       {key},
 	number    text NOT NULL,
@@ -64,7 +64,7 @@ CREATE INDEX "{name}_queue_recipient" ON {queue} (number, recipient, place, seq)
 CREATE INDEX "{name}_queue_label" ON {queue} (label, seq) WHERE label <> '';
 CREATE INDEX "{name}_queue_refused" ON {queue} (number, refused, seq) WHERE ready AND refused > 0;
 
--- Those that a Run has. token is that of the attempt, once that was announced.
+-- The messages that a Run has. token is that of the attempt, from when its mark was written.
 CREATE TABLE {claim} (
 	seq       {key},
 	number    text NOT NULL,
@@ -80,8 +80,8 @@ CREATE TABLE {claim} (
 );
 CREATE INDEX "{name}_claim_recipient" ON {claim} (number, recipient);
 
--- What is known of a message to which something has happened. outcomes are those that are to
--- be told yet, and owed is when, 0 if there are none.
+-- The records of messages to which something has happened. outcomes are those that are still to
+-- be reported, and owed is when, 0 if there are none.
 CREATE TABLE {record} (
 	seq        {key},
 	number     text NOT NULL,
@@ -102,13 +102,13 @@ CREATE INDEX "{name}_record_label" ON {record} (label, state, seq) WHERE label <
 CREATE INDEX "{name}_record_code" ON {record} (code, seq) WHERE code <> 0;
 CREATE INDEX "{name}_record_subcode" ON {record} (subcode, seq) WHERE subcode <> 0;
 
--- The hashes of the ids of messages that somebody has deleted.
+-- The hashes of the ids of deleted messages.
 CREATE TABLE {deleted} (
 	hash       text PRIMARY KEY,
 	deleted_at bigint NOT NULL
 );
 
--- The phone numbers, for all machines; the one with the number '' stands for all.
+-- What all machines know about the phone numbers. The row with the number '' stands for all numbers.
 CREATE TABLE {number} (
 	number     text PRIMARY KEY,
 	paused     boolean NOT NULL DEFAULT false,
@@ -124,7 +124,7 @@ CREATE TABLE {number} (
 	slowed     bigint NOT NULL DEFAULT 0
 );
 
--- The Runs, and their heartbeats. beat_at is for people: nothing is decided by it.
+-- The Runs and their heartbeats. beat_at is only shown: no decision uses it.
 CREATE TABLE {run} (
 	run        {key},
 	beat       bigint NOT NULL,
@@ -145,8 +145,8 @@ ALTER TABLE {number} SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, a
 ALTER TABLE {run} SET (fillfactor = 50);
 `}}
 
-// migration is a step: the tables and their indices, as both databases have them, and how
-// PostgreSQL keeps them besides.
+// migration is one step: the tables and indices of both databases, and further statements for
+// PostgreSQL.
 type migration struct{ tables, postgres string }
 
 var namePattern = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
@@ -154,7 +154,7 @@ var namePattern = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
 // IsName reports whether an outbox can have that name.
 func IsName(name string) bool { return namePattern.MatchString(name) }
 
-// Schema returns the SQL that makes the tables of the outbox of that name.
+// Schema returns the SQL that creates the tables of the outbox with that name.
 func Schema(kind Kind, name string) string {
 	t := newTables(kind, name)
 	var text strings.Builder
@@ -177,8 +177,8 @@ func (t *tables) migration(from int) string {
 	return strings.TrimPrefix(text, "\n") + set
 }
 
-// migrate brings the tables up to this program's version, or, without leave to, checks
-// that they are.
+// migrate brings the tables up to this program's version. If it may not, it checks their
+// version.
 func (s *Store) migrate(ctx context.Context, may bool) error {
 	do := func(ctx context.Context, on runner) error {
 		if s.dialect.locks {
@@ -196,13 +196,13 @@ func (s *Store) migrate(ctx context.Context, may bool) error {
 			return err
 		}
 		for ; found < version; found++ {
-			// One statement at a time: not every protocol takes more.
+			// One statement at a time, since not every protocol takes more.
 			for statement := range strings.SplitSeq(s.migration(found), ";\n") {
 				if strings.TrimSpace(statement) == "" {
 					continue
 				}
 				if _, err := on.ExecContext(ctx, statement); err != nil {
-					return fmt.Errorf("outbox: cannot make the tables of %q: %w", s.name, err)
+					return fmt.Errorf("outbox: cannot create the tables of %q: %w", s.name, err)
 				}
 			}
 		}
@@ -214,7 +214,7 @@ func (s *Store) migrate(ctx context.Context, may bool) error {
 	return s.transact(ctx, do)
 }
 
-// checkVersion reports why the tables are not those of this program.
+// checkVersion returns an error if the tables are not those of this program.
 func (s *Store) checkVersion(ctx context.Context, on runner) error {
 	found, err := s.version(ctx, on)
 	if err != nil {
@@ -223,12 +223,12 @@ func (s *Store) checkVersion(ctx context.Context, on runner) error {
 	return s.judge(found, false)
 }
 
-// judge reports why tables of a version cannot be used, or, if they may not be changed, not
-// as they are.
+// judge returns an error if tables of a version cannot be used, or if they would have to be
+// changed and may not be.
 func (s *Store) judge(found int, may bool) error {
 	switch {
 	case found > version+1:
-		return message.AsInvalid(fmt.Errorf("outbox: the tables of %q have version %d, and this program knows %d and goes on beside %d: want a newer program", s.name, found, version, version+1))
+		return message.AsInvalid(fmt.Errorf("outbox: the tables of %q have version %d, and this program has version %d and works with %d at most: want a newer program", s.name, found, version, version+1))
 	case found == 0 && !may:
 		return message.AsInvalid(fmt.Errorf("outbox: there is no outbox %q in this database: want another name, the tables that \"outbox schema\" prints, or Open without WithoutMigration", s.name))
 	case found < version && !may:
@@ -237,7 +237,7 @@ func (s *Store) judge(found int, may bool) error {
 	return nil
 }
 
-// version returns that of the tables, 0 if there are none.
+// version returns the version of the tables, 0 if there are none.
 func (s *Store) version(ctx context.Context, on runner) (found int, err error) {
 	there := "SELECT count(*) FROM sqlite_master WHERE name = @name"
 	name := s.name + "_meta"

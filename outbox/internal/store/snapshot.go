@@ -15,10 +15,10 @@ import (
 type Snapshot struct {
 	Now            time.Time // by the database's clock
 	Counts, Labels Counts    // of each number, and of each label
-	// Oldest is when the message was enqueued that is longest in the queue, zero if there is
-	// none.
+	// Oldest is when the queued message that was enqueued first was enqueued, zero if none is
+	// queued.
 	Oldest time.Time
-	// Waiting is the earliest place of each number's messages that are queued.
+	// Waiting is the earliest place of the queued messages of each number.
 	Waiting map[string]time.Time
 	Numbers map[string]lane.Shared
 	Runs    []Run
@@ -27,14 +27,14 @@ type Snapshot struct {
 // Counts is how many messages a number, or a label, has in each state.
 type Counts map[string]map[message.State]int
 
-// Run is a Run that has begun, and has not said that it is over.
+// Run is a Run that has begun, and has not ended.
 type Run struct {
 	ID            int64
 	Began, BeatAt time.Time // by the database's clock
-	Messages      int       // that it has
+	Messages      int       // how many it has
 }
 
-// One statement has all counts, so that a message on its way is counted once.
+// One statement has all counts, so that a message that moves meanwhile is counted once.
 const (
 	countStatement = `SELECT 0, number, state, count(*), 0 FROM {record} WHERE state <> 'queued' GROUP BY number, state
 UNION ALL SELECT 0, number, 'queued', count(*), min(place) FROM {queue} GROUP BY number
@@ -51,7 +51,7 @@ OR m.seq = (SELECT n.seq FROM {message} AS n WHERE NOT n.adopted ORDER BY n.phon
 	runsStatement = `SELECT n.run, n.started_at, n.beat_at, (SELECT count(*) FROM {claim} AS c WHERE c.run = n.run) FROM {run} AS n ORDER BY n.started_at, n.run`
 )
 
-// Snapshot looks at all of an outbox at one moment.
+// Snapshot reads everything at one moment.
 func (s *Store) Snapshot(ctx context.Context) (all Snapshot, err error) {
 	err = s.persist(ctx, func(ctx context.Context) error {
 		return s.snapshot(ctx, func(ctx context.Context, on runner) error {
@@ -104,7 +104,7 @@ func (s *Store) Snapshot(ctx context.Context) (all Snapshot, err error) {
 	return all, err
 }
 
-// snapshot has all that is read be of one moment.
+// snapshot runs do in a transaction that sees one moment.
 func (s *Store) snapshot(ctx context.Context, do func(ctx context.Context, on runner) error) error {
 	leave, err := s.enter(ctx)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Store) snapshot(ctx context.Context, do func(ctx context.Context, on ru
 		defer func() { _ = tx.Rollback() }() // it has changed nothing
 		return do(ctx, tx)
 	}
-	// A transaction of SQLite that only reads is of one moment.
+	// A transaction of SQLite that only reads sees one moment.
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return err
@@ -135,8 +135,8 @@ func (s *Store) snapshot(ctx context.Context, do func(ctx context.Context, on ru
 	return err
 }
 
-// Check reports why the tables cannot be used: the database does not answer, or takes no
-// writes, or the tables are not there or have another version. It tries once.
+// Check returns an error if the tables cannot be used: the database does not answer, or accepts
+// no writes, or the tables do not exist or have another version. It does not retry.
 func (s *Store) Check(ctx context.Context) error {
 	ctx = context.WithValue(ctx, heartbeat{}, true)
 	if s.dialect.locks {
@@ -152,4 +152,4 @@ func (s *Store) Check(ctx context.Context) error {
 	return s.checkVersion(ctx, s.db)
 }
 
-var errReadOnly = errors.New("outbox: the database takes no writes: it is a standby, or default_transaction_read_only is on")
+var errReadOnly = errors.New("outbox: the database accepts no writes: it is a standby, or default_transaction_read_only is on")

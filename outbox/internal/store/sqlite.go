@@ -13,8 +13,8 @@ import (
 )
 
 // immediate runs a transaction that takes SQLite's one lock at its beginning. A transaction
-// that takes it later can be refused for ever. What waits for the lock is this loop and not
-// the driver, whose waiting no context ends.
+// that takes it later can be refused each time. This loop waits for the lock, and not the
+// driver, whose wait ignores the context.
 func (p *pool) immediate(ctx context.Context, do func(*sql.Conn) error) error {
 	leave, err := p.enter(ctx)
 	if err != nil {
@@ -38,7 +38,7 @@ func (p *pool) immediate(ctx context.Context, do func(*sql.Conn) error) error {
 			_, _ = conn.ExecContext(context.WithoutCancel(ctx), fmt.Sprint("PRAGMA busy_timeout = ", timeout))
 		}()
 	}
-	// The setting is the connection's, and the pool may have made it this moment.
+	// The setting belongs to the connection, and the pool may have opened it just now.
 	synchronous, err := pragma(ctx, conn, "synchronous")
 	if err != nil {
 		return err
@@ -49,8 +49,8 @@ func (p *pool) immediate(ctx context.Context, do func(*sql.Conn) error) error {
 		}
 	}
 	for wait := 200 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		// It does not wait. Were it cut off, nobody would know whether the transaction has
-		// begun, and one that has would keep everybody from writing.
+		// BEGIN does not wait. If it were cancelled, nobody would know whether the transaction
+		// has begun, and an open one would stop all other writers.
 		_, err := conn.ExecContext(context.WithoutCancel(ctx), "BEGIN IMMEDIATE")
 		if err == nil {
 			break
@@ -72,7 +72,8 @@ func (p *pool) immediate(ctx context.Context, do func(*sql.Conn) error) error {
 	if err != nil {
 		_, rollback := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 		if rollback != nil {
-			// SQLite may have rolled back by itself. The connection is worth nothing if not.
+			// SQLite may have rolled back by itself. If not, the connection cannot be used any
+			// more.
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
 	}
@@ -106,7 +107,7 @@ func (p *pool) checkSQLite(ctx context.Context) error {
 		return err
 	}
 	if file == "" {
-		return message.AsInvalid(errors.New("outbox: this SQLite database is in memory, and ends with the process: want a file"))
+		return message.AsInvalid(errors.New("outbox: this SQLite database is in memory, and would end with the process: want a file"))
 	}
 	var mode string
 	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
@@ -129,7 +130,7 @@ func (p *pool) checkSQLite(ctx context.Context) error {
 		if synchronous, err = pragma(ctx, conn, "synchronous"); err != nil {
 			return err
 		} else if synchronous < fullSync {
-			return message.AsInvalid(fmt.Errorf("outbox: PRAGMA synchronous is %d and cannot be set to FULL: a loss of power would have messages sent twice", synchronous))
+			return message.AsInvalid(fmt.Errorf("outbox: PRAGMA synchronous is %d and cannot be set to FULL: after a loss of power messages would be sent twice", synchronous))
 		}
 	}
 	return nil

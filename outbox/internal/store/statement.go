@@ -16,7 +16,7 @@ type tables struct {
 	dialect dialect
 	name    string
 	prefix  string // of the names of the tables, with the schema
-	// Clock, if it is set, is that of a database whose clock is this machine's.
+	// Clock, if it is set, replaces this machine's clock for a database that uses that.
 	Clock func() time.Time
 
 	compiled sync.Map // statement as it is written: statement
@@ -26,19 +26,19 @@ func newTables(kind Kind, name string) tables {
 	return tables{dialect: dialects[kind], name: name, prefix: `"` + name + "_"}
 }
 
-// args are the arguments of a statement by their names.
+// args are the arguments of a statement by name.
 type args map[string]any
 
-// statement is a statement as the database wants it.
+// statement is a statement in the words of the database.
 type statement struct {
 	text  string
-	names []string // of its arguments
+	names []string // the names of its arguments
 }
 
 var marker = regexp.MustCompile(`@[a-z_]+|\{[a-z]+\}`)
 
-// compile writes a statement as the database wants it: {queue} is the name of a table,
-// {now} the time, and @seq an argument.
+// compile translates a statement for the database: {queue} is the name of a table, {now} the
+// time, and @seq an argument.
 func (t *tables) compile(text string) statement {
 	if found, ok := t.compiled.Load(text); ok {
 		return found.(statement)
@@ -74,7 +74,7 @@ func (t *tables) compile(text string) statement {
 	return st
 }
 
-// table returns the name of a table as it stands in a statement.
+// table returns the name of a table as a statement has it.
 func (t *tables) table(name string) string { return t.prefix + name + `"` }
 
 // clock returns this machine's time.
@@ -110,8 +110,8 @@ func (t *tables) exec(ctx context.Context, on runner, text string, given args) (
 	return result.RowsAffected()
 }
 
-// query runs a statement, and has scan read each row. No other statement may be sent
-// before it returns: some databases have but one connection.
+// query runs a statement, and calls scan for each row. scan must not send another statement:
+// there may be only one connection.
 func (t *tables) query(ctx context.Context, on runner, text string, given args, scan func(*sql.Rows) error) error {
 	st := t.compile(text)
 	rows, err := on.QueryContext(ctx, st.text, st.values(given, t.clock)...)
@@ -127,9 +127,9 @@ func (t *tables) query(ctx context.Context, on runner, text string, given args, 
 	return errors.Join(rows.Err(), rows.Close())
 }
 
-// in returns the condition that what stands before it is one of what a query finds, in a
-// form in which the query comes first. {skip} in it has rows be skipped that others have
-// locked, where rows are.
+// in returns the condition that the expression before it is in the result of a query, in a form
+// that runs the query first. {skip} in the query skips rows that are locked, if the database
+// locks rows.
 func (t *tables) in(query string) string {
 	if t.dialect.locks {
 		return "= ANY(ARRAY(" + strings.ReplaceAll(query, "{skip}", "FOR UPDATE SKIP LOCKED") + "))"
@@ -150,7 +150,7 @@ func (t *tables) oneOf(column, kind string, values *array, given args) string {
 	return column + " IN (SELECT value FROM json_each(@values))"
 }
 
-// durably has a statement that changes one table be on the disk when it is confirmed.
+// durably makes a statement that changes one table wait for the disk.
 func (t *tables) durably(update string) string {
 	if t.dialect.durable == "" {
 		return update

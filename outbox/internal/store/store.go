@@ -1,15 +1,14 @@
-// Package store keeps an outbox in the tables of a database: the schema and the
-// statements. What differs between the databases is in one type, dialect.
+// Package store keeps an outbox in the tables of a database: the schema and the statements. One
+// type, dialect, has all that differs between the databases.
 //
-// A message is a row of NAME_message, which is written once, and stands in one of three
-// places besides: in NAME_queue while it waits, in NAME_claim while a Run has it, and, once
-// it is over, in neither. NAME_record has what is known of it; a message to which nothing
-// has happened yet has none. The rows of the queue and the claims are narrow, so that no
-// update copies a payload.
+// A message has a row in NAME_message, which is written once. While it waits it has a row in
+// NAME_queue, and while a Run has it, a row in NAME_claim. When it has ended it has neither.
+// NAME_record has the record of the message; a message to which nothing has happened yet has
+// none. The rows of the queue and the claims are narrow, so that no update copies a payload.
 //
-// Every change of a message counts up rev, which goes along from one place to the other, and
-// is conditional on the rev that was read. So of two who change a message one is told
-// [ErrConflict], and reads it anew.
+// Every change of a message counts up rev, which moves with the message from one table to
+// another, and the change is conditional on the rev that was read. So of two concurrent changes
+// one gets [ErrConflict], and its caller reads the message again.
 package store
 
 import (
@@ -20,10 +19,10 @@ import (
 )
 
 var (
-	// ErrConflict is in the chain of the error of a change whose message has changed
-	// since it was read.
+	// ErrConflict is in the chain of the error of a change if the message has changed since it
+	// was read.
 	ErrConflict = errors.New("outbox: the message has changed meanwhile")
-	// ErrNotFound is in the chain of the error of a call about a message that is not there.
+	// ErrNotFound is in the chain of the error of a call about a message that does not exist.
 	ErrNotFound = errors.New("outbox: there is no such message")
 )
 
@@ -33,25 +32,25 @@ type Store struct {
 	tables
 	commits  *commits
 	enqueues *group[[]New]
-	// explicit has each statement stand in a transaction that names its isolation, since
-	// the database's default is another.
+	// explicit runs each statement in a transaction that names its isolation, since the
+	// database's default is another one.
 	explicit bool
 
-	// Failpoint, if it is set, is called before each write with its name. A test has a
-	// process die there.
+	// Failpoint, if it is set, is called before each write with its name. A test kills a
+	// process there.
 	Failpoint func(name string) error
-	// Lost, if it is set, is called after each write, whose answer it can lose.
+	// Lost, if it is set, is called after each write, and can lose its answer.
 	Lost func(name string) error
-	// OnTrouble, if it is set, is called at the third failure in a row that is waited out.
+	// OnTrouble, if it is set, is called at the third failure in a row that is retried.
 	OnTrouble func(error)
 }
 
-// persist tries something until it succeeds, fails for good, or the time is up.
+// persist retries do until it succeeds, fails for good, or the time is up.
 func (s *Store) persist(ctx context.Context, do func(context.Context) error) error {
 	return persist(ctx, s.OnTrouble, do)
 }
 
-// read does something that changes nothing, until it succeeds or the time is up.
+// read calls do, which changes nothing, and retries until it succeeds or the time is up.
 func (s *Store) read(ctx context.Context, do func(ctx context.Context, on runner) error) error {
 	return s.persist(ctx, func(ctx context.Context) error {
 		leave, err := s.enter(ctx)
@@ -63,8 +62,8 @@ func (s *Store) read(ctx context.Context, do func(ctx context.Context, on runner
 	})
 }
 
-// ask runs one statement that changes nothing, has scan read each row, and returns how many
-// there were. It may run more than once.
+// ask runs one statement that changes nothing, calls scan for each row, and returns how many
+// rows there were. The statement may run more than once.
 func (s *Store) ask(ctx context.Context, text string, given args, scan func(*sql.Rows) error) (n int, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		n = 0
@@ -76,16 +75,16 @@ func (s *Store) ask(ctx context.Context, text string, given args, scan func(*sql
 	return n, err
 }
 
-// write does something that changes the tables, all of it or nothing, until it succeeds or
-// the time is up. A failure leaves open whether it was done: so do must be safe to repeat.
-// name is that of the write, for tests.
+// write calls do in a transaction, and retries until it succeeds or the time is up. A failure
+// leaves open whether the transaction has committed, so do must be safe to repeat. name is the
+// name of the write, for tests.
 func (s *Store) write(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
 	return s.persist(ctx, func(ctx context.Context) error {
 		return s.lost(name, s.once(ctx, name, do))
 	})
 }
 
-// lost returns the error of a write, or that its answer was lost.
+// lost returns the error of a write, or the error that its answer was lost.
 func (s *Store) lost(name string, err error) error {
 	if err == nil && s.Lost != nil {
 		return s.Lost(name)
@@ -101,7 +100,7 @@ func (s *Store) failpoint(name string) error {
 	return s.Failpoint(name)
 }
 
-// once is write for one try.
+// once is write without retries.
 func (s *Store) once(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
 	if err := s.failpoint(name); err != nil {
 		return err
@@ -117,7 +116,7 @@ func (s *Store) once(ctx context.Context, name string, do func(ctx context.Conte
 	return s.transact(ctx, do)
 }
 
-// statement is write for what is one statement, which needs no transaction around it.
+// statement is write for a single statement, which needs no transaction around it.
 func (s *Store) statement(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
 	return s.persist(ctx, func(ctx context.Context) error { return s.onceAlone(ctx, name, do) })
 }
@@ -132,7 +131,7 @@ func (s *Store) do(ctx context.Context, name, text string, given args) (n int64,
 	return n, err
 }
 
-// onceAlone is statement for one try.
+// onceAlone is statement without retries.
 func (s *Store) onceAlone(ctx context.Context, name string, do func(ctx context.Context, on runner) error) error {
 	if s.dialect.sharesCommits || s.explicit {
 		return s.lost(name, s.once(ctx, name, do))

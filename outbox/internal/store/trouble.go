@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// The waits between two tries of what the database has not done.
+// These are the shortest and the longest wait between two retries of a statement.
 const (
 	leastWait = 5 * time.Millisecond
 	mostWait  = time.Second
 )
 
-// persist tries something until it succeeds, until it fails for good, or until the time is
-// up: that of ctx, or 15 s if it has no deadline. The error then says what the database
-// said last. onTrouble, if it is not nil, is called at the third failure in a row.
+// persist calls do until it succeeds, until it fails for good, or until the time is up: that of
+// ctx, or 15 s if ctx has no deadline. The error then has what the database said last. persist
+// calls onTrouble, if it is not nil, at the third failure in a row.
 func persist(ctx context.Context, onTrouble func(error), do func(context.Context) error) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -35,7 +35,7 @@ func persist(ctx context.Context, onTrouble func(error), do func(context.Context
 			return nil
 		}
 		if ctx.Err() != nil {
-			// What a call says that was cut off is less than what it said before.
+			// The error of a call that was cancelled says less than the error before it.
 			return errors.Join(context.Cause(ctx), last, unlessCut(err))
 		}
 		if !Temporary(err) {
@@ -54,7 +54,7 @@ func persist(ctx context.Context, onTrouble func(error), do func(context.Context
 	}
 }
 
-// unlessCut returns an error that says more than that the time is up.
+// unlessCut returns nil for an error that says only that the time is up.
 func unlessCut(err error) error {
 	if err == context.Canceled || err == context.DeadlineExceeded {
 		return nil
@@ -62,12 +62,12 @@ func unlessCut(err error) error {
 	return err
 }
 
-// Temporary reports whether a failure of the database is one that passes: no connection, a
-// server that restarts, is full, or is read-only for a while, and transactions that were in
-// each other's way. All else is final.
+// Temporary reports whether a failure of the database passes: there is no connection, the
+// server restarts, is full or read-only for a while, or transactions were in conflict. All
+// other failures are final.
 func Temporary(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		// Of a call within ours: ours has time left.
+		// The context of a call within this one has ended. This one has time left.
 		return true
 	}
 	var state interface{ SQLState() string } // of pgconn.PgError and lib/pq's Error
@@ -94,14 +94,15 @@ func Temporary(err error) bool {
 
 var errClosedPool = errors.New("sql: database is closed")
 
-// The primary result codes of SQLite that pass: https://sqlite.org/rescode.html.
+// These primary result codes of SQLite pass: https://sqlite.org/rescode.html.
 const (
 	sqliteBusy   = 5
 	sqliteLocked = 6
 	sqliteFull   = 13
 )
 
-// isBusy reports whether SQLite says that another has the lock, or that the disk is full.
+// isBusy reports whether SQLite says that another connection has the lock, or that the disk is
+// full.
 func isBusy(err error) bool {
 	var coded interface{ Code() int } // of modernc.org/sqlite
 	if errors.As(err, &coded) {
@@ -111,7 +112,7 @@ func isBusy(err error) bool {
 		}
 		return false
 	}
-	text := err.Error() // mattn/go-sqlite3 has a field, which only its own type gives
+	text := err.Error() // mattn/go-sqlite3 has the code in a field of its own type
 	return strings.Contains(text, "database is locked") || strings.Contains(text, "table is locked") || strings.Contains(text, "disk is full")
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// array is an array as PostgreSQL writes it in a text, which every driver and every
-// protocol can carry.
+// array is an array in PostgreSQL's text format, which every driver and every protocol can
+// carry.
 type array struct{ strings.Builder }
 
 var arrayEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
@@ -45,7 +45,7 @@ func (a *array) String() string {
 // json returns an array as JSON.
 func (a *array) json() string { return "[" + strings.Trim(a.String(), "{}") + "]" }
 
-// flag is a boolean as SQLite keeps it.
+// flag returns a boolean as SQLite keeps it.
 func flag(set bool) int {
 	if set {
 		return 1
@@ -53,7 +53,7 @@ func flag(set bool) int {
 	return 0
 }
 
-// micro is a time as it stands in a table: microseconds since 1970, 0 for none.
+// micro returns a time as a table has it: microseconds since 1970, 0 for none.
 func micro(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

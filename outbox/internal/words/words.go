@@ -1,5 +1,5 @@
-// Package words is how the command and the pages for operators write times, numbers and what
-// Meta said.
+// Package words writes times, numbers and Meta's errors for the command and the pages for
+// operators.
 package words
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// Count returns a number with its thousands apart.
+// Count returns a number with commas between its thousands.
 func Count(n int) string {
 	digits := strconv.Itoa(n)
 	for i := len(digits) - 3; i > 0; i -= 3 {
@@ -21,8 +21,8 @@ func Count(n int) string {
 	return digits
 }
 
-// Away returns how far a time is from now, as in "12s ago" or "in 3m". Now may be a little
-// late, so less than a second to come is no time ago.
+// Away returns how far a time is from now, as in "12s ago" or "in 3m". now may be a little
+// late, so a time that is less than a second later counts as now.
 func Away(at, now time.Time) string {
 	if away := now.Sub(at); away > -time.Second {
 		return Span(max(0, away)) + " ago"
@@ -43,7 +43,7 @@ func Span(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// ParseAge reads a length of time as [time.ParseDuration] does, and days as in 3d.
+// ParseAge parses a length of time as [time.ParseDuration] does, or in days as in "3d".
 func ParseAge(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
@@ -52,7 +52,7 @@ func ParseAge(text string) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// Title returns the title of what Meta said: that of the catalogue, or else Meta's own text.
+// Title returns the title of an error: that of the catalogue, or else Meta's own text.
 func Title(e *graphretry.Error) string {
 	for _, title := range []string{catalogued(e, "title"), e.UserTitle, e.Message} {
 		if title != "" {
@@ -62,10 +62,11 @@ func Title(e *graphretry.Error) string {
 	return fmt.Sprintf("code %d", e.Code)
 }
 
-// Advice returns what the catalogue advises.
+// Advice returns the catalogue's advice about an error.
 func Advice(e *graphretry.Error) string { return catalogued(e, "advice") }
 
-// catalogued returns what the catalogue has of an error, which its group for logs tells.
+// catalogued returns what the catalogue has about an error, as the error's group of log
+// attributes shows it.
 func catalogued(e *graphretry.Error, key string) string {
 	for _, attribute := range e.LogValue().Group() {
 		if attribute.Key == key {
@@ -75,8 +76,8 @@ func catalogued(e *graphretry.Error, key string) string {
 	return ""
 }
 
-// Plain returns a text of somebody else's without what would turn the direction of the text
-// around it, draw on a terminal, or cannot be seen. Its lines stay.
+// Plain returns a text of others without invisible characters and without those that change the
+// direction of text or control a terminal. Line breaks stay.
 func Plain(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) && r != '\n' {

@@ -342,7 +342,7 @@ func (r *running) work(ctx context.Context, c store.Claim, now time.Time, down b
 			r.ends <- e
 		})
 		if err != nil && ctx.Err() == nil {
-			r.logger.Error("outbox: an attempt has failed", idOf(c.ID), errorOf(a.redact(err.Error())))
+			r.logger.Error("outbox: cannot process a message", idOf(c.ID), errorOf(a.redact(err.Error())))
 		}
 		r.mu.Lock()
 		delete(r.handling, c.Seq)

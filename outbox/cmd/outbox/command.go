@@ -20,15 +20,16 @@ func text(err error) string { return words.Line(strings.ReplaceAll(err.Error(), 
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
-	// asks reports whether a person is at in, who can be asked.
+	// asks reports whether in is a terminal, so that a person can be asked.
 	asks bool
-	// size returns the size of the terminal that out is, 0 and 0 if it is none.
+	// size returns the size of the terminal that out is, or 0 and 0 if out is not a terminal.
 	size func() (columns, lines int)
-	// resized gets a value when that size has changed; nil if nothing tells.
+	// resized gets a value when the size has changed, and is nil if the system does not report
+	// that.
 	resized <-chan os.Signal
 }
 
-// command is a call of the program.
+// command is one call of the program.
 type command struct {
 	*outbox.Outbox
 	streams
@@ -38,27 +39,28 @@ type command struct {
 	asJSON bool
 }
 
-// action is what a verb does once the database is open.
+// action is what a verb does when the database is open.
 type action func(context.Context) error
 
-// verb is what the program can do.
+// verb is one thing that the program can do.
 type verb struct {
 	name string
-	// arguments are those after the flags, and least and most how many there must be; many
-	// stands for any number.
+	// arguments are the arguments after the flags. least and most are how many there must be;
+	// many means any number.
 	arguments   string
 	least, most int
-	// short says in a sentence what it does, and about what else there is to know.
+	// short says in one sentence what the verb does. about says what else there is to know.
 	short, about string
-	// offline has it need no database.
+	// offline reports whether the verb needs no database.
 	offline bool
-	// define defines the flags. What it returns takes the arguments, and returns what to do.
+	// define defines the flags. It returns a function that takes the arguments, and returns the
+	// action.
 	define func(*command, *flag.FlagSet) func(args []string) (action, error)
 }
 
 const many = -1
 
-// print prints lines, or with -json a document in their place.
+// print prints lines, or with -json a document instead.
 func (c *command) print(document any, lines ...string) error {
 	if c.asJSON {
 		return c.encode(document)
@@ -67,7 +69,7 @@ func (c *command) print(document any, lines ...string) error {
 	return err
 }
 
-// encode prints a document on a line.
+// encode prints a document on one line.
 func (c *command) encode(document any) error {
 	encoder := json.NewEncoder(c.out)
 	encoder.SetEscapeHTML(false)

@@ -14,35 +14,36 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-// decision is what a person can decide about messages.
+// decision is a decision that a person can make about messages.
 type decision struct {
 	name string
 	// short says what it is for, done what has become of the messages, effect what becomes of
-	// one, and use when it is of use.
+	// one, and use when it is useful.
 	short, done, effect, use string
-	// states are those of the messages that it takes.
+	// states are the states of the messages that it applies to.
 	states []outbox.State
 	one    func(*outbox.Outbox, context.Context, string) error
-	// all carries it out for all that a filter means by then; nil if it is to be carried out
-	// one by one, for those that were counted.
+	// all carries it out for all messages that match a filter by then. It is nil if the
+	// decision is carried out one by one, for the messages that were counted.
 	all func(*outbox.Outbox, context.Context, outbox.Filter) (int, error)
 }
 
 var decisions = []decision{
 	{"resend", "Puts unknown or failed messages back into the queue.", "put back into the queue",
 		"A message that is resent is queued as if it were new. One that was sent after all is received twice.", "",
-		// Not ResendAll, which would resend what has become unknown since a person was asked.
+		// Not ResendAll, which would also resend messages that become unknown after a person
+		// was asked.
 		[]outbox.State{outbox.StateUnknown, outbox.StateFailed}, (*outbox.Outbox).Resend, nil},
 	{"drop", "Gives up unknown or queued messages.", "dropped",
 		"A message that is dropped becomes failed and is not sent. \"resend\" takes that back.", "",
 		[]outbox.State{outbox.StateUnknown, outbox.StateQueued}, (*outbox.Outbox).Drop, (*outbox.Outbox).DropAll},
-	{"park", "Has queued messages not be sent, as they may have been.", "parked",
+	{"park", "Stops queued messages, since they may have been sent.", "parked",
 		"A message that is parked becomes unknown and is not sent until a webhook or a person settles it.",
-		" After a restore, or when a replica that lagged has taken over, \"park -changed-after T\" before any Run begins, " +
-			"with the time T of which the database is, keeps what has gone out since from being sent again.",
+		" After a restore, or after a replica that lagged has taken over, use \"park -changed-after T\" before any Run begins. " +
+			"T is the time that the database's data is from. So what was sent since then is not sent again.",
 		[]outbox.State{outbox.StateQueued}, (*outbox.Outbox).Park, (*outbox.Outbox).ParkAll},
-	{"delete", "Deletes messages and what is known of them.", "deleted",
-		"A message that is deleted is not sent, and all that is known of it goes. Nothing takes that back.", "",
+	{"delete", "Deletes messages and everything about them.", "deleted",
+		"A message that is deleted is not sent, and everything about it is deleted. Nothing takes that back.", "",
 		[]outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Delete, (*outbox.Outbox).DeleteAll},
 }
 
@@ -51,20 +52,20 @@ func decisionVerbs() []verb {
 	for _, d := range decisions {
 		verbs = append(verbs, verb{
 			name: d.name, arguments: "[ID...]", most: many, short: d.short,
-			about: d.effect + d.use + " It is for the messages that are named, or for those that fit all flags. For more than one ID, " +
-				"and whenever flags say which, it prints how many there are and asks. Messages that are being sent are left alone.",
+			about: d.effect + d.use + " \"" + d.name + "\" applies to the messages with these IDs, or to those that match all flags. For more than one ID, " +
+				"and whenever flags choose the messages, it prints how many there are and asks. Messages that are being sent are left alone.",
 			define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) { return c.decide(d, flags) },
 		})
 	}
 	return verbs
 }
 
-// deciding is a decision about some messages.
+// deciding is a decision about certain messages.
 type deciding struct {
 	decision
 	filter outbox.Filter
 	ids    []string
-	// named reports whether a person has named the messages.
+	// named reports whether a person has given the IDs of the messages.
 	named, yes, dryRun bool
 }
 
@@ -75,7 +76,7 @@ func (c *command) decide(d decision, flags *flag.FlagSet) func([]string) (action
 	return func(ids []string) (action, error) {
 		named := len(ids) > 0
 		if named == isGiven(flags, filterFlags...) {
-			return nil, wrongUsage(d.name, "%s wants IDs, or flags that say which messages are meant, such as -label", d.name)
+			return nil, wrongUsage(d.name, "%s: want IDs, or flags that choose messages, such as -label", d.name)
 		}
 		filter, err := filterOf()
 		if err != nil {
@@ -94,22 +95,22 @@ func (c *command) decide(d decision, flags *flag.FlagSet) func([]string) (action
 	}
 }
 
-// decisionDocument is what became of a decision, as -json prints it.
+// decisionDocument is the result of a decision, as -json prints it.
 type decisionDocument struct {
 	Decision string `json:"decision"`
-	// Meant is how many messages there were, and Sending how many more are being sent.
+	// Meant is how many messages there were, and Sending is how many more are being sent.
 	Meant   int  `json:"meant"`
 	Sending int  `json:"sending"`
 	Done    int  `json:"done"`
 	DryRun  bool `json:"dry_run,omitempty"`
 }
 
-// carryOut carries out a decision, after it has said how many messages it is about, and asked.
+// carryOut says how many messages a decision is about, asks, and carries it out.
 func (c *command) carryOut(ctx context.Context, d deciding) error {
 	document := decisionDocument{Decision: d.name, Meant: len(d.ids), DryRun: d.dryRun}
 	summary := ofMessages(document.Meant)
 	if !d.named {
-		// What is enqueued from now on nobody has counted.
+		// Messages that are enqueued from now on were not counted.
 		now := c.Now()
 		d.filter.EnqueuedBefore, d.filter.OlderThan = now.Add(-d.filter.OlderThan), 0
 		var err error
@@ -133,7 +134,7 @@ func (c *command) carryOut(ctx context.Context, d deciding) error {
 		document.Done, err = c.oneByOne(ctx, d)
 	}
 	if left := document.Meant - document.Done; err == nil && left > 0 && !d.named && d.all != nil {
-		err = fmt.Errorf("%s of %s were left alone, as they have changed meanwhile", words.Count(left), ofMessages(document.Meant))
+		err = fmt.Errorf("%s of %s were left alone, since they have changed meanwhile", words.Count(left), ofMessages(document.Meant))
 	}
 	if len(d.ids) == 1 && err != nil {
 		return err
@@ -141,8 +142,8 @@ func (c *command) carryOut(ctx context.Context, d deciding) error {
 	return errors.Join(err, c.print(document, wasOf(document.Done)+" "+d.done))
 }
 
-// count counts the messages that are meant, and for what is carried out one by one lists them.
-// It returns what it has counted in words.
+// count counts the messages, and lists those of a decision that is carried out one by one. It
+// returns the count in words.
 func (c *command) count(ctx context.Context, d *deciding, document *decisionDocument) (string, error) {
 	var parts []string
 	if d.all == nil {
@@ -156,7 +157,7 @@ func (c *command) count(ctx context.Context, d *deciding, document *decisionDocu
 				counts[s.State]++
 			}
 		}
-		d.ids = distinct(d.ids) // one that changes meanwhile is listed twice
+		d.ids = distinct(d.ids) // a message that changes meanwhile is listed twice
 		document.Meant = len(d.ids)
 		for _, state := range states {
 			parts = appendCount(parts, counts[state], state)
@@ -209,7 +210,7 @@ func appendCount(parts []string, n int, state outbox.State) []string {
 	return parts
 }
 
-// ofMessages returns how many messages there are in words.
+// ofMessages returns a number of messages in words.
 func ofMessages(n int) string {
 	if n == 1 {
 		return "1 message"
@@ -217,7 +218,7 @@ func ofMessages(n int) string {
 	return words.Count(n) + " messages"
 }
 
-// wasOf is the same, with a verb after it.
+// wasOf returns the same with the verb after it.
 func wasOf(n int) string {
 	if n == 1 {
 		return "1 message was"
@@ -225,19 +226,19 @@ func wasOf(n int) string {
 	return ofMessages(n) + " were"
 }
 
-// ask says what a decision is about, and asks whether it is meant. The error says why nothing
+// ask says what a decision does, and asks whether to carry it out. The error says why nothing
 // is done.
 func (c *command) ask(ctx context.Context, summary, effect, question string) error {
 	if !c.asks {
 		fmt.Fprintln(c.err, summary)
-		return errors.New("nothing was done: standard input is no terminal, so nobody can be asked; -yes does it without")
+		return errors.New("nothing was done: standard input is no terminal, so there is no answer: want -yes")
 	}
 	columns, _ := c.size()
 	for _, text := range []string{summary, effect} {
 		fmt.Fprintln(c.err, strings.Join(wrapped("", text, columns), "\n"))
 	}
 	fmt.Fprint(c.err, question+" [y/N] ")
-	// A read of a terminal cannot be called off: after an interrupt it is left behind, and ends
+	// A read from a terminal cannot be cancelled. After an interrupt it stays behind, and ends
 	// with the process.
 	answered := make(chan string, 1)
 	go func() {
@@ -255,9 +256,8 @@ func (c *command) ask(ctx context.Context, summary, effect, question string) err
 	return errors.New("nothing was done")
 }
 
-// oneByOne carries out a decision for each message, and returns for how many it could. One
-// that is refused is named, and does not keep it from the others; trouble with the database
-// does.
+// oneByOne carries out a decision for each message, and returns for how many it has. It prints
+// a message that is refused, and goes on. It ends if the database fails.
 func (c *command) oneByOne(ctx context.Context, d deciding) (int, error) {
 	refused := 0
 	said := time.Now()

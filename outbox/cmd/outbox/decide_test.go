@@ -119,7 +119,7 @@ func TestWhatHasChangedMeanwhileIsSaid(t *testing.T) {
 	asked := between{calls: []func(){func() { assert.NoError(t, c.Delete(t.Context(), "a")) }}}
 	var out bytes.Buffer
 	err := c.run(streams{in: strings.NewReader("y\n"), out: &out, err: &asked, asks: true, size: noTerminal}, "drop", "-number", number)
-	assert.ErrorContains(t, err, "1 of 2 messages were left alone, as they have changed meanwhile")
+	assert.ErrorContains(t, err, "1 of 2 messages were left alone, since they have changed meanwhile")
 	assert.Equal(t, "1 message was dropped\n", out.String())
 }
 

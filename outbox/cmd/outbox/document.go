@@ -7,7 +7,7 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// These are what -json prints. Their names are kept from version to version; more may come.
+// These are what -json prints. Their names stay the same in later versions; more may come.
 
 // messageDocument is a message.
 type messageDocument struct {
@@ -39,7 +39,7 @@ func documentOf(s outbox.Status, why string) messageDocument {
 	}
 }
 
-// graphDocument is what Meta said. Its names are those that it has in a log beneath "graph".
+// graphDocument is Meta's error. Its names are those of a log line beneath "graph".
 type graphDocument map[string]any
 
 func graphDocumentOf(e *graphretry.Error) graphDocument {
@@ -85,14 +85,14 @@ type numberDocument struct {
 	Paused      bool      `json:"paused"`
 	HeldFor     string    `json:"held_for,omitempty"`
 	NextProbeAt time.Time `json:"next_probe_at,omitzero"`
-	// Share is the part of its rate that it has.
+	// Share is the part of its rate that it uses.
 	Share float64 `json:"share"`
-	// SentPerSecond is how many messages it has sent since the look before. stats, and the
-	// first look of top, do not have it.
+	// SentPerSecond is how many messages it has sent a second since the look before. stats and
+	// the first look of top do not have it.
 	SentPerSecond *float64 `json:"sent_per_second,omitempty"`
 }
 
-// runDocument is a Run. Its id is a text, since it is above what a number of JavaScript can be.
+// runDocument is a Run. Its id is a text, since JavaScript has no numbers of that size.
 type runDocument struct {
 	ID            int64     `json:"id,string"`
 	BeganAt       time.Time `json:"began_at"`

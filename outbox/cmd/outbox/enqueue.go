@@ -15,10 +15,10 @@ import (
 var enqueueVerb = verb{
 	name: "enqueue", arguments: "ID NUMBER <payload.json", least: 2, most: 2,
 	short: "Puts a message into the queue.",
-	about: "The payload on standard input is the body of Meta's POST /messages. It prints in what state the message is: " +
-		"an ID that is there already is the message that it was.",
+	about: "The payload on standard input is the body of Meta's POST /messages. It prints the state of the message. " +
+		"If the ID exists already, that message stays as it is.",
 	define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) {
-		urgent := flags.Bool("urgent", false, "overtake the messages that are not")
+		urgent := flags.Bool("urgent", false, "overtake the messages that are not urgent")
 		label := flags.String("label", "", "`label` of a campaign")
 		var opts []outbox.EnqueueOption
 		at := func(option func(time.Time) outbox.EnqueueOption) func(string) error {
@@ -41,7 +41,7 @@ var enqueueVerb = verb{
 			case *label != "":
 				opts = append(opts, outbox.Label(*label))
 			case isGiven(flags, "label"):
-				return nil, wrongUsage("enqueue", "-label is empty: want one, or leave it out")
+				return nil, wrongUsage("enqueue", "-label is empty: want a label, or leave it out")
 			}
 			return func(ctx context.Context) error { return c.enqueue(ctx, args[0], args[1], opts) }, nil
 		}

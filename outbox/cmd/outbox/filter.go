@@ -12,20 +12,21 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-// states are those that a message can have, in the order of its life.
+// states are the states of a message, in the order of its life.
 var states = []outbox.State{outbox.StateQueued, outbox.StateSending, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}
 
-// filterFlags are the flags that say which messages are meant.
+// filterFlags are the flags that choose messages.
 var filterFlags = []string{"state", "number", "label", "code", "older", "changed-after", "after", "limit"}
 
-// defineFilter defines these flags. The function that it returns is for after they were parsed.
+// defineFilter defines these flags. It returns a function that is to be called after they were
+// parsed.
 func defineFilter(flags *flag.FlagSet) func() (outbox.Filter, error) {
 	stateList := flags.String("state", "", "`states` with commas between them: queued, sending, sent, failed,\nunknown")
 	number := flags.String("number", "", "phone number `ID` that they are sent from")
 	label := flags.String("label", "", "`label` of a campaign")
-	code := flags.Int("code", 0, "`code` or subcode of what Meta said last")
-	older := flags.String("older", "", "`time` since they were enqueued, at least, as in 10m, 2h or 3d")
-	changed := flags.String("changed-after", "", "`time` as in 2026-11-27T09:00:00Z: those that changed after it, and\nthose that are due, as an older copy of the database cannot know\nwhether these were sent")
+	code := flags.Int("code", 0, "`code` or subcode of Meta's last error")
+	older := flags.String("older", "", "least `time` since they were enqueued, as in 10m, 2h or 3d")
+	changed := flags.String("changed-after", "", "`time` as in 2026-11-27T09:00:00Z: those that changed after it, and\nthose that are due: an older copy of the database cannot show\nwhether these were sent")
 	after := flags.String("after", "", "`ID` of a message: those that were enqueued after it")
 	limit := flags.Int("limit", 0, "`number` of messages at most, the first that were enqueued; 0 for all")
 	return func() (outbox.Filter, error) {
@@ -33,11 +34,11 @@ func defineFilter(flags *flag.FlagSet) func() (outbox.Filter, error) {
 		wrong := func(format string, args ...any) (outbox.Filter, error) {
 			return filter, wrongUsage(flags.Name(), format, args...)
 		}
-		// A flag that is given means something: a variable of a script that is empty
-		// must not mean all messages.
+		// A flag that is given has a value: an empty variable of a script must not mean all
+		// messages.
 		for name, value := range map[string]string{"state": *stateList, "number": *number, "label": *label, "older": *older, "changed-after": *changed, "after": *after} {
 			if value == "" && isGiven(flags, name) {
-				return wrong("-%s is empty: want one, or leave it out", name)
+				return wrong("-%s is empty: want a value, or leave it out", name)
 			}
 		}
 		if *stateList != "" {

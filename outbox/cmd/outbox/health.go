@@ -8,7 +8,7 @@ import (
 var healthVerb = verb{
 	name:  "health",
 	short: "Reports whether the database can be used.",
-	about: "The exit status says so, too.",
+	about: "The exit status is 0 if it can, and 1 if not.",
 	define: func(c *command, _ *flag.FlagSet) func([]string) (action, error) {
 		return func([]string) (action, error) {
 			return func(ctx context.Context) error {

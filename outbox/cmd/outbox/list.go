@@ -15,10 +15,10 @@ import (
 
 var listVerb = verb{
 	name:  "list",
-	short: "Lists the messages that fit all flags, and why they are so.",
-	about: "They come in the order in which they were enqueued: the state, since when, the ID, and why, Meta's title first. " +
-		"For a queued message it is since it was enqueued, for another since it last changed. " +
-		"Where the output is no terminal nothing is cut.",
+	short: "Lists the messages that match all flags, each with its reason.",
+	about: "They come in the order of enqueueing: the state, since when, the ID, and why, Meta's title first. " +
+		"A queued message has the time since it was enqueued, any other the time since its last change. " +
+		"Nothing is shortened if the output is no terminal.",
 	define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) {
 		filterOf := defineFilter(flags)
 		return func([]string) (action, error) {
@@ -28,10 +28,10 @@ var listVerb = verb{
 	},
 }
 
-// pageSize is how many messages are asked for at once.
+// pageSize is how many messages are read at once.
 const pageSize = 1000
 
-// pages lists the messages that a filter means a page at a time, so that they are not all in
+// pages lists the messages that match a filter a page at a time, so that they are not all in
 // memory at once.
 func (c *command) pages(ctx context.Context, filter outbox.Filter) iter.Seq2[[]outbox.Status, error] {
 	return func(yield func([]outbox.Status, error) bool) {
@@ -54,7 +54,7 @@ func (c *command) pages(ctx context.Context, filter outbox.Filter) iter.Seq2[[]o
 }
 
 func (c *command) list(ctx context.Context, filter outbox.Filter) error {
-	stats, err := c.Stats(ctx) // which says why numbers wait
+	stats, err := c.Stats(ctx) // they show why numbers wait
 	if err != nil {
 		return err
 	}
@@ -79,21 +79,21 @@ func (c *command) list(ctx context.Context, filter outbox.Filter) error {
 		}
 	}
 	if none && !c.asJSON {
-		_, err = fmt.Fprintln(c.err, "no message fits")
+		_, err = fmt.Fprintln(c.err, "no message matches")
 	}
 	return err
 }
 
 const (
-	// wideColumns is from how many columns on a table of messages has their phone numbers.
+	// wideColumns is the width from which a table of messages has their phone numbers.
 	wideColumns = 110
-	// shortID is how many columns an ID has at least before it is shortened, and leastReason
-	// how many the reason has at least.
+	// shortID is the width to which an ID is shortened at most, and leastReason is the least
+	// width of the reason.
 	shortID, leastReason = 24, 36
 )
 
-// messageTable returns messages as lines. 0 columns are as many as it takes; with fewer the
-// reasons are cut, and the IDs are shortened if they may be.
+// messageTable returns messages as lines of at most that many columns, 0 for no limit. If there
+// is a limit the reasons are shortened, and with shortens the IDs too.
 func messageTable(messages []outbox.Status, stats outbox.Stats, now time.Time, columns int, shortens bool) []string {
 	rows := make([][]string, 0, len(messages))
 	for _, s := range messages {

@@ -36,7 +36,7 @@ func TestStatsCountsEachNumber(t *testing.T) {
 
 func TestStatsShowTheRuns(t *testing.T) {
 	c := newOperator(t)
-	assert.NotContains(t, c.must("", "stats"), "sign of life")
+	assert.NotContains(t, c.must("", "stats"), "heartbeat")
 	c.send()
 	require.Eventually(t, func() bool {
 		stats, err := c.Stats(t.Context())
@@ -59,7 +59,7 @@ func TestListPrintsWhatFits(t *testing.T) {
 	assert.NotContains(t, out, "\u202e")
 	assert.Equal(t, 1, strings.Count(c.must("", "list", "-limit", "1"), "\n"))
 	assert.Empty(t, c.must("", "list", "-older", "1h"))
-	assert.Equal(t, "no message fits\n", c.stderr)
+	assert.Equal(t, "no message matches\n", c.stderr)
 	assert.Empty(t, c.must("", "-json", "list", "-state", "failed,unknown"))
 	assert.Empty(t, c.stderr)
 

@@ -7,19 +7,19 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// look is what top sees at once.
+// look is what top shows at one time.
 type look struct {
 	at    time.Time // by the database's clock
 	stats outbox.Stats
-	// perSecond is how many messages a second were sent since the look before, of each phone
-	// number and with "" of all; it is nil the first time.
+	// perSecond is how many messages a second were sent since the look before, by phone number,
+	// and for all with "". It is nil the first time.
 	perSecond map[string]float64
-	// oldest are those that are longest in the queue, and recent those that have last become
-	// failed or unknown.
+	// oldest are the messages that are longest in the queue. recent are those that have become
+	// failed or unknown last.
 	oldest, recent []outbox.Status
 }
 
-// rate returns the messages a second of a phone number, or with "" of all, as a text.
+// rate returns the messages a second of a phone number, or of all with "", as a text.
 func (l *look) rate(number string) string {
 	if l.perSecond == nil {
 		return "-"

@@ -34,7 +34,7 @@ func main() {
 	}
 }
 
-// verbs are in the order in which -h has them.
+// verbs returns the verbs in the order of the help.
 func verbs() []verb {
 	return append([]verb{statsVerb, topVerb, listVerb, showVerb}, append(decisionVerbs(),
 		pauseVerb, resumeVerb, healthVerb, serveVerb, enqueueVerb, schemaVerb)...)
@@ -91,7 +91,7 @@ func what(flags *flag.FlagSet) string {
 	return fmt.Sprintf("there is no %q", flags.Arg(0))
 }
 
-// open opens the database and the outbox in it, neither of which it makes.
+// open opens the database and the outbox in it. It creates neither.
 func (c *command) open(ctx context.Context) (closeIt func(), err error) {
 	db, database, err := c.place.open(ctx)
 	if err != nil {

@@ -9,12 +9,12 @@ import (
 
 var (
 	pauseVerb = pausing("pause", true, (*outbox.Outbox).Pause,
-		"Stops a phone number, or all, on every machine.", "What is being sent comes to its end. Without a number it is about all of them. It lasts until resume.")
+		"Stops a phone number, or all, on every machine.", "Attempts that are under way are completed. Without a number it applies to all numbers. It lasts until resume.")
 	resumeVerb = pausing("resume", false, (*outbox.Outbox).Resume,
-		"Ends the pause of a phone number, or that of all.", "Without a number it ends that of all; one that was paused by itself stays so.")
+		"Ends the pause of a phone number, or that of all.", "Without a number it ends the pause of all; a number that was paused by itself stays paused.")
 )
 
-// pauseDocument is a phone number that was paused or resumed, or without one all.
+// pauseDocument is a phone number that was paused or resumed, or all of them if it has none.
 type pauseDocument struct {
 	PhoneNumberID string `json:"phone_number_id,omitempty"`
 	Paused        bool   `json:"paused"`
@@ -27,7 +27,7 @@ func pausing(name string, paused bool, do func(*outbox.Outbox, context.Context, 
 			return func(args []string) (action, error) {
 				number, of := "", "all phone numbers are"
 				if len(args) == 1 {
-					// A variable of a script that is empty must not mean all numbers.
+					// An empty variable of a script must not mean all numbers.
 					if number, of = args[0], args[0]+" is"; number == "" {
 						return nil, wrongUsage(name, "%s has an empty phone number ID: leave it out for all", name)
 					}

@@ -18,23 +18,23 @@ import (
 	"github.com/graphretry/graphretry/outbox/sqlite"
 )
 
-// databaseVariable is the environment variable that -db stands for.
+// databaseVariable is the environment variable that applies without -db.
 const databaseVariable = "OUTBOX_DB"
 
-// place is the database that -db names: one of PostgreSQL, or a file of SQLite.
+// place is the database of -db: one of PostgreSQL, or a file of SQLite.
 type place struct {
 	postgres *pgx.ConnConfig
 	file     string
-	// alive reports why the database cannot be asked, at once and without asking again.
+	// alive returns an error if the database cannot be used. It asks once and does not retry.
 	alive func(context.Context) error
 }
 
-// keyword is how a connection string of PostgreSQL begins that is no URL, as in
-// host=/run/postgresql. The file of such a name is ./host=x.
+// keyword matches the beginning of a connection string of PostgreSQL that is not a URL, as in
+// host=/run/postgresql. A file with such a name is ./host=x.
 var keyword = regexp.MustCompile(`^\s*[a-z_]+\s*=`)
 
-// placeOf reads -db, or if that is "" the environment variable. Its errors say nothing of what
-// may have a password.
+// placeOf parses -db, or the environment variable if that is "". Its errors have nothing in
+// which a password can be.
 func placeOf(text string) (place, error) {
 	source := "-db"
 	if text == "" {
@@ -49,22 +49,22 @@ func placeOf(text string) (place, error) {
 	case isURL || keyword.MatchString(text):
 		config, err := pgx.ParseConfig(text)
 		if err != nil {
-			// Not what is wrong with it, in which a part of a password may stand.
+			// Not the error of the parser, which may have a part of a password.
 			return place{}, wrongUsage("outbox", "%s cannot be read: want a URL such as postgres://user@host/name, with %%40 for an @ in the password, %%2F for a / and %%23 for a #", source)
 		}
 		return place{postgres: config}, nil
 	}
 	file := strings.TrimPrefix(text, "file:")
 	if _, err := os.Stat(file); err != nil && strings.ContainsAny(text, "@=") {
-		return place{}, wrongUsage("outbox", "%s is no file: want one that is there, or a URL such as postgres://user@host/name", source)
+		return place{}, wrongUsage("outbox", "%s is not a file that exists: want one, or a URL such as postgres://user@host/name", source)
 	}
 	return place{file: file}, nil
 }
 
-// reachTimeout bounds how long a server may take to answer for the first time.
+// reachTimeout bounds how long a server may take for its first answer.
 const reachTimeout = 10 * time.Second
 
-// open opens the database, if it is there.
+// open opens the database, if it exists.
 func (p *place) open(ctx context.Context) (*sql.DB, outbox.Database, error) {
 	if p.postgres == nil {
 		return p.openFile()
@@ -80,10 +80,10 @@ func (p *place) open(ctx context.Context) (*sql.DB, outbox.Database, error) {
 	return db, outbox.Postgres(db), nil
 }
 
-// sqliteHeader is what a file of SQLite begins with: https://sqlite.org/fileformat.html.
+// sqliteHeader is the beginning of a file of SQLite: https://sqlite.org/fileformat.html.
 const sqliteHeader = "SQLite format 3\x00"
 
-// openFile opens a file of SQLite. SQLite itself would make one that is not there.
+// openFile opens a file of SQLite. SQLite itself would create a file that does not exist.
 func (p *place) openFile() (*sql.DB, outbox.Database, error) {
 	there, err := os.Open(p.file)
 	if err != nil {
@@ -92,7 +92,7 @@ func (p *place) openFile() (*sql.DB, outbox.Database, error) {
 	defer there.Close()
 	begins := make([]byte, len(sqliteHeader))
 	if _, err := io.ReadFull(there, begins); err != nil || string(begins) != sqliteHeader {
-		return nil, outbox.Database{}, fmt.Errorf("%s is no SQLite database", p.file)
+		return nil, outbox.Database{}, fmt.Errorf("%s is not a SQLite database", p.file)
 	}
 	opened, err := there.Stat()
 	if err != nil {
@@ -103,12 +103,12 @@ func (p *place) openFile() (*sql.DB, outbox.Database, error) {
 		return nil, outbox.Database{}, err
 	}
 	p.alive = func(context.Context) error {
-		// What is open stays so when the file goes.
+		// An open file stays open after it was removed.
 		switch now, err := os.Stat(p.file); {
 		case err != nil:
-			return fmt.Errorf("the database has gone: %w", err)
+			return fmt.Errorf("the database is gone: %w", err)
 		case !os.SameFile(opened, now):
-			return errors.New("another file has taken the place of the database: want this program started anew")
+			return errors.New("another file has taken the place of the database: start this program again")
 		}
 		return nil
 	}

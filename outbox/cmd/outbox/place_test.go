@@ -85,7 +85,7 @@ func TestFileThatIsNoOutboxIsLeftAsItIs(t *testing.T) {
 	for name, content := range map[string]string{"empty.db": "", "text.db": strings.Repeat("a text ", 1000)} {
 		file := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
-		assert.ErrorContains(t, stats(t, "-db", file), name+" is no SQLite database")
+		assert.ErrorContains(t, stats(t, "-db", file), name+" is not a SQLite database")
 		now, err := os.ReadFile(file)
 		require.NoError(t, err)
 		assert.Equal(t, content, string(now))

@@ -11,28 +11,28 @@ import (
 const (
 	// shownMessages is how many messages of a kind top prints at most.
 	shownMessages = 20
-	// askedQueued is how many of the oldest queued messages are asked for, to find those that
-	// a person wants to see.
+	// askedQueued is how many of the oldest queued messages are read, to choose those that a
+	// person wants to see.
 	askedQueued = 200
-	// firstSpan is how far back it is first looked for messages that became failed or unknown;
-	// if that is too few, spanFactor times as far, and so on.
+	// firstSpan is how far back top first looks for messages that became failed or unknown. If
+	// it finds too few, it looks spanFactor times as far back, and so on.
 	firstSpan, spanFactor = time.Minute, 8
-	// restFactor is how many times as long as the last search took top waits before the next,
+	// restFactor is how many times as long as the last search top waits before the next one,
 	// since a search reads all messages that are failed or unknown.
 	restFactor = 10
 )
 
-// recent finds the messages that have last become failed or unknown.
+// recent finds the messages that have become failed or unknown last.
 type recent struct {
 	list func(context.Context, outbox.Filter) ([]outbox.Status, error) // as Outbox.List
-	// since is just before the oldest of those changed that were found last; zero if none was.
+	// since is just before the oldest change that was found last, zero if none was found.
 	since time.Time
 	found []outbox.Status
 	// next is when to look again.
 	next time.Time
 }
 
-// look returns these messages, the last first. now is by the database's clock.
+// look returns these messages, the last one first.
 func (r *recent) look(ctx context.Context, stats outbox.Stats, now time.Time) ([]outbox.Status, error) {
 	parked := stats.States[outbox.StateFailed] + stats.States[outbox.StateUnknown]
 	began := time.Now()
@@ -69,12 +69,12 @@ func (r *recent) look(ctx context.Context, stats outbox.Stats, now time.Time) ([
 	}
 }
 
-// maxSpan is longer than any message is kept that top has to show.
+// maxSpan is longer than any message is kept.
 const maxSpan = 10 * 365 * 24 * time.Hour
 
-// oldest returns the messages that are longest in the queue: first those of which nothing else
-// says why they wait, then those of numbers that are paused or held, and last those that are for
-// a later time.
+// oldest returns the messages that are longest in the queue: first those that wait for no other
+// visible reason, then those of numbers that are paused or held, and last those that are for a
+// later time.
 func oldest(ctx context.Context, o *outbox.Outbox, stats outbox.Stats) ([]outbox.Status, error) {
 	if stats.States[outbox.StateQueued] == 0 {
 		return nil, nil

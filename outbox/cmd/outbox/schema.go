@@ -10,7 +10,7 @@ import (
 
 var schemaVerb = verb{
 	name: "schema", offline: true,
-	short: "Prints the SQL that makes the tables.",
+	short: "Prints the SQL that creates the tables.",
 	about: "It is for migrations of your own, and needs no database.",
 	define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) {
 		dialect := flags.String("dialect", "postgres", "postgres or sqlite")

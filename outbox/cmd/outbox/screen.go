@@ -14,16 +14,16 @@ import (
 // screen is where top prints: a terminal, in which it draws in place, or anything else.
 type screen struct {
 	*command
-	drawn [2]int // the size of the terminal when it was drawn on, zero if it was not
+	drawn [2]int // the size of the terminal at the last frame, zero if there was none
 	shown bool   // whether anything was printed
 }
 
-// The control sequences of a terminal that top needs; all are in ECMA-48 but for the
-// private modes, which are those of DEC and xterm.
+// These are the control sequences that top needs. All are in ECMA-48, except the private modes,
+// which are those of DEC and xterm.
 const (
 	clearScreen = "\x1b[2J"
 	cursorHome  = "\x1b[H"
-	clearLine   = "\x1b[K" // to its end
+	clearLine   = "\x1b[K" // to the end of the line
 	clearBelow  = "\x1b[J"
 	hideCursor  = "\x1b[?25l"
 	showCursor  = "\x1b[?25h"
@@ -33,7 +33,7 @@ const (
 	normal      = "\x1b[m"
 )
 
-// show prints a look, or why there is none; then it prints the one before once more.
+// show prints a look. If there is none it prints the reason, and the look before again.
 func (s *screen) show(l look, trouble error, now time.Time) error {
 	columns, most := s.size()
 	switch {
@@ -57,7 +57,7 @@ func (s *screen) show(l look, trouble error, now time.Time) error {
 		s.drawn = size
 	}
 	frame.WriteString(hideCursor + noWrap + cursorHome)
-	// Not the last column: what clears the rest of a line would clear it, too.
+	// Not the last column: clearing the rest of a line would clear that column too.
 	columns--
 	for i, line := range s.lines(l, trouble, now, columns, most) {
 		if i > 0 {
@@ -74,24 +74,24 @@ func (s *screen) show(l look, trouble error, now time.Time) error {
 	return err
 }
 
-// leave gives the terminal back, the last look on it.
+// leave restores the terminal. The last look stays on it.
 func (s *screen) leave() {
 	if s.drawn != [2]int{} {
 		fmt.Fprint(s.out, showCursor+"\r\n")
 	}
 }
 
-// firstColumns returns what of a line is in the first columns.
+// firstColumns returns the first columns of a line.
 func firstColumns(line string, columns int) string {
 	runes := []rune(line)
 	return string(runes[:min(len(runes), columns)])
 }
 
 const (
-	// leastMessages is how many lines a terminal keeps for messages of each kind, with their
+	// leastMessages is how many lines a terminal keeps for each kind of messages, with the
 	// heading, however many phone numbers there are.
 	leastMessages = 4
-	// troubleLines is how many lines it has at most for why there is no look.
+	// troubleLines is how many lines it has at most for the reason that there is no look.
 	troubleLines = 4
 )
 
@@ -132,8 +132,7 @@ func (s *screen) lines(l look, trouble error, now time.Time, columns, most int) 
 	return first(lines, most)
 }
 
-// title returns the first line of a look, with how old it is. In a terminal the day goes
-// without saying.
+// title returns the first line of a look, with its age. On a terminal it leaves out the day.
 func (s *screen) title(l look, asOf string, columns int) string {
 	layout := "15:04:05Z"
 	if columns == 0 {
@@ -155,14 +154,14 @@ func (s *screen) title(l look, asOf string, columns int) string {
 	return strings.Join(parts, gap)
 }
 
-// firstEntries returns the lines of the first phone numbers, at most so many lines but for the
-// heading and all. One line says how many are left out.
+// firstEntries returns the heading, the line for all, and the lines of the first phone numbers,
+// at most that many lines. The last one says how many numbers are left out.
 func firstEntries(entries [][]string, most int) []string {
 	var lines []string
 	for i, entry := range entries {
 		after := 0
 		if i < len(entries)-1 {
-			after = 1 // the line that says how many more
+			after = 1 // the line that says how many are left out
 		}
 		if i >= 2 && len(lines)+len(entry)+after > most {
 			return append(lines, fmt.Sprintf("... and %d phone numbers more", len(entries)-i))
@@ -172,8 +171,8 @@ func firstEntries(entries [][]string, most int) []string {
 	return lines
 }
 
-// firstMessages returns the first lines of a block that has a blank line and a heading, and
-// nothing if no message would be seen of it.
+// firstMessages returns the first lines of a block of a blank line, a heading and messages, or
+// nothing if no message would be seen.
 func firstMessages(lines []string, most int) []string {
 	if most < 3 {
 		return nil
@@ -186,8 +185,8 @@ func first(lines []string, most int) []string {
 	return lines[:max(0, min(len(lines), most))]
 }
 
-// sizeOr returns the size of a terminal. One that does not know it, such as a serial
-// line, has that of COLUMNS and LINES, or 80 by 24.
+// sizeOr returns the size of a terminal. A terminal that does not know its size, such as a
+// serial line, has that of COLUMNS and LINES, or 80 by 24.
 func sizeOr(columns, lines int) (int, int) {
 	or := func(size int, variable string, fallback int) int {
 		if size <= 0 {

@@ -14,16 +14,16 @@ import (
 	"github.com/graphretry/graphretry/outbox/page"
 )
 
-// serveGrace is how long what is under way may take to come to its end.
+// serveGrace is how long requests that are under way may take to end.
 const serveGrace = 10 * time.Second
 
 var serveVerb = verb{
 	name:  "serve",
 	short: "Shows the outbox in a browser, on loopback.",
-	about: "A person can decide there, too. An interrupt ends it. It has no login, so it listens on loopback alone: " +
-		"for others, mount package page behind yours. What is decided is logged on standard error with your user's name.",
+	about: "The pages also resend, drop, park, delete, pause and resume. An interrupt ends it. It has no login, so it listens on loopback only: " +
+		"for other users, mount package page behind a login of yours. Decisions are logged on standard error with your user's name.",
 	define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) {
-		address := flags.String("addr", "127.0.0.1:8080", "loopback `address` to listen at; port 0 is any that is free\n")
+		address := flags.String("addr", "127.0.0.1:8080", "loopback `address` to listen at; port 0 is any free port\n")
 		payloads := flags.Bool("payloads", false, "show the payloads of messages")
 		return func([]string) (action, error) {
 			host, _, err := net.SplitHostPort(*address)
@@ -31,7 +31,7 @@ var serveVerb = verb{
 				return nil, wrongUsage("serve", "serve has -addr %q: want an address such as 127.0.0.1:8080", *address)
 			}
 			if !isLoopback(host) {
-				return nil, wrongUsage("serve", "serve has -addr %q: want a loopback address such as 127.0.0.1:8080, as there is no login; for others, mount package page behind yours", *address)
+				return nil, wrongUsage("serve", "serve has -addr %q: want a loopback address such as 127.0.0.1:8080, since there is no login; for other users, mount package page behind a login of yours", *address)
 			}
 			return func(ctx context.Context) error { return c.serve(ctx, *address, *payloads) }, nil
 		}
@@ -79,8 +79,8 @@ func (c *command) serve(ctx context.Context, address string, payloads bool) erro
 	return err
 }
 
-// onLoopback refuses requests for another host. There is no login, and so a site could
-// otherwise have its own name lead to the loopback address, and be let in as the same origin.
+// onLoopback refuses requests for another host. There is no login, so a site could otherwise
+// let its own name resolve to the loopback address, and read the pages as the same origin.
 func onLoopback(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
@@ -88,7 +88,7 @@ func onLoopback(next http.Handler) http.Handler {
 			host = r.Host
 		}
 		if !isLoopback(host) {
-			http.Error(w, "This is for localhost alone.", http.StatusMisdirectedRequest)
+			http.Error(w, "This is only for localhost.", http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -15,9 +15,9 @@ import (
 
 var showVerb = verb{
 	name: "show", arguments: "ID", least: 1, most: 1,
-	short: "Shows what is known of one message.",
-	about: "That is its state and why it is so, its history by the database's clock, and what Meta said of it. " +
-		"What is not known is left out.",
+	short: "Shows everything about one message.",
+	about: "That is its state and the reason, its history by the database's clock, and what Meta said of it. " +
+		"Empty fields are left out.",
 	define: func(c *command, _ *flag.FlagSet) func([]string) (action, error) {
 		return func(args []string) (action, error) {
 			return func(ctx context.Context) error { return c.show(ctx, args[0]) }, nil
@@ -39,11 +39,11 @@ func (c *command) show(ctx context.Context, id string) error {
 	return c.print(documentOf(s, why(s, stats, now)), messageLines(s, stats, now, columns)...)
 }
 
-// field is what a line of show says.
+// field is one line of show.
 type field struct{ name, text string }
 
-// messageLines returns all that is known of a message as lines of at most so many columns, or
-// with 0 of as many as it takes.
+// messageLines returns everything about a message as lines of at most that many columns, 0 for
+// no limit.
 func messageLines(s outbox.Status, stats outbox.Stats, now time.Time, columns int) []string {
 	lines := wrapped("", words.Line(s.ID)+" is "+string(s.State), columns)
 	reason, text := s.Reason, why(s, stats, now)
@@ -91,7 +91,7 @@ func positive(n int) string {
 	return words.Count(n)
 }
 
-// historyOf returns what has happened to a message when, in that order.
+// historyOf returns what has happened to a message and when, in that order.
 func historyOf(s outbox.Status, now time.Time) []field {
 	type event struct {
 		at   time.Time
@@ -110,7 +110,7 @@ func historyOf(s outbox.Status, now time.Time) []field {
 	return fields
 }
 
-// graphFields returns what Meta said.
+// graphFields returns the fields of Meta's error.
 func graphFields(e *graphretry.Error) []field {
 	if e == nil {
 		return nil

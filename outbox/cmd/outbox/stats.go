@@ -18,8 +18,8 @@ import (
 var statsVerb = verb{
 	name:  "stats",
 	short: "Counts the messages, and lists the Runs of all machines.",
-	about: "It counts them by state, for each phone number and label. For a number that is paused or held it says why. " +
-		"Numbers that need a person come first, then those with the most in the queue.",
+	about: "It counts them by state, for each phone number and label. It says why a number is paused or held. " +
+		"Numbers that are held or paused come first, then those with the most messages in the queue.",
 	define: func(c *command, _ *flag.FlagSet) func([]string) (action, error) {
 		return func([]string) (action, error) { return c.stats, nil }
 	},
@@ -48,7 +48,7 @@ func (c *command) stats(ctx context.Context) error {
 	return c.print(statsDocumentOf(stats, now), lines...)
 }
 
-// labelRows returns the counts of the labels as rows for a table.
+// labelRows returns the counts of the labels as rows of a table.
 func labelRows(stats outbox.Stats) [][]string {
 	rows := [][]string{append([]string{"label"}, stateNames()...)}
 	for _, label := range slices.SortedFunc(maps.Keys(stats.Labels), func(a, b string) int {
@@ -59,9 +59,9 @@ func labelRows(stats outbox.Stats) [][]string {
 	return rows
 }
 
-// runRows returns the Runs as rows for a table.
+// runRows returns the Runs as rows of a table.
 func runRows(stats outbox.Stats, now time.Time) [][]string {
-	rows := [][]string{{"run", "began", "sign of life", "messages"}}
+	rows := [][]string{{"run", "began", "heartbeat", "messages"}}
 	for _, run := range stats.Runs {
 		sign := words.Span(run.Silent) + " ago"
 		if run.Dead {
@@ -89,14 +89,14 @@ func cells(counts map[outbox.State]int) []string {
 	return cells
 }
 
-// leastWhy is how many columns a reason must have beside the counts; with fewer it stands
+// leastWhy is the least width of a reason beside the counts. If there is less room, it goes
 // beneath them.
 const leastWhy = 40
 
 // numberTable returns the counts of all numbers and of each, and why its messages wait: the
-// heading, all, and one entry for each number, of a line or two. rate, if it is not nil,
-// returns the messages a second of a number, and of all for "". 0 columns are as many as it
-// takes.
+// heading, the line for all, and an entry of one or two lines for each number. rate, if it is
+// not nil, returns the messages a second of a number, and of all for "". The lines have at most
+// that many columns, 0 for no limit.
 func numberTable(stats outbox.Stats, now time.Time, rate func(number string) string, columns int) [][]string {
 	row := func(name, number string, counts map[outbox.State]int) []string {
 		row := append([]string{name}, cells(counts)...)
@@ -139,8 +139,8 @@ func numberTable(stats outbox.Stats, now time.Time, rate func(number string) str
 	return entries
 }
 
-// numbersOf returns the phone numbers: first those that need a person, then those with the most
-// in the queue.
+// numbersOf returns the phone numbers: first those that are held or paused, then those with the
+// most messages in the queue.
 func numbersOf(stats outbox.Stats) []string {
 	rank := func(n outbox.NumberStats) int {
 		switch {

@@ -5,11 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// gap stands between two columns of a table.
+// gap is between two columns of a table.
 const gap = "  "
 
-// aligned returns rows as lines, their cells beneath each other: those of the first columns to
-// the left, the numbers after them to the right.
+// aligned returns rows as lines with their cells beneath each other. The first left columns are
+// aligned to the left, and the others to the right.
 func aligned(rows [][]string, left int) []string {
 	var widths []int
 	for _, row := range rows {
@@ -42,11 +42,11 @@ func aligned(rows [][]string, left int) []string {
 // dots stand for what is left out of a text.
 const dots = "..."
 
-// longWord is from how many bytes on a word is cut rather than left out, as in a URL.
+// longWord is the length in bytes from which a word is cut and not left out, such as a URL.
 const longWord = 12
 
-// cut returns a text in at most so many columns, with dots for what is left out after its last
-// word that fits. 0 columns are as many as it takes.
+// cut returns a text in at most that many columns, 0 for no limit. Dots stand for what is left
+// out after the last word that fits.
 func cut(text string, columns int) string {
 	runes := []rune(text)
 	switch {
@@ -64,8 +64,8 @@ func cut(text string, columns int) string {
 	return strings.TrimRight(kept, " ,;:") + dots
 }
 
-// shortened returns an ID in at most so many columns, with dots for its middle: many begin
-// alike, or end alike.
+// shortened returns an ID in at most that many columns, with dots for its middle: many IDs have
+// the same beginning or the same end.
 func shortened(id string, columns int) string {
 	runes := []rune(id)
 	if columns <= 0 || len(runes) <= columns {
@@ -75,9 +75,8 @@ func shortened(id string, columns int) string {
 	return string(runes[:room-room/2]) + dots + string(runes[len(runes)-room/2:])
 }
 
-// wrapped returns a text as lines of at most so many columns, broken between words. The first
-// begins with a heading, and the others stand beneath what follows it. 0 columns are as many
-// as it takes.
+// wrapped returns a text as lines of at most that many columns, 0 for no limit, broken between
+// words. The first line begins with a heading, and the others are indented to its width.
 func wrapped(heading, text string, columns int) []string {
 	indent := strings.Repeat(" ", utf8.RuneCountInString(heading))
 	room := columns - len(indent)
@@ -87,7 +86,7 @@ func wrapped(heading, text string, columns int) []string {
 	var lines []string
 	line := ""
 	for _, word := range strings.Fields(text) {
-		for utf8.RuneCountInString(word) > room && line == "" { // such as a wamid: where it must be
+		for utf8.RuneCountInString(word) > room && line == "" { // a long word, such as a wamid, is broken
 			runes := []rune(word)
 			lines = append(lines, string(runes[:room]))
 			word = string(runes[room:])

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalSize returns the size of the terminal that a file is, 0 and 0 if it is none.
+// terminalSize returns the size of a terminal, or 0 and 0 if the file is not a terminal.
 func terminalSize(file *os.File) (columns, lines int) {
 	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
@@ -24,8 +24,8 @@ func isTerminal(file *os.File) bool {
 	return err == nil
 }
 
-// notifyOfSize returns what gets a value when the terminal has another size, until ignore is
-// called.
+// notifyOfSize returns a channel that gets a value when the terminal has another size, until
+// ignore is called.
 func notifyOfSize() (resized <-chan os.Signal, ignore func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGWINCH)

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// terminalSize returns the size of the console that a file is, 0 and 0 if it is none or
-// does not know control sequences.
+// terminalSize returns the size of a console, or 0 and 0 if the file is not a console or does
+// not know control sequences.
 func terminalSize(file *os.File) (columns, lines int) {
 	console := windows.Handle(file.Fd())
 	var mode uint32
@@ -30,6 +30,6 @@ func isTerminal(file *os.File) bool {
 	return windows.GetConsoleMode(windows.Handle(file.Fd()), &mode) == nil
 }
 
-// notifyOfSize returns nothing, since Windows has no signal for another size: the next look
-// has it.
+// notifyOfSize returns no channel, since Windows has no signal for another size: the next look
+// uses it.
 func notifyOfSize() (resized <-chan os.Signal, ignore func()) { return nil, func() {} }

@@ -13,13 +13,13 @@ import (
 var topVerb = verb{
 	name:  "top",
 	short: "Shows the outbox live, and why messages wait or have failed.",
-	about: "There are the counts of each number and how many messages it sends a second, what is longest in the queue, " +
-		"and what became failed or unknown last, each with why, Meta's title first. \"queued 3h ago\" is since it was enqueued, " +
-		"\"failed 12s ago\" since it last changed. An interrupt ends it. Where the output is no terminal it looks once, " +
-		"unless -every or -n is given. It goes on while the database is away.",
+	about: "It shows the counts of each number, how many messages it sends a second, the messages that are longest in the queue, " +
+		"and those that became failed or unknown last, each with the reason, Meta's title first. \"queued 3h ago\" means that it was enqueued then, " +
+		"\"failed 12s ago\" that it last changed then. An interrupt ends it. If the output is no terminal it looks once, " +
+		"unless -every or -n is given. It goes on while the database cannot be reached.",
 	define: func(c *command, flags *flag.FlagSet) func([]string) (action, error) {
 		every := flags.Duration("every", time.Second, "`time` between two looks")
-		n := flags.Int("n", 0, "`number` of looks; 0 for until an interrupt")
+		n := flags.Int("n", 0, "`number` of looks; 0 for no limit")
 		return func([]string) (action, error) {
 			if *every <= 0 || *n < 0 {
 				return nil, wrongUsage("top", "top has -every %v and -n %d: want a time above 0, and a number that is not negative", *every, *n)
@@ -67,7 +67,7 @@ func (l *looker) look(ctx context.Context) (look, error) {
 	if seconds := next.at.Sub(l.last.at).Seconds(); !l.last.at.IsZero() && seconds > 0 {
 		next.perSecond = make(map[string]float64)
 		for number, now := range stats.Numbers {
-			// Fewer than before: records went with the retention, or by delete.
+			// There are fewer than before if messages were deleted.
 			sent := max(0, now.States[outbox.StateSent]-l.last.stats.Numbers[number].States[outbox.StateSent])
 			next.perSecond[number] = float64(sent) / seconds
 			next.perSecond[""] += next.perSecond[number]
@@ -87,13 +87,13 @@ type watch struct {
 	screen
 	look func(context.Context) (look, error)
 	now  func() time.Time
-	// last is the last look that was had, and trouble why there is no newer one.
+	// last is the last look that succeeded, and trouble is why there is no newer one.
 	last    look
 	trouble error
 }
 
-// run shows a look each time, so many times or with 0 until ctx ends. The error is that of the
-// last look, if it is one of so many.
+// run shows n looks, or with 0 one after the other until ctx ends. It returns the error of the
+// last look.
 func (w *watch) run(ctx context.Context, every time.Duration, n int) error {
 	defer w.leave()
 	ticker := time.NewTicker(every)
@@ -117,13 +117,13 @@ func (w *watch) run(ctx context.Context, every time.Duration, n int) error {
 	}
 }
 
-// looked is what has come of a look.
+// looked is the result of a look.
 type looked struct {
 	look
 	err error
 }
 
-// lookOnce looks, and says meanwhile if that takes long. The error is one of printing.
+// lookOnce looks. If that takes long it says so meanwhile. It returns only errors of printing.
 func (w *watch) lookOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan looked, 1)
@@ -154,7 +154,7 @@ func (w *watch) lookOnce(ctx context.Context) error {
 	}
 }
 
-// wait waits for the time of the next look, and draws anew if the terminal has another size.
+// wait waits until the next look is due, and draws again if the terminal has another size.
 func (w *watch) wait(ctx context.Context, next <-chan time.Time) error {
 	for {
 		select {
@@ -170,8 +170,8 @@ func (w *watch) wait(ctx context.Context, next <-chan time.Time) error {
 	}
 }
 
-// resizes returns what gets a value when the terminal has another size. Nothing else is drawn
-// anew.
+// resizes returns a channel that gets a value when the terminal has another size. Other output
+// is not drawn again.
 func (w *watch) resizes() <-chan os.Signal {
 	if columns, _ := w.size(); columns == 0 || w.asJSON {
 		return nil

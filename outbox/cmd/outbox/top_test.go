@@ -389,7 +389,7 @@ func TestAnotherFileInThePlaceOfTheDatabaseIsNoticed(t *testing.T) {
 	this := c.command()
 	require.NoError(t, this.place.alive(t.Context()))
 	require.NoError(t, os.Rename(c.where, c.where+".old"))
-	assert.ErrorContains(t, this.place.alive(t.Context()), "has gone")
+	assert.ErrorContains(t, this.place.alive(t.Context()), "is gone")
 	require.NoError(t, os.WriteFile(c.where, nil, 0o600))
 	assert.ErrorContains(t, this.place.alive(t.Context()), "another file has taken the place of the database")
 }

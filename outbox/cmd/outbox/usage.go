@@ -8,7 +8,7 @@ import (
 // errUsage is in the chain of the error of a wrong command line.
 var errUsage = errors.New("outbox: the command line is wrong")
 
-// usageError says what is wrong with the command line, and where more is said.
+// usageError says what is wrong with the command line, and which help says more.
 type usageError struct{ verb, text string }
 
 func (e usageError) Error() string {

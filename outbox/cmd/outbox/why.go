@@ -12,7 +12,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-// graphText finds in a reason what Meta said, as Error.Error and Decision.Cause have it.
+// graphText finds Meta's error in a reason, as Error.Error and Decision.Cause write it.
 var graphText = regexp.MustCompile(`Graph error (\d+)(?:, subcode (\d+))?`)
 
 // implied are reasons that say no more than the state does.
@@ -26,14 +26,14 @@ func why(s outbox.Status, stats outbox.Stats, now time.Time) string {
 	return whyMessage(s)
 }
 
-// whyMessage returns why a message is in its state: Meta's title and code first, then what else
-// is known. It is "" if nothing has happened to it.
+// whyMessage returns why a message is in its state: Meta's title and code first, then the rest.
+// It is "" if nothing has happened to the message.
 func whyMessage(s outbox.Status) string {
 	head, said := headOf(s)
 	return strings.TrimSuffix(head+": "+said, ": ")
 }
 
-// headOf returns why a message is in its state in few words, and what Meta said besides.
+// headOf returns why a message is in its state in few words, and what else Meta said.
 func headOf(s outbox.Status) (head, said string) {
 	reason := clean(s.Reason)
 	if s.Graph == nil {
@@ -50,8 +50,8 @@ func headOf(s outbox.Status) (head, said string) {
 	return withTitle(s.Graph, before), said
 }
 
-// titled returns a reason as headOf does, from its text alone: with Meta's title and code first
-// if it has what Meta said, and otherwise as it begins.
+// titled returns the same as headOf, from the text of a reason alone. Without an error of Meta
+// in it, head is its beginning.
 func titled(reason string) (head, said string) {
 	found := graphText.FindStringSubmatch(reason)
 	if found == nil {
@@ -78,8 +78,8 @@ func withTitle(e *graphretry.Error, before string) string {
 	return text
 }
 
-// around returns what a reason has before what Meta said, and after its code. The first is all
-// of it if Meta said nothing.
+// around returns the parts of a reason before Meta's error and after its code. before is the
+// whole reason if it has no such error.
 func around(reason string) (before, after string) {
 	at := graphText.FindStringIndex(reason)
 	if at == nil {
@@ -88,15 +88,15 @@ func around(reason string) (before, after string) {
 	return reason[:at[0]], reason[at[1]:]
 }
 
-// traceID is what stands at the end of what Meta said. show has it by itself.
+// traceID is the end of what Meta said. show prints it separately.
 var traceID = regexp.MustCompile(` \[fbtrace_id [^]]*\]$`)
 
-// clean returns a reason on one line, without what says where it comes from.
+// clean returns a reason on one line, without the prefix of the package.
 func clean(reason string) string {
 	return traceID.ReplaceAllString(strings.ReplaceAll(words.Line(reason), "graphretry: ", ""), "")
 }
 
-// whyHeld returns why a number, or all, is held, "" if it is not.
+// whyHeld returns why a number, or all numbers, are held, "" if they are not.
 func whyHeld(heldFor string, nextProbe, now time.Time) string {
 	if heldFor == "" {
 		return ""
@@ -109,7 +109,7 @@ func whyHeld(heldFor string, nextProbe, now time.Time) string {
 	return strings.TrimSuffix(head+": "+said, ": ")
 }
 
-// whyNumber returns why the messages of a number wait, "" if they do not but for their turn.
+// whyNumber returns why the messages of a number wait, "" if they only wait for their turn.
 func whyNumber(n outbox.NumberStats, now time.Time) string {
 	var parts []string
 	if n.Paused {
@@ -119,7 +119,7 @@ func whyNumber(n outbox.NumberStats, now time.Time) string {
 		parts = append(parts, held)
 	}
 	if n.Share > 0 && n.Share < 0.995 {
-		parts = append(parts, fmt.Sprintf("at %.0f %% of its rate, as Meta has asked for less", 100*n.Share))
+		parts = append(parts, fmt.Sprintf("at %.0f %% of its rate, since Meta has asked for less", 100*n.Share))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -139,8 +139,8 @@ func whyAll(stats outbox.Stats, now time.Time) string {
 	return strings.Join(parts, "; ")
 }
 
-// whyQueued returns why a queued message waits: what has happened to it, and what keeps it, its
-// number or all from being sent.
+// whyQueued returns why a queued message waits: what has happened to it, and what stops it, its
+// number or all numbers.
 func whyQueued(s outbox.Status, stats outbox.Stats, now time.Time) string {
 	n := stats.Numbers[s.PhoneNumberID]
 	head, said := headOf(s)

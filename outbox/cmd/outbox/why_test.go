@@ -67,7 +67,7 @@ func TestNumberSaysWhyItsMessagesWait(t *testing.T) {
 	assert.Empty(t, whyNumber(outbox.NumberStats{Share: 1}, now))
 	assert.Equal(t, "Access token has expired (190); held, next probe in 2m: m", whyNumber(outbox.NumberStats{
 		Share: 1, HeldFor: "Graph error 190, subcode 463 (Access token has expired): m [fbtrace_id A]", NextProbe: now.Add(2 * time.Minute)}, now))
-	assert.Equal(t, "paused by a person; at 40 % of its rate, as Meta has asked for less", whyNumber(outbox.NumberStats{Paused: true, Share: 0.4}, now))
+	assert.Equal(t, "paused by a person; at 40 % of its rate, since Meta has asked for less", whyNumber(outbox.NumberStats{Paused: true, Share: 0.4}, now))
 	assert.Equal(t, "paused by a person; x; held; no Run is alive, so nothing is sent",
 		whyAll(outbox.Stats{Paused: true, HeldFor: "x", States: map[outbox.State]int{outbox.StateQueued: 1}}, now))
 	assert.Empty(t, whyAll(outbox.Stats{}, now), "there is nothing to send")

@@ -16,7 +16,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-// maxCount is how far messages are counted that no index counts.
+// maxCount bounds the count of messages that no index counts.
 const maxCount = 10_000
 
 // subject is what a decision is about: one message, the messages of a filter, one number, or
@@ -27,7 +27,7 @@ type subject struct {
 	filter   filter
 }
 
-// subjectOf reads what a decision is about.
+// subjectOf reads what a decision is about from a form or a query.
 func subjectOf(values url.Values) (subject, error) {
 	d, ok := decisions[values.Get("verb")]
 	if !ok {
@@ -37,7 +37,7 @@ func subjectOf(values url.Values) (subject, error) {
 	if err != nil {
 		return subject{}, err
 	}
-	f.After = "" // the whole list is meant, not a page of it
+	f.After = "" // the decision is about the whole list, not a page of it
 	s := subject{d, values.Get("id"), f}
 	if d.states == nil || s.id != "" {
 		return s, nil
@@ -48,7 +48,7 @@ func subjectOf(values url.Values) (subject, error) {
 	}
 	s.filter.Filter.States = slices.DeleteFunc(slices.Clone(f.States), func(state outbox.State) bool { return !d.takes(state) })
 	if len(s.filter.Filter.States) == 0 {
-		return s, wrong{http.StatusBadRequest, "This filter makes no sense", fmt.Sprintf("To %s is for messages that are %s.", d.Verb, orOf(d.states))}
+		return s, wrong{http.StatusBadRequest, "This filter is not valid", fmt.Sprintf("You can %s only messages that are %s.", d.Verb, orOf(d.states))}
 	}
 	return s, nil
 }
@@ -74,17 +74,17 @@ type confirmPage struct {
 	Filter   filter
 	ID       string
 	N        int
-	// Most reports whether there are at least N.
+	// Most reports whether N is a lower bound.
 	Most bool
-	// Before is how many there were when the user was asked for the first time; 0 if this
-	// is the first time.
+	// Before is how many there were when the user was first asked, 0 if this is the first time.
 	Before int
 	At     int64 // when they were counted, in microseconds since 1970, by the database's clock
-	// OfAll reports whether it is about all numbers; N is then what is in the queue.
+	// OfAll reports whether the decision is about all numbers. N is then how many messages are
+	// queued.
 	OfAll bool
 }
 
-// Back is where the user came from.
+// Back returns the link to where the user came from.
 func (c confirmPage) Back() string {
 	switch {
 	case c.OfAll:
@@ -95,7 +95,7 @@ func (c confirmPage) Back() string {
 	return "messages?" + c.Filter.Query()
 }
 
-// Count says how many messages there are.
+// Count returns how many messages there are in words.
 func (c confirmPage) Count() string {
 	switch {
 	case c.Most:
@@ -106,7 +106,7 @@ func (c confirmPage) Count() string {
 	return words.Count(c.N) + " messages"
 }
 
-// confirm asks whether a decision is meant.
+// confirm asks whether to carry out a decision.
 func (p *pages) confirm(w http.ResponseWriter, r *http.Request) error {
 	s, err := subjectOf(r.URL.Query())
 	if err != nil {
@@ -139,8 +139,8 @@ func (p *pages) ask(w http.ResponseWriter, r *http.Request, s subject, before in
 	return p.show(w, http.StatusOK, "confirm", page)
 }
 
-// countOf counts the messages that a filter with states means, and those of a code or an age
-// no further than maxCount.
+// countOf counts the messages that match a filter with states. It counts those of a code or an
+// age only up to maxCount.
 func (p *pages) countOf(ctx context.Context, f outbox.Filter) (n int, most bool, err error) {
 	if f.Code != 0 || f.OlderThan != 0 || !f.EnqueuedBefore.IsZero() {
 		f.Limit = maxCount
@@ -158,7 +158,7 @@ func (p *pages) decide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// What was begun is done, also if the browser goes away meanwhile.
+	// A decision is completed even if the browser closes the connection meanwhile.
 	ctx := context.WithoutCancel(r.Context())
 	switch {
 	case s.decision.states == nil:
@@ -169,7 +169,7 @@ func (p *pages) decide(w http.ResponseWriter, r *http.Request) error {
 	return p.decideAll(ctx, w, r, s)
 }
 
-// decideNumber pauses or resumes a number, or all if none is named and the user has said so.
+// decideNumber pauses or resumes a number, or all numbers if the form says so.
 func (p *pages) decideNumber(ctx context.Context, w http.ResponseWriter, r *http.Request, s subject) error {
 	number, n := s.filter.PhoneNumberID, 1
 	if number == "" {
@@ -197,17 +197,18 @@ func (p *pages) decideOne(ctx context.Context, w http.ResponseWriter, r *http.Re
 	return done(w, "message", url.Values{"id": {s.id}}, s.decision, 1)
 }
 
-// decideAll decides for those messages that the user has agreed to: none that was enqueued
-// since they were counted, and if there have become more meanwhile, the user is asked anew.
+// decideAll decides about the messages that the user has agreed to. Messages that were enqueued
+// after the count are left alone. If others match now that did not before, the user is asked
+// again.
 func (p *pages) decideAll(ctx context.Context, w http.ResponseWriter, r *http.Request, s subject) error {
 	agreed, err := strconv.Atoi(r.PostForm.Get("count"))
 	at, err2 := strconv.ParseInt(r.PostForm.Get("at"), 10, 64)
 	if err != nil || err2 != nil || agreed < 0 {
-		return wrong{http.StatusBadRequest, "Nobody has said how many", "Nothing was changed. Many messages are decided for by the button that says how many they are."}
+		return wrong{http.StatusBadRequest, "The form has no count", "Nothing was changed. Use the button that says how many messages there are."}
 	}
 	f := s.filter.Filter
-	// Not an age: what is enqueued while the pages of a long list are gone through would grow
-	// old enough meanwhile.
+	// Not an age: messages that are enqueued while the pages of a long list are read would
+	// become old enough.
 	f.EnqueuedBefore, f.OlderThan = time.UnixMicro(at).Add(-f.OlderThan), 0
 	counting, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -234,21 +235,22 @@ func refused(err error) error {
 	return err
 }
 
-// done leads the browser to a page that says what was done, so that a reload does not do it
-// again.
+// done redirects the browser to a page that says what was done, so that a reload does not
+// repeat it.
 func done(w http.ResponseWriter, to string, query url.Values, d decision, n int) error {
 	if query == nil {
 		query = url.Values{}
 	}
 	query.Set("did", d.Verb)
 	query.Set("n", strconv.Itoa(n))
-	// http.Redirect would make it absolute, without what the pages are mounted at.
+	// http.Redirect would make the location absolute, without the path where the pages are
+	// mounted.
 	w.Header().Set("Location", to+"?"+query.Encode())
 	w.WriteHeader(http.StatusSeeOther)
 	return nil
 }
 
-// log has a decision on record.
+// log logs a decision.
 func (p *pages) log(r *http.Request, s subject, about slog.Attr, err error) {
 	attributes := []slog.Attr{p.who(r), slog.String("graphretry.outbox.decision", s.decision.Verb), about}
 	if s.decision.states != nil && s.id == "" {

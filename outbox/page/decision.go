@@ -9,17 +9,19 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-// decision is what a person can decide.
+// decision is a decision that a person can make.
 type decision struct {
-	// Verb is the name of it, and Name what its button says.
+	// Verb is its name, and Name is the text of its button.
 	Verb, Name string
 	// Effect says what becomes of the messages.
 	Effect string
-	// done is what has become of them, as in "3 messages were dropped".
+	// done says what has become of them, as in "3 messages were dropped".
 	done string
-	// states are those of the messages that it takes; nil for a decision about numbers.
+	// states are the states of the messages that it applies to, nil for a decision about
+	// numbers.
 	states []outbox.State
-	// one carries it out for a message, or a number, and all for all that a filter means.
+	// one carries it out for a message or a number, and all for all messages that match a
+	// filter.
 	one func(*outbox.Outbox, context.Context, string) error
 	all func(*outbox.Outbox, context.Context, outbox.Filter) (int, error)
 }
@@ -29,13 +31,13 @@ var decisions = map[string]decision{
 		[]outbox.State{outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Resend, (*outbox.Outbox).ResendAll},
 	"drop": {"drop", "Drop", "They become failed and are not sent. Resend takes that back.", "dropped",
 		[]outbox.State{outbox.StateQueued, outbox.StateUnknown}, (*outbox.Outbox).Drop, (*outbox.Outbox).DropAll},
-	"park": {"park", "Park", "They become unknown, as if they may have been sent. They are not sent until a webhook or a person settles them.", "parked",
+	"park": {"park", "Park", "They become unknown, since they may have been sent. They are not sent until a webhook or a person settles them.", "parked",
 		[]outbox.State{outbox.StateQueued}, (*outbox.Outbox).Park, (*outbox.Outbox).ParkAll},
-	"delete": {"delete", "Delete", "All that is known of them goes, and their payloads. One that is queued is not sent. Nothing takes that back.", "deleted",
+	"delete": {"delete", "Delete", "Everything about them is deleted, with their payloads. Those that are queued are not sent. Nothing takes that back.", "deleted",
 		[]outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Delete, (*outbox.Outbox).DeleteAll},
-	"pause": {"pause", "Pause", "No machine sends anything until somebody resumes. What is being sent comes to its end, and a message that grows too old meanwhile fails.", "paused",
+	"pause": {"pause", "Pause", "No machine sends anything until a person resumes. Attempts that are under way are completed. Messages that become too old meanwhile fail.", "paused",
 		nil, (*outbox.Outbox).Pause, nil},
-	"resume": {"resume", "Resume", "The machines send again. A number that is paused by itself stays so.", "resumed",
+	"resume": {"resume", "Resume", "The machines send again. A number that is paused by itself stays paused.", "resumed",
 		nil, (*outbox.Outbox).Resume, nil},
 }
 
@@ -44,7 +46,7 @@ func (d decision) takes(state outbox.State) bool { return slices.Contains(d.stat
 // Query returns the query that names the decision.
 func (d decision) Query() string { return url.Values{"verb": {d.Verb}}.Encode() }
 
-// report says that it was carried out.
+// report returns a sentence that says that it was carried out.
 func (d decision) report(n int) string {
 	switch {
 	case d.states == nil && n == 0:
@@ -57,7 +59,8 @@ func (d decision) report(n int) string {
 	return words.Count(n) + " messages were " + d.done + "."
 }
 
-// decisionsOf returns those that a person can make for messages of these states, or of all.
+// decisionsOf returns the decisions that a person can make about messages of these states, or
+// of all states.
 func decisionsOf(given []outbox.State) []decision {
 	var found []decision
 	for _, verb := range []string{"resend", "drop", "park", "delete"} {

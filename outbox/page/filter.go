@@ -13,15 +13,14 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-// filter is what a list is asked for, and what many messages are decided by.
+// filter selects the messages of a list, and those of a decision.
 type filter struct {
 	outbox.Filter
-	// Older is OlderThan, and Code is Code, as the user has written them.
+	// Older is OlderThan as the user has written it, and CodeText is Code.
 	Older, CodeText string
 }
 
-// filterOf reads a filter. A field that is empty says nothing, as a form sends all of its
-// fields.
+// filterOf reads a filter. An empty field means nothing, since a form sends all of its fields.
 func filterOf(values url.Values) (filter, error) {
 	var f filter
 	var errs []string
@@ -53,12 +52,12 @@ func filterOf(values url.Values) (filter, error) {
 		f.OlderThan = age
 	}
 	if len(errs) > 0 {
-		return f, wrong{http.StatusBadRequest, "This filter makes no sense", capital(strings.Join(errs, "; ")) + "."}
+		return f, wrong{http.StatusBadRequest, "This filter is not valid", capital(strings.Join(errs, "; ")) + "."}
 	}
 	return f, nil
 }
 
-// values returns the filter as it is read, without where its page begins.
+// values returns the fields of the filter, without the beginning of its page.
 func (f filter) values() url.Values {
 	v := url.Values{}
 	for _, state := range f.States {
@@ -78,7 +77,7 @@ func (f filter) Query() string { return f.values().Encode() }
 // Has reports whether a state is chosen.
 func (f filter) Has(state outbox.State) bool { return slices.Contains(f.States, state) }
 
-// IsEmpty reports whether it means all messages.
+// IsEmpty reports whether it matches all messages.
 func (f filter) IsEmpty() bool { return len(f.values()) == 0 }
 
 // String returns the filter in words.

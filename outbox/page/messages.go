@@ -8,7 +8,7 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// pageSize is how many messages a page of the list has.
+// pageSize is how many messages one page of the list has.
 const pageSize = 50
 
 type messagesPage struct {
@@ -28,7 +28,7 @@ func (p *pages) messages(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	asked := f.Filter
-	asked.Limit = pageSize + 1 // one more tells whether there is a next page
+	asked.Limit = pageSize + 1 // one more shows whether there is a next page
 	found, err := p.outbox.List(r.Context(), asked)
 	if err != nil {
 		return err
@@ -50,7 +50,8 @@ type messagePage struct {
 	frame
 	Message   outbox.Status
 	Decisions []decision
-	// ShowsPayload reports whether Payload is to be shown; it is empty if it is not kept.
+	// ShowsPayload reports whether Payload is to be shown. Payload is empty if it is not kept
+	// any more.
 	ShowsPayload bool
 	Payload      string
 }
@@ -76,7 +77,7 @@ func (p *pages) message(w http.ResponseWriter, r *http.Request) error {
 // Query returns the query that names the message.
 func (m messagePage) Query() string { return url.Values{"id": {m.Message.ID}}.Encode() }
 
-// indented returns a payload a field a line.
+// indented returns a payload with one field on each line.
 func indented(payload []byte) string {
 	var value any
 	if json.Unmarshal(payload, &value) != nil {

@@ -28,7 +28,7 @@ type overviewPage struct {
 	Labels     []labelRow
 	// MoreNumbers and MoreLabels are how many are left out.
 	MoreNumbers, MoreLabels int
-	// Number is the one that is looked for.
+	// Number is the phone number that the user has asked for.
 	Number string
 	Queued int
 }
@@ -44,7 +44,8 @@ type numberRow struct {
 	NextProbe moment
 	// Rate is how many messages are sent a second, "" if that is not known yet.
 	Rate string
-	// Slowed is what Meta's answers have left of the rate, "" for all.
+	// Slowed is the part of its rate that the number uses after Meta's answers, "" for all of
+	// it.
 	Slowed string
 }
 
@@ -65,7 +66,7 @@ type runRow struct {
 func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 	wanted := strings.TrimSpace(r.FormValue("number"))
 	if strings.Trim(wanted, "0123456789") != "" {
-		return wrong{http.StatusBadRequest, "This filter makes no sense", fmt.Sprintf("The phone number ID is %q: want digits.", wanted)}
+		return wrong{http.StatusBadRequest, "This filter is not valid", fmt.Sprintf("The phone number ID is %q: want digits.", wanted)}
 	}
 	stats, err := p.outbox.Stats(r.Context())
 	if err != nil {
@@ -96,9 +97,9 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 		page.Numbers = append(page.Numbers, row)
 	}
 	if wanted != "" && len(page.Numbers) == 0 {
-		return wrong{http.StatusNotFound, "This number is not there", "The outbox has no message from the phone number " + wanted + ", and nobody has paused it."}
+		return wrong{http.StatusNotFound, "There is no such number", "The outbox has no message from the phone number " + wanted + ", and it is not paused."}
 	}
-	// What somebody has to see to comes first.
+	// Numbers that need a person come first.
 	slices.SortFunc(page.Numbers, func(a, b numberRow) int {
 		rank := func(r numberRow) int {
 			switch {
@@ -132,7 +133,7 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 	return p.show(w, http.StatusOK, "overview", page)
 }
 
-// first returns the first rows, and how many there are more.
+// first returns the first rows, and how many more there are.
 func first[T any](rows []T, most int) ([]T, int) {
 	shown := min(len(rows), most)
 	return rows[:shown], len(rows) - shown

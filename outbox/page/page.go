@@ -1,15 +1,15 @@
-// Package page is a page for the operators of an outbox: what is in it and why, and what a
-// person decides for a message, for many of them, or for a phone number.
+// Package page shows an outbox to its operators in a browser: what is in it, and why. They can
+// decide about one message, about many, or about a phone number.
 //
 //	mux.Handle("/outbox/", http.StripPrefix("/outbox", login(page.Handler(o, page.WithUser(user)))))
 //
-// It has no login of its own. Mount it behind yours, at a path that ends with a slash: its
-// links are relative, so any path will do. "outbox serve" of the command starts it on
-// loopback, for who has no program to mount it in.
+// The pages have no login. Mount them behind yours, at any path that ends with a slash: their
+// links are relative. Without a program to mount them in, "outbox serve" of the command serves
+// them on loopback.
 //
-// What changes something is a POST, which [http.CrossOriginProtection] guards, and is
-// logged. The pages work without JavaScript; with it they refresh themselves. They load
-// nothing from anywhere else, and their Content-Security-Policy lets them do nothing else.
+// Every change is a POST, which [http.CrossOriginProtection] guards, and is logged. The pages
+// work without JavaScript, and refresh themselves with it. They load nothing from other hosts,
+// and their Content-Security-Policy allows nothing else.
 package page
 
 import (
@@ -28,10 +28,10 @@ import (
 var staticFiles embed.FS
 
 const (
-	// maxForm bounds what a form sends, in bytes.
+	// maxForm bounds the size of a form, in bytes.
 	maxForm = 64 << 10
-	// policy lets a page load its own stylesheet, script and icon, ask for itself anew, and
-	// send forms to where it comes from.
+	// policy lets a page load its own stylesheet, script and icon, load itself again, and send
+	// forms to its own origin.
 	policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
@@ -52,8 +52,8 @@ func Handler(o *outbox.Outbox, opts ...Option) http.Handler {
 	return newPages(o, s)
 }
 
-// newPages returns the handler of all pages. They are all in one folder, so that a relative
-// link leads from each to each, wherever they are mounted.
+// newPages returns the handler of all pages. They are all in one folder, so that relative links
+// work wherever they are mounted.
 func newPages(o *outbox.Outbox, s settings) http.Handler {
 	p := &pages{settings: s, outbox: o, template: template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/*.html"))}
 	get := map[string]func(http.ResponseWriter, *http.Request) error{
@@ -76,7 +76,7 @@ func newPages(o *outbox.Outbox, s settings) http.Handler {
 		var err error
 		switch {
 		case reads == nil && writes == nil:
-			err = wrong{http.StatusNotFound, "There is no such page", "The overview leads to all that there are."}
+			err = wrong{http.StatusNotFound, "There is no such page", "The overview has links to all pages."}
 		case isRead && reads != nil:
 			var cancel context.CancelFunc
 			ctx := r.Context()
@@ -92,7 +92,7 @@ func newPages(o *outbox.Outbox, s settings) http.Handler {
 				allowed = "POST"
 			}
 			w.Header().Set("Allow", allowed)
-			err = wrong{http.StatusMethodNotAllowed, "This method is not allowed here", "The request was " + r.Method + ", and this page takes " + allowed + " alone."}
+			err = wrong{http.StatusMethodNotAllowed, "This method is not allowed here", "The request was " + r.Method + ", and this page takes only " + allowed + "."}
 		}
 		if err != nil {
 			p.fail(w, r, err)
@@ -104,14 +104,14 @@ func newPages(o *outbox.Outbox, s settings) http.Handler {
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
-		// Not "no-referrer": a browser then hides the origin of a form, too.
+		// Not "no-referrer": with that a browser hides the origin of a form too.
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		guarded.ServeHTTP(w, r)
 	})
 }
 
-// static serves the file that a path names.
+// static serves the file of a path.
 func static(contentType string) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		content, err := staticFiles.ReadFile("static" + r.URL.Path)

@@ -39,7 +39,7 @@ func TestOverviewCountsByStateNumberAndLabel(t *testing.T) {
 	assert.Contains(t, text, "No Run is alive")
 	assert.Regexp(t, "222 paused [0-9.–]+ 1 0 0 0 0 Resume 222", text)
 	assert.Regexp(t, number+" sends [0-9.–]+ 2 0 1 1 0 Pause "+number, text)
-	assert.Less(t, strings.Index(text, "222 paused"), strings.Index(text, number+" sends"), "what somebody has to see to comes first")
+	assert.Less(t, strings.Index(text, "222 paused"), strings.Index(text, number+" sends"), "what needs a person comes first")
 	assert.Regexp(t, "Labels label .* june 1 0 0 0 0", text)
 
 	text = words(d.get("?number=222"))
@@ -63,7 +63,7 @@ func TestOverviewSaysWhatIsHeldAndWhy(t *testing.T) {
 	text := words(d.get(""))
 	assert.Regexp(t, number+` held : .*; next probe in \ds`, text)
 	assert.Contains(t, text, "1 live Run")
-	assert.Regexp(t, `Runs Run is began last sign of life messages it has \d+ alive \ds ago \ds ago \d`, text)
+	assert.Regexp(t, `Runs Run is began last heartbeat messages it has \d+ alive \ds ago \ds ago \d`, text)
 }
 
 func TestListFindsByEachFieldOfTheFilter(t *testing.T) {
@@ -92,7 +92,7 @@ func TestListFindsByEachFieldOfTheFilter(t *testing.T) {
 			assert.Equal(t, slices.Contains(ids, id), has, "%s in the list of %q", id, query)
 		}
 		if len(ids) == 0 {
-			assert.Contains(t, text, "No message fits")
+			assert.Contains(t, text, "No message matches")
 		}
 	}
 	text := words(d.get("messages?state=failed"))
@@ -200,9 +200,9 @@ func TestWhatCannotBeShownHasAPageThatSaysSo(t *testing.T) {
 		status       int
 		says         string
 	}{
-		{"POST", "", 405, "takes GET, HEAD alone"},
+		{"POST", "", 405, "takes only GET, HEAD"},
 		{"DELETE", "message?id=a", 405, "The request was DELETE"},
-		{"GET", "decide", 405, "takes POST alone"},
+		{"GET", "decide", 405, "takes only POST"},
 		{"GET", "messages?state=lost", 400, "There is no state"},
 		{"GET", "messages?code=x", 400, "The code is"},
 		{"GET", "messages?code=-1", 400, "The code is"},
@@ -211,13 +211,13 @@ func TestWhatCannotBeShownHasAPageThatSaysSo(t *testing.T) {
 		{"GET", "messages?number=x&code=x", 400, "; the code is"},
 		{"GET", "messages?number=abc", 400, "want digits"},
 		{"GET", "messages?label=" + strings.Repeat("x", 200), 400, "Label"},
-		{"GET", "messages?after=gone", 404, "This message is not there"},
-		{"GET", "message?id=gone", 404, "This message is not there"},
+		{"GET", "messages?after=gone", 404, "There is no such message"},
+		{"GET", "message?id=gone", 404, "There is no such message"},
 		{"GET", "message", 400, "The id is empty"},
-		{"GET", "confirm?verb=drop&id=gone", 404, "This message is not there"},
+		{"GET", "confirm?verb=drop&id=gone", 404, "There is no such message"},
 		{"GET", "confirm?verb=explode", 400, "There is no such decision"},
-		{"GET", "confirm?verb=drop&state=sent", 400, "To drop is for messages that are queued or unknown."},
-		{"GET", "?number=333", 404, "This number is not there"},
+		{"GET", "confirm?verb=drop&state=sent", 400, "You can drop only messages that are queued or unknown."},
+		{"GET", "?number=333", 404, "There is no such number"},
 		{"GET", "none", 404, "There is no such page"},
 	} {
 		got := d.do(test.method, test.path, nil)

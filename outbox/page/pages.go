@@ -17,7 +17,7 @@ import (
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-// readTimeout bounds what a page reads from the database.
+// readTimeout bounds how long a page reads from the database.
 const readTimeout = 15 * time.Second
 
 // pages are the pages of one outbox.
@@ -28,7 +28,8 @@ type pages struct {
 	rates    rates
 }
 
-// show writes a page. It is made as a whole first, so that an error leaves no half of one.
+// show writes a page. It executes the whole template first, so that an error leaves no
+// incomplete page.
 func (p *pages) show(w http.ResponseWriter, status int, name string, data any) error {
 	var text bytes.Buffer
 	if err := p.template.ExecuteTemplate(&text, name+".html", data); err != nil {
@@ -36,27 +37,27 @@ func (p *pages) show(w http.ResponseWriter, status int, name string, data any) e
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = text.WriteTo(w) // the browser has gone
+	_, _ = text.WriteTo(w) // an error means that the browser has closed the connection
 	return nil
 }
 
-// fail shows what has gone wrong.
+// fail shows an error.
 func (p *pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var seen wrong
 	switch {
 	case errors.As(err, &seen):
 	case errors.Is(err, outbox.ErrNotFound):
-		seen = wrong{http.StatusNotFound, "This message is not there", "It was never enqueued, somebody has deleted it, or it is older than the retention. " + sentence(err)}
+		seen = wrong{http.StatusNotFound, "There is no such message", "It was never enqueued, it was deleted, or it is older than the retention. " + sentence(err)}
 	case errors.Is(err, outbox.ErrInvalid):
-		seen = wrong{http.StatusBadRequest, "This makes no sense", sentence(err)}
+		seen = wrong{http.StatusBadRequest, "This request is not valid", sentence(err)}
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		return // nobody waits for it
+		return // the browser has closed the connection
 	case errors.Is(err, outbox.ErrClosed):
 		seen = wrong{http.StatusServiceUnavailable, "The outbox is closed", "The process that shows these pages is about to end."}
 	case errors.Is(err, context.DeadlineExceeded):
 		seen = wrong{http.StatusServiceUnavailable, "The database has not answered in time", sentence(err)}
 	default:
-		// What a database says may name hosts and users: it is for the log.
+		// The error of a database may name hosts and users, so only the log has it.
 		seen = wrong{http.StatusInternalServerError, "Something has gone wrong", "The log of the process says what."}
 	}
 	if seen.status >= 500 {
@@ -69,7 +70,8 @@ func (p *pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 type wrongPage struct{ Title, Cause string }
 
-// who is the attribute with the user of a request; it is empty, and so left out, without one.
+// who returns the attribute with the user of a request, or an empty one, which is left out, if
+// there is none.
 func (p *pages) who(r *http.Request) slog.Attr {
 	if name := p.user(r); name != "" {
 		return slog.String("user.name", name)
@@ -81,7 +83,7 @@ func (p *pages) who(r *http.Request) slog.Attr {
 type frame struct {
 	Title string
 	Now   time.Time
-	// Done is what has just been done, "" for nothing.
+	// Done says what has just been done, "" for nothing.
 	Done string
 }
 

@@ -7,11 +7,10 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// rateWindow is the shortest time by which it is judged how many messages are sent a second,
-// unless somebody looks for the first time.
+// rateWindow is the shortest time over which the rate is measured, except after the first look.
 const rateWindow = 5 * time.Second
 
-// rates compares each look at the outbox with one before.
+// rates compares each look at the outbox with an earlier one.
 type rates struct {
 	mu         sync.Mutex
 	base, next sentCounts
@@ -23,8 +22,8 @@ type sentCounts struct {
 	sent map[string]int
 }
 
-// perSecond returns how many messages a second each number has sent since an earlier look,
-// and how long ago that was; nil and 0 at the first look.
+// perSecond returns how many messages a second each number has sent since an earlier look, and
+// how long ago that was. It returns nil and 0 at the first look.
 func (r *rates) perSecond(now time.Time, stats outbox.Stats) (map[string]float64, time.Duration) {
 	this := sentCounts{now, make(map[string]int, len(stats.Numbers))}
 	for number, s := range stats.Numbers {
@@ -37,7 +36,7 @@ func (r *rates) perSecond(now time.Time, stats outbox.Stats) (map[string]float64
 		r.base, r.next = this, this
 		return nil, 0
 	}
-	// base stays at least so long ago as next is kept.
+	// base is replaced when next is rateWindow old.
 	if now.Sub(r.next.at) >= rateWindow {
 		r.base, r.next = r.next, this
 	}
@@ -47,7 +46,7 @@ func (r *rates) perSecond(now time.Time, stats outbox.Stats) (map[string]float64
 	}
 	found := make(map[string]float64, len(this.sent))
 	for number, n := range this.sent {
-		// Fewer than before: records went with the retention, or somebody has deleted them.
+		// There are fewer than before if messages were deleted.
 		found[number] = float64(max(0, n-base.sent[number])) / since.Seconds()
 	}
 	return found, since

@@ -10,10 +10,10 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/words"
 )
 
-// states are those that a message can have, in the order of its life.
+// states are the states of a message, in the order of its life.
 var states = []outbox.State{outbox.StateQueued, outbox.StateSending, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}
 
-// functions are those of the templates.
+// functions are the functions of the templates.
 var functions = template.FuncMap{
 	"count":   words.Count,
 	"seconds": words.Span,
@@ -31,20 +31,20 @@ func link(page string, queries ...string) string {
 	return page + "?" + strings.Join(slices.DeleteFunc(queries, func(q string) bool { return q == "" }), "&")
 }
 
-// moment is a time beside now.
+// moment is a time, with the present time beside it.
 type moment struct {
 	at, now time.Time
 }
 
 func newMoment(at, now time.Time) moment { return moment{at, now} }
 
-// IsZero reports whether it is no time.
+// IsZero reports whether the time is zero.
 func (m moment) IsZero() bool { return m.at.IsZero() }
 
-// Exact returns the time as RFC 3339 has it.
+// Exact returns the time in RFC 3339.
 func (m moment) Exact() string { return m.at.UTC().Format(time.RFC3339) }
 
-// Away returns how far it is from now, as in "12s ago" or "in 3m".
+// Away returns how far the time is from now, as in "12s ago" or "in 3m".
 func (m moment) Away() string { return words.Away(m.at, m.now) }
 
 // why returns why a message is in its state, Meta's title first.

@@ -13,7 +13,7 @@ type wrong struct {
 
 func (e wrong) Error() string { return e.title + ": " + e.cause }
 
-var errCrossOrigin = wrong{http.StatusForbidden, "This form came from another site", "Nothing was changed. What changes something must be sent from these pages."}
+var errCrossOrigin = wrong{http.StatusForbidden, "This form came from another site", "Nothing was changed. Forms must be sent from these pages."}
 
 // sentence returns the text of an error as a sentence.
 func sentence(err error) string {

@@ -1,5 +1,5 @@
-// Every 5 s, takes what is marked with data-live from the same page anew. It leaves alone
-// what the user types into or has selected, and keeps the focus where it is.
+// Every 5 s this loads the page again and replaces what is marked with data-live. It leaves
+// alone what the user types into or has selected, and keeps the focus.
 "use strict";
 
 const period = 5000;

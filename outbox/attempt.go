@@ -56,8 +56,8 @@ type sender struct {
 // sent.
 const headerAttempt = "Graphretry-Outbox-Attempt"
 
-// expect registers an attempt with the sender, until over is called.
-func (s *sender) expect(a *attempt, header http.Header) (over func()) {
+// expect registers an attempt with the sender, until forget is called.
+func (s *sender) expect(a *attempt, header http.Header) (forget func()) {
 	a.token = rand.Text()
 	header.Set(headerAttempt, a.token)
 	s.mu.Lock()

@@ -22,13 +22,13 @@ import (
 //
 // The error wraps [ErrInvalid] if the filter is wrong, or has other states than these two.
 func (o *Outbox) ResendAll(ctx context.Context, filter Filter) (int, error) {
-	return o.decreeAll(ctx, filter, "resend", message.Resent, StateUnknown, StateFailed)
+	return o.decideAll(ctx, filter, "resend", message.Resent, StateUnknown, StateFailed)
 }
 
 // DropAll calls [Outbox.Drop] for each unknown or queued message that matches a filter.
 // Otherwise it is as [Outbox.ResendAll].
 func (o *Outbox) DropAll(ctx context.Context, filter Filter) (int, error) {
-	return o.decreeAll(ctx, filter, "drop", message.Dropped, StateUnknown, StateQueued)
+	return o.decideAll(ctx, filter, "drop", message.Dropped, StateUnknown, StateQueued)
 }
 
 // ParkAll calls [Outbox.Park] for each queued message that matches a filter. Otherwise it is as
@@ -44,11 +44,11 @@ func (o *Outbox) DropAll(ctx context.Context, filter Filter) (int, error) {
 // Webhooks and persons settle the others, as they settle all unknown messages. A message that
 // was being sent at asOf becomes unknown by itself.
 func (o *Outbox) ParkAll(ctx context.Context, filter Filter) (int, error) {
-	return o.decreeAll(ctx, filter, "park", message.Parked, StateQueued)
+	return o.decideAll(ctx, filter, "park", message.Parked, StateQueued)
 }
 
-// decreeAll carries out a person's decision about all messages that match.
-func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind message.EventKind, states ...State) (int, error) {
+// decideAll carries out a person's decision about all messages that match.
+func (o *Outbox) decideAll(ctx context.Context, filter Filter, verb string, kind message.EventKind, states ...State) (int, error) {
 	return o.forAll(ctx, filter, verb, states, func(ctx context.Context, page []store.Stored) (done int, left []string, err error) {
 		changes := make([]store.Change, 0, len(page))
 		same := make(map[int64]bool, len(page))
@@ -77,7 +77,7 @@ func (o *Outbox) decreeAll(ctx context.Context, filter Filter, verb string, kind
 			saved := c.Before
 			saved.Record = c.After
 			o.settled(saved)
-			o.came(ctx, &saved, c.Outcomes)
+			o.publish(ctx, &saved, c.Outcomes)
 		}
 		return len(same), left, nil
 	}, func(ctx context.Context, id string) error {

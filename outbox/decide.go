@@ -20,7 +20,7 @@ import (
 // The error says so if the message is being sent or was sent. It wraps [ErrNotFound] if there
 // is none, and [ErrClosed] after Close. After any other error Resend may be repeated.
 func (o *Outbox) Resend(ctx context.Context, id string) error {
-	return o.decree(ctx, id, "resend", message.Resent)
+	return o.decide(ctx, id, "resend", message.Resent)
 }
 
 // Drop gives up an unknown or queued message: it becomes failed, with the Reason "dropped", and
@@ -30,7 +30,7 @@ func (o *Outbox) Resend(ctx context.Context, id string) error {
 // The error says so if the message is being sent, was sent or has failed. It wraps
 // [ErrNotFound] if there is none, and [ErrClosed] after Close.
 func (o *Outbox) Drop(ctx context.Context, id string) error {
-	return o.decree(ctx, id, "drop", message.Dropped)
+	return o.decide(ctx, id, "drop", message.Dropped)
 }
 
 // Park makes a queued message unknown, with the Reason "parked". It is not sent until a webhook
@@ -40,11 +40,11 @@ func (o *Outbox) Drop(ctx context.Context, id string) error {
 // The error says so if the message is being sent, was sent or has failed. It wraps
 // [ErrNotFound] if there is none, and [ErrClosed] after Close.
 func (o *Outbox) Park(ctx context.Context, id string) error {
-	return o.decree(ctx, id, "park", message.Parked)
+	return o.decide(ctx, id, "park", message.Parked)
 }
 
-// decree carries out a person's decision.
-func (o *Outbox) decree(ctx context.Context, id, verb string, kind message.EventKind) error {
+// decide carries out a person's decision.
+func (o *Outbox) decide(ctx context.Context, id, verb string, kind message.EventKind) error {
 	ctx, done, err := o.begin(ctx, callTimeout)
 	if err != nil {
 		return err

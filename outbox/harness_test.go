@@ -182,7 +182,7 @@ func (b *bench) until(id, what string, such func(outbox.Status) bool) outbox.Sta
 			return status
 		}
 		if time.Now().After(deadline) {
-			require.Failf(b.t, "it never came to be", "message %s: want %s, is %+v\n%s", id, what, status, b.log)
+			require.Failf(b.t, "it never happened", "message %s: want %s, is %+v\n%s", id, what, status, b.log)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

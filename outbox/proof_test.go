@@ -351,7 +351,7 @@ func (p *proof) wait(what string, such func() bool) {
 			for i, worker := range p.workers {
 				fmt.Fprintf(&all, "worker %d:\n%s", i, worker.output)
 			}
-			require.Failf(p.t, "it never came to be", "%s\n%s", what, all.String())
+			require.Failf(p.t, "it never happened", "%s\n%s", what, all.String())
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

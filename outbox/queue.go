@@ -82,12 +82,12 @@ func (q *queue) report(ctx context.Context, m *store.Stored, kinds []OutcomeKind
 			q.logger.Warn("outbox: a message is parked as unknown", attributes...)
 		}
 	}
-	q.came(ctx, m, kinds)
+	q.publish(ctx, m, kinds)
 }
 
-// came passes outcomes that are written to the observers, and wakes the Runs of this process to
+// publish passes outcomes that are written to the observers, and wakes the Runs of this process to
 // report them.
-func (q *queue) came(ctx context.Context, m *store.Stored, kinds []OutcomeKind) {
+func (q *queue) publish(ctx context.Context, m *store.Stored, kinds []OutcomeKind) {
 	if len(kinds) == 0 {
 		return
 	}

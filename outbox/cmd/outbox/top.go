@@ -138,10 +138,10 @@ func (w *watch) lookOnce(ctx context.Context) error {
 	var printing error
 	for {
 		select {
-		case came := <-done:
+		case got := <-done:
 			cancel()
-			if w.trouble = came.err; came.err == nil {
-				w.last = came.look
+			if w.trouble = got.err; got.err == nil {
+				w.last = got.look
 			}
 			return printing
 		case <-ticker.C:

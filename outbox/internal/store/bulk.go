@@ -75,7 +75,7 @@ type part struct {
 // need not check again.
 var foundIn = map[place]part{
 	inQueue:  {columnsOfMessage, `SELECT q.seq FROM {given} CROSS JOIN {queue} AS q WHERE q.seq = g.seq AND q.rev = g.rev {lock} q`},
-	over:     {columnsOfMessage, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.rev = g.rev {lock} r`},
+	ended:    {columnsOfMessage, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.rev = g.rev {lock} r`},
 	newcomer: {columnsOfMessage, `SELECT m.seq FROM {given} CROSS JOIN {message} AS m WHERE m.seq = g.seq AND NOT m.adopted {lock} m`},
 }
 
@@ -102,7 +102,7 @@ func partsOf(from place, to message.State) []part {
 	switch {
 	case to == message.StateSending:
 		return nil
-	case from == over && to == message.StateQueued:
+	case from == ended && to == message.StateQueued:
 		return []part{bulkRecord, bulkJoin}
 	case to == message.StateQueued:
 		return nil
@@ -110,7 +110,7 @@ func partsOf(from place, to message.State) []part {
 		return []part{bulkLeave, bulkRecord}
 	case from == newcomer:
 		return []part{bulkTakeIn, bulkRecord}
-	case from == over:
+	case from == ended:
 		return []part{bulkRecord}
 	}
 	return nil
@@ -150,7 +150,7 @@ func (s *Store) DeleteAll(ctx context.Context, messages []Stored) (left []Change
 		from[m.at] = append(from[m.at], Change{Before: m})
 	}
 	left = from[inClaim]
-	for _, at := range []place{inQueue, over, newcomer} {
+	for _, at := range []place{inQueue, ended, newcomer} {
 		more, err := s.changeAll(ctx, "delete", from[at], at, bulkDeleted)
 		if err != nil {
 			return nil, err

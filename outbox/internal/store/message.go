@@ -33,7 +33,7 @@ func (m *Stored) IsReadable() bool { return !m.unreadable }
 type place int
 
 const (
-	over     place = iota // neither in the queue nor claimed: it is sent, failed or unknown
+	ended    place = iota // neither in the queue nor claimed: it is sent, failed or unknown
 	inQueue               // it waits
 	inClaim               // a Run has it
 	newcomer              // a program has inserted it, and no Run has checked it
@@ -65,7 +65,7 @@ func scan(rows *sql.Rows, m *Stored, more ...any) error {
 	}
 	m.Place, m.Due = fromMicro(place), fromMicro(due)
 	switch {
-	case m.at == over:
+	case m.at == ended:
 		m.State = message.State(state)
 		m.Place, m.Due = m.Enqueued, time.Time{}
 	case m.at == inClaim && m.token != "":
@@ -162,7 +162,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 	}
 	var cas string
 	var then []string
-	next.at = over
+	next.at = ended
 	switch after.State {
 	case message.StateQueued:
 		next.at = inQueue
@@ -172,7 +172,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		given["state"] = string(message.StateQueued)
 	}
 	switch {
-	case before.at == newcomer && next.at != over:
+	case before.at == newcomer && next.at != ended:
 		return before, errNewcomer
 	case before.at == newcomer:
 		cas = takeIn
@@ -194,7 +194,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 	if next.at != inClaim {
 		next.token = ""
 	}
-	if cas != updateRecord && (next.at == over || next.hasRecord || !keep.IsZero()) {
+	if cas != updateRecord && (next.at == ended || next.hasRecord || !keep.IsZero()) {
 		then = append(then, keepRecord)
 		next.hasRecord = true
 	}
@@ -255,14 +255,14 @@ func (s *Store) Delete(ctx context.Context, m Stored) error {
 	cas := map[place]string{
 		inQueue:  leaveQueue,
 		inClaim:  leaveClaim,
-		over:     `DELETE FROM {record} WHERE seq = @seq AND rev = @rev RETURNING seq`,
+		ended:    `DELETE FROM {record} WHERE seq = @seq AND rev = @rev RETURNING seq`,
 		newcomer: `DELETE FROM {message} WHERE seq = @seq AND NOT adopted RETURNING seq`,
 	}[m.at]
 	then := []string{`INSERT INTO {deleted} (hash, deleted_at) SELECT CAST(@hash AS text), {now} {cas} ON CONFLICT (hash) DO NOTHING`}
 	if m.at != newcomer {
 		then = append(then, `DELETE FROM {message} WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`)
 	}
-	if m.at != over {
+	if m.at != ended {
 		then = append(then, `DELETE FROM {record} WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`)
 	}
 	return s.change(ctx, "delete", cas, then, args{"seq": m.Seq, "rev": m.rev, "token": m.token, "hash": hashOf(m.ID)})

@@ -213,7 +213,7 @@ func (d *desk) holds(expression string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			require.FailNow(d.t, "it never came to be", "%s on:\n%s", expression, d.text())
+			require.FailNow(d.t, "it never happened", "%s on:\n%s", expression, d.text())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

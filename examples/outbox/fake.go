@@ -18,8 +18,8 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// acceptedFile is what the fake API knows of what it has accepted, one message a
-// line. It outlives the process, as Meta would.
+// acceptedFile has what the fake API has accepted, one message a line. It outlives the
+// process, as Meta would.
 const acceptedFile = "fake-api-accepted.jsonl"
 
 // fakeAPI is a fake of Meta's API in this process.
@@ -49,7 +49,7 @@ func (f *fakeAPI) RoundTrip(req *http.Request) (*http.Response, error) {
 		f.isDown = !f.isDown
 		fmt.Fprintln(f.out, map[bool]string{true: "the fake API is down", false: "the fake API is up"}[f.isDown])
 	}
-	// What is accepted counts from when it is written: before the caller knows.
+	// An accepted message is written before the caller gets the answer.
 	accepted := f.api.Accepted()
 	for _, message := range accepted[f.written:] {
 		if err := appendAccepted(f.file, message); err != nil {
@@ -85,7 +85,7 @@ func closed(file *os.File, err error) error {
 	return err
 }
 
-// accepted reads what the fake API has accepted, in this run and before.
+// accepted returns what the fake API has accepted, in this run and in earlier ones.
 func accepted(dir string) ([]graphtest.Message, error) {
 	text, err := os.ReadFile(filepath.Join(dir, acceptedFile))
 	if err != nil {
@@ -103,7 +103,7 @@ func accepted(dir string) ([]graphtest.Message, error) {
 	return messages, lines.Err()
 }
 
-// acceptedBy counts what the fake API has accepted, and what of it twice.
+// acceptedBy returns how many messages the fake API has accepted, and how many of them twice.
 func acceptedBy(dir string) (all, twice int, err error) {
 	messages, err := accepted(dir)
 	if err != nil {
@@ -118,9 +118,9 @@ func acceptedBy(dir string) (all, twice int, err error) {
 	return len(messages), twice, nil
 }
 
-// webhooks is the part of the fake API that reports what became of messages. A
-// run begins with those that were accepted before it, since Meta goes on for
-// days with the webhooks that nobody takes.
+// webhooks is the part of the fake API that reports what became of messages. A run begins
+// with the messages of earlier runs, since Meta repeats a webhook for days until it is
+// accepted.
 type webhooks struct {
 	dir       string
 	delivered int

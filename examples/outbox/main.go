@@ -99,7 +99,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	case name == "enqueue" && in.count < 1:
 		return fmt.Errorf("-n %d: want 1 or more", in.count)
 	case len(in.ids) > 0 && (name == "enqueue" || name == "run"):
-		return fmt.Errorf("%s takes flags alone, not %q", name, in.ids[0])
+		return fmt.Errorf("%s takes only flags, not %q", name, in.ids[0])
 	}
 
 	database, leave, err := in.where.open()
@@ -119,7 +119,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	return do(ctx, o)
 }
 
-// sending returns the RoundTripper that messages are sent with, and the options.
+// sending returns the RoundTripper that sends messages, and the options.
 func (in *invocation) sending(wanted bool) (http.RoundTripper, []outbox.Option, error) {
 	opts := []outbox.Option{outbox.WithLogger(slog.New(slog.NewTextHandler(in.out, nil)))}
 	token := os.Getenv("WHATSAPP_TOKEN")
@@ -127,7 +127,7 @@ func (in *invocation) sending(wanted bool) (http.RoundTripper, []outbox.Option, 
 	case !wanted:
 		return nil, opts, nil
 	case in.fake:
-		// So that an outage of seconds is worth watching.
+		// With these a short outage shows everything.
 		opts = append(opts, outbox.WithTransportOptions(
 			graphretry.WithInitialInterval(500*time.Millisecond), graphretry.WithMaxInterval(5*time.Second),
 			graphretry.WithOutageThreshold(5)))
@@ -176,7 +176,7 @@ func (in *invocation) run(ctx context.Context, o *outbox.Outbox) error {
 		}
 		counts, err := in.summary(ctx, o)
 		if err != nil {
-			continue // no reason to stop sending
+			continue // sending goes on
 		}
 		if text := counts.String(); text != last {
 			fmt.Fprintln(in.out, text)
@@ -188,7 +188,7 @@ func (in *invocation) run(ctx context.Context, o *outbox.Outbox) error {
 	}
 }
 
-// each does the same with every id that was given.
+// each returns a function that calls do with every id that was given.
 func (in *invocation) each(do func(*outbox.Outbox, context.Context, string) error) func(context.Context, *outbox.Outbox) error {
 	return func(ctx context.Context, o *outbox.Outbox) error {
 		if len(in.ids) == 0 {

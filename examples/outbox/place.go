@@ -18,7 +18,7 @@ type place struct {
 	url string // "": a SQLite file in dir
 }
 
-// open returns the database, and what to call at the end.
+// open returns the database, and a function that closes it.
 func (p place) open() (outbox.Database, func(), error) {
 	if p.url != "" {
 		db, err := sql.Open("pgx", p.url)

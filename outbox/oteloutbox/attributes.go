@@ -22,7 +22,7 @@ const (
 	codeKey    = attribute.Key("graph.code")
 )
 
-// messageStates are the attribute of each state.
+// messageStates has the attribute of each state.
 var messageStates = map[outbox.State]metric.MeasurementOption{
 	outbox.StateQueued:  state(string(outbox.StateQueued)),
 	outbox.StateSending: state(string(outbox.StateSending)),
@@ -38,7 +38,7 @@ var (
 
 func state(of string) metric.MeasurementOption { return metric.WithAttributes(stateKey.String(of)) }
 
-// outcomeAttributes are what graphretry.outbox.outcomes tells of an event.
+// outcomeAttributes returns the attributes of graphretry.outbox.outcomes.
 func outcomeAttributes(event outbox.Event) []attribute.KeyValue {
 	attributes := []attribute.KeyValue{outcomeKey.String(string(event.Outcome))}
 	if event.Outcome == outbox.OutcomeFailed {
@@ -47,7 +47,7 @@ func outcomeAttributes(event outbox.Event) []attribute.KeyValue {
 	return attributes
 }
 
-// errorType is the class of a failure.
+// errorType returns the class of a failure.
 func errorType(graph *graphretry.Error) attribute.KeyValue {
 	if graph == nil {
 		return semconv.ErrorTypeKey.String("no_graph_error")
@@ -55,7 +55,7 @@ func errorType(graph *graphretry.Error) attribute.KeyValue {
 	return semconv.ErrorTypeKey.String(strings.ReplaceAll(graph.Class().String(), " ", "_"))
 }
 
-// mostExact is the code that [graphretry.Error.AboutSender] is about.
+// mostExact returns the code that [graphretry.Error.AboutSender] is about.
 func mostExact(e *graphretry.Error) string {
 	const firstWhatsAppCode = 130000
 	code := e.Code

@@ -1,5 +1,5 @@
 // Package oteloutbox measures an [outbox.Outbox] with OpenTelemetry: what is in the queue
-// and how old it is, what becomes of the messages, and whether anybody sends them.
+// and how old it is, what becomes of the messages, and whether any Run is alive.
 //
 //	metrics, err := oteloutbox.New(nil) // nil: the global MeterProvider
 //	...
@@ -16,7 +16,7 @@
 //	graphretry.outbox.held        gauge      {number}   phone numbers that are held
 //	graphretry.outbox.hold.age    gauge      s          for how long the number is held that is held longest
 //	graphretry.outbox.paused      gauge      {pause}    pauses: of all numbers, and of a number by itself
-//	graphretry.outbox.runs        gauge      {run}      Runs that are live, and dead ones that nobody has taken out
+//	graphretry.outbox.runs        gauge      {run}      Runs that are live, and dead ones that were not removed yet
 //
 // What this process has done, with [Metrics.Observe]:
 //
@@ -24,9 +24,9 @@
 //	graphretry.outbox.wait             histogram  s          from the enqueueing of a message until it was sent
 //	graphretry.outbox.sender.failures  counter    {failure}  failures that every message of the sender would get
 //
-// The gauges tell of the database, so every process that registers an outbox exports the same
+// The gauges describe the database, so every process that registers an outbox exports the same
 // values. Take their max over the processes, never their sum. The counters and the histogram
-// tell of one process: add them up.
+// describe one process: add them up.
 //
 // oldest.age is the metric to alert on: whatever goes wrong, messages wait longer. A message
 // waits from the time it was enqueued, was resent, or was due by its NotBefore, whichever came
@@ -37,8 +37,8 @@
 // the time before a Resend.
 //
 // sender.failures counts each attempt that Meta refuses with a code of
-// [graphretry.Code.AboutSender], such as an expired token. It also counts each time a webhook
-// with such a code has a number held. The messages stay in the queue, so they have no outcome.
+// [graphretry.Code.AboutSender], such as an expired token. It also counts each webhook
+// with such a code that holds a number. The messages stay in the queue, so they have no outcome.
 //
 // The attributes:
 //

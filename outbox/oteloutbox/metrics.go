@@ -19,8 +19,8 @@ const ScopeName = "github.com/graphretry/graphretry/outbox/oteloutbox"
 // scrape after 10 s by default, and then has nothing of the process.
 const statsTimeout = 5 * time.Second
 
-// Metrics holds the instruments. A program needs only one, however many outboxes it has.
-// [New] makes one; it is safe for concurrent use.
+// Metrics has the instruments. A program needs only one, however many outboxes it has. [New]
+// returns one. It is safe for concurrent use.
 type Metrics struct {
 	meter                    metric.Meter
 	outcomes, senderFailures metric.Int64Counter
@@ -35,10 +35,10 @@ type Metrics struct {
 // Option changes what [New] makes.
 type Option struct{ apply func(*Metrics) error }
 
-// WithPhoneNumbers gives the metrics the attribute graphretry.outbox.phone_number_id, for so
-// many phone numbers at most, 1 or more: the first that occur. The others are _OTHER, which
-// has their messages, their holds and their pauses added up, and the longest of their ages.
-// Each number is 25 time series and more. Without WithPhoneNumbers no metric names a number.
+// WithPhoneNumbers gives the metrics the attribute graphretry.outbox.phone_number_id for the
+// first limit phone numbers, 1 or more. The other numbers share the value _OTHER: their
+// messages, holds and pauses are added up, and the longest of their ages counts. Each number
+// has 25 time series or more. Without WithPhoneNumbers no metric names a number.
 func WithPhoneNumbers(limit int) Option {
 	return Option{func(m *Metrics) error {
 		m.numbers.limit = limit
@@ -64,8 +64,8 @@ func New(provider metric.MeterProvider, opts ...Option) (*Metrics, error) {
 		metric.WithDescription("Failures that every message of the sender would get, by answer or by webhook."))
 	m.wait, errs[2] = m.meter.Float64Histogram("graphretry.outbox.wait", metric.WithUnit("s"),
 		metric.WithDescription("From when a message was first enqueued until it was sent."),
-		// From what needs no wait to the default maximum age. 900 s is what an alert has as
-		// its bound.
+		// From messages that need no wait to the default maximum age. 900 s is the bound of an
+		// alert.
 		metric.WithExplicitBucketBoundaries(1, 5, 15, 30, 60, 120, 300, 900, 1800, 3600, 7200, 21600, 86400))
 	m.messages, errs[3] = m.meter.Int64ObservableGauge("graphretry.outbox.messages", metric.WithUnit("{message}"),
 		metric.WithDescription("Messages in the database, by their state."))
@@ -78,7 +78,7 @@ func New(provider metric.MeterProvider, opts ...Option) (*Metrics, error) {
 	m.paused, errs[7] = m.meter.Int64ObservableGauge("graphretry.outbox.paused", metric.WithUnit("{pause}"),
 		metric.WithDescription("Whether all phone numbers are paused, and how many are by themselves."))
 	m.runs, errs[8] = m.meter.Int64ObservableGauge("graphretry.outbox.runs", metric.WithUnit("{run}"),
-		metric.WithDescription("Runs of all machines that are live, and dead ones that nobody has taken out."))
+		metric.WithDescription("Runs of all machines that are live, and dead ones that were not removed yet."))
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("oteloutbox: cannot make the instruments: %w", err)
 	}

@@ -19,7 +19,7 @@ type numbers struct {
 	known map[string]bool
 }
 
-// numberName is a phone number as the metrics name it, "" where they name none.
+// numberName is a phone number as the metrics name it, "" if they name none.
 type numberName string
 
 // of returns the name of a phone number.
@@ -41,7 +41,7 @@ func (n *numbers) of(id string) numberName {
 	return numberName(id)
 }
 
-// option is the attribute of a phone number.
+// option returns the attribute of a phone number.
 func (n numberName) option() metric.MeasurementOption {
 	if n == "" {
 		return metric.WithAttributes()
@@ -49,14 +49,14 @@ func (n numberName) option() metric.MeasurementOption {
 	return metric.WithAttributes(numberKey.String(string(n)))
 }
 
-// sum is what the phone numbers of one name have together.
+// sum is what the phone numbers with the same name have together.
 type sum struct {
 	states                  map[outbox.State]int
 	waitingSince, heldSince time.Time // the earliest
 	held, paused            int64
 }
 
-// sums adds up what the phone numbers have that have no name of their own.
+// sums adds up what the phone numbers without a name of their own have.
 func (n *numbers) sums(stats outbox.Stats) map[numberName]*sum {
 	sums := make(map[numberName]*sum)
 	if n.limit == 0 {
@@ -80,7 +80,7 @@ func (n *numbers) sums(stats outbox.Stats) map[numberName]*sum {
 	return sums
 }
 
-// earlier returns the earlier time of two that are not zero.
+// earlier returns the earlier of two times, of which either may be zero.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

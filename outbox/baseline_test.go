@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// baseline is the least that a queue in a table does: INSERT, a claim with SKIP LOCKED, an
-// UPDATE before the call and one after it. What the outbox costs beyond that is its own.
+// baseline is the smallest queue in a table: INSERT, a claim with SKIP LOCKED, an UPDATE before
+// the call and one after it. The outbox's own cost is what it needs beyond that.
 type baseline struct {
 	t    *testing.T
 	db   *sql.DB
@@ -58,8 +58,8 @@ func (b *baseline) enqueue(prefix string, n int) {
 	b.exec(query.String(), args...)
 }
 
-// run sends n messages with so many workers to an API that takes so long, and returns how
-// many a second.
+// run sends n messages with that many workers to an API with that latency, and returns how many
+// it sends a second.
 func (b *baseline) run(n, workers int, latency time.Duration) float64 {
 	lock := " FOR UPDATE SKIP LOCKED"
 	if b.lite {

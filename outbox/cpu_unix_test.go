@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// cpu is the time that the cores have spent on this process.
+// cpu returns the CPU time of this process.
 func cpu() time.Duration {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {

@@ -15,8 +15,7 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// A process dies before each of its writes in turn, whatever it is about, and another
-// goes on.
+// A process dies before each of its writes in turn, and another process goes on.
 func TestProcessThatDiesAtAnyWriteLosesNothingAndSendsNothingTwice(t *testing.T) {
 	beside(t)
 	runUntil := func(o *outbox.Outbox, dead func() bool, done func() bool) {
@@ -51,11 +50,11 @@ func TestProcessThatDiesAtAnyWriteLosesNothingAndSendsNothingTwice(t *testing.T)
 	soon := outbox.WithAttemptTimeout(300 * time.Millisecond)
 	for name, scenario := range map[string]struct {
 		opts []outbox.Option
-		// act is what the process does that dies; another one does the second half.
+		// act is what the process does that dies. Another process does the second half.
 		act    func(b *bench, o *outbox.Outbox, dead func() bool)
 		second func(b *bench)
 		before func(b *bench)
-		// accepted is how often Meta may take each message in the end.
+		// accepted is how often Meta may accept each message in the end.
 		accepted int
 		ids      []string
 		ends     []outbox.State
@@ -150,7 +149,7 @@ func TestProcessThatDiesAtAnyWriteLosesNothingAndSendsNothingTwice(t *testing.T)
 				require.NoError(b.t, b.Delete(b.t.Context(), "a"))
 				_, err := b.Status(b.t.Context(), "a")
 				require.ErrorIs(b.t, err, outbox.ErrNotFound)
-				b.enqueue("a") // which is taken for the same
+				b.enqueue("a") // the id is known
 			},
 		},
 	} {

@@ -67,7 +67,7 @@ func TestLabelTellsACampaignFromTheOthers(t *testing.T) {
 	assert.Len(t, b.api.Accepted(), 5)
 }
 
-// What a page of messages becomes is what each would become by itself.
+// A page of messages becomes what each of them would become alone.
 func TestDecisionForAllIsThatForEach(t *testing.T) {
 	beside(t)
 	type decision struct {
@@ -159,7 +159,7 @@ func TestWhatIsBeingSentIsLeftAlone(t *testing.T) {
 	b.becomes("sending", outbox.StateSent)
 }
 
-// A message that changes while a page is decided upon is looked at once more.
+// A message that changes while its page is decided about is read again.
 func TestMessageThatChangesMeanwhileIsDecidedUponByItself(t *testing.T) {
 	b := newHarness(t)
 	ids := b.enqueueMany(phoneNumberID, 30)
@@ -254,12 +254,13 @@ func TestStatsTellOfRunsAndHolds(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), stats().Runs[0].Began, patience)
 	stop()
 	assert.Empty(t, stats().Runs)
-	stop = run(t, dead) // nobody is there to take it out
+	stop = run(t, dead) // no other Run is there to remove it
 	require.Eventually(t, func() bool { runs := stats().Runs; return len(runs) == 1 && runs[0].Dead }, patience, 10*time.Millisecond)
 	stop()
 }
 
-// It goes on after the first page, on to the limit, and heeds every field of a Filter.
+// Bulk decisions go beyond the first page, stop at the limit, and apply every field of a
+// Filter.
 func TestDecisionGoesThroughAllPages(t *testing.T) {
 	b := newHarness(t)
 	const n = 9000

@@ -41,8 +41,8 @@
 // Right before each attempt a Run writes StateSending, beneath the transport and its outage
 // gate. The write succeeds only if this Run still has the message. It is on the database's disk
 // before anything is sent. If the database does not confirm it within 15 s, the Run takes it
-// back and sends nothing. How the attempt ended is written only if no other attempt has begun
-// since, and is tried for as long as it takes.
+// back and sends nothing. How the attempt ended is written only if the message still waits for
+// this attempt. The Run retries that for as long as it takes.
 //
 // Each [Outbox.Run] counts up a heartbeat in its row every 5 s. If the heartbeat does not move
 // for 30 s, by the clock of another Run, that Run takes the first one for dead. Messages that the

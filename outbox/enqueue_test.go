@@ -64,8 +64,7 @@ func TestTwoWhoEnqueueTheSameBatchMakeItOnce(t *testing.T) {
 	assert.Equal(t, map[outbox.State]int{outbox.StateQueued: 100}, stats.States)
 }
 
-// Callers who enqueue at the same time share batches, whoever else has enqueued what they
-// enqueue.
+// Callers that enqueue at the same time share batches, even if they enqueue the same messages.
 func TestManyEnqueueAtOnce(t *testing.T) {
 	b := newHarness(t, outbox.WithRate(1e6), outbox.WithRecipientOrder())
 	const callers, each, shared = 12, 20, 5

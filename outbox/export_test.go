@@ -9,22 +9,22 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// SetLife has the Runs of an outbox show that they are alive so often, and take others for
-// dead after so long; as long they go on once they are to
-// stop, and half as long a mark may take.
+// SetLife sets the time between two heartbeats of an outbox, and the time after which a Run is
+// taken for dead. A Run that is to stop goes on for the second time at most, and a mark may
+// take half of it.
 func SetLife(o *Outbox, beat, dead time.Duration) { o.life = life{beat, dead, dead, dead / 2} }
 
-// SetTelling has an outbox tell outcomes again so soon after an error, and others have a
-// message to themselves no longer than that.
+// SetTelling sets after which time an outbox reports an outcome again after an error, and how
+// long a Run has a message to itself.
 func SetTelling(o *Outbox, first, lease time.Duration) {
 	o.telling = telling{every: 50 * time.Millisecond, first: first, most: 8 * first, timeout: lease / 4, lease: lease + 2*grace}
 }
 
-// ErrDead is what a process gets that has died.
+// ErrDead is the error of a process that is dead.
 var ErrDead = errors.New("the process is dead")
 
-// DieAt has the process of an outbox die before its n-th write that is about messages: from
-// then on it writes nothing. dead reports whether it has.
+// DieAt kills the process of an outbox before its n-th write about messages: from then on it
+// writes nothing. dead reports whether that has happened.
 func DieAt(o *Outbox, n int) (dead func() bool) {
 	var writes atomic.Int64
 	o.store.Failpoint = func(name string) error {
@@ -44,10 +44,10 @@ func DieAt(o *Outbox, n int) (dead func() bool) {
 // FailAt has a function decide about each write by its name.
 func FailAt(o *Outbox, fail func(name string) error) { o.store.Failpoint = fail }
 
-// ErrConflict is that of the store.
+// ErrConflict is the store's.
 var ErrConflict = store.ErrConflict
 
-// Abandon parks a message that is being sent, as when its Run is taken for dead.
+// Abandon makes a message unknown that is being sent, as when its Run is taken for dead.
 func Abandon(o *Outbox, id string) error {
 	current, err := o.store.Load(o.closing, id)
 	if err == nil {
@@ -56,7 +56,7 @@ func Abandon(o *Outbox, id string) error {
 	return err
 }
 
-// Bury takes out all Runs, as if they were dead.
+// Bury removes all Runs, as if they were dead.
 func Bury(o *Outbox) error {
 	beats, err := o.store.Beat(o.closing, 0)
 	for id := range beats {
@@ -71,16 +71,16 @@ func Orphans(o *Outbox) (int, error) {
 	return len(orphans), err
 }
 
-// Skew returns what the database's clock is ahead of ours.
+// Skew returns how far the database's clock is ahead of this machine's.
 func Skew(o *Outbox) time.Duration { return time.Until(o.now()) }
 
-// Look and Take are the statements of the loop, to be measured.
+// Look and Take run the statements of the loop, to be measured.
 func Look(o *Outbox) error {
 	_, err := o.store.Look(o.closing)
 	return err
 }
 
-// Share returns what is left of the rate of a number.
+// Share returns the share of the rate of a number.
 func Share(o *Outbox, number string) (float64, error) {
 	this, err := o.store.Number(o.closing, number)
 	return this.Share, err
@@ -93,7 +93,7 @@ func TimeLook(o *Outbox) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// TimeClaim returns how long it takes to claim messages of a number, which it gives back.
+// TimeClaim returns how long it takes to claim messages of a number. It gives them back.
 func TimeClaim(o *Outbox, number string, n int) (time.Duration, error) {
 	const run = 1
 	if err := o.store.Begin(o.closing, run); err != nil {
@@ -108,20 +108,20 @@ func TimeClaim(o *Outbox, number string, n int) (time.Duration, error) {
 	return took, errors.Join(err, o.store.End(o.closing, run, -1))
 }
 
-// SetClock has an outbox on SQLite believe that its database's clock is so far ahead.
+// SetClock sets how far the database's clock of an outbox on SQLite is ahead.
 func SetClock(o *Outbox, ahead time.Duration) {
 	o.store.Clock = func() time.Time { return time.Now().Add(ahead) }
 	o.clock.set(o.store.Clock(), time.Now())
 }
 
-// LoseAnswers has a function decide whether the answer to a write that was made is lost.
+// LoseAnswers has a function decide whether the answer to a write is lost.
 func LoseAnswers(o *Outbox, lost func(name string) error) { o.store.Lost = lost }
 
-// GoRound returns once the loop of each Run of an outbox has seen what was done before, and
-// has claimed what it would.
+// GoRound returns when the loop of each Run of an outbox has seen what was done before, and has
+// claimed what it could.
 func GoRound(o *Outbox) {
 	for _, s := range o.runs.list() {
-		// The first time round may have begun before.
+		// The first round may have begun before.
 		for range 2 {
 			began := time.Now()
 			s.stir()

@@ -20,9 +20,10 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// A wamid has many recipients and many fates. These tests have Meta say them.
+// A message can have many recipients, and a wamid can have many statuses. In these tests
+// webhooks report them.
 
-// slowRetries has a message that is queued again wait for longer than a test.
+// slowRetries makes the wait of a queued message longer than a test.
 func slowRetries() outbox.Option {
 	return outbox.WithTransportOptions(graphretry.WithInitialInterval(time.Hour), graphretry.WithMaxInterval(time.Hour))
 }
@@ -162,7 +163,7 @@ func TestFaultOfTheSenderByWebhookHoldsItsNumberAndFailsNoMessage(t *testing.T) 
 			ids := b.enqueueMany(phoneNumberID, messages)
 			var mended atomic.Bool
 			handled := 0
-			// meta sends its webhooks until that returns true.
+			// meta sends webhooks until the function returns true.
 			meta := func(done func() bool) {
 				t.Helper()
 				deadline := time.Now().Add(patience)
@@ -240,7 +241,7 @@ func TestWebhooksInRandomOrderSendNothingTwice(t *testing.T) {
 			pending = append(append(pending, words...), words...)
 		}
 		if len(pending) == 0 {
-			// A message that was reported as failed can be on its way once more.
+			// A message that was reported as failed can be on its way again.
 			if b.states(ids)[outbox.StateSent] == messages && handled == len(b.api.Accepted()) {
 				break
 			}
@@ -266,8 +267,8 @@ func TestWebhooksInRandomOrderSendNothingTwice(t *testing.T) {
 	assert.NotEmpty(t, failed)
 }
 
-// refusing is a RoundTripper that refuses messages by what they say: those that begin with
-// "bad". The others reach the API. refusals counts those, and before those before the first
+// refusing is a RoundTripper that refuses messages whose text begins with "bad". The others
+// reach the API. refusals counts the refusals of each, and before counts those before the first
 // of the others.
 func (b *bench) refusing(refuse func() *http.Response) (next http.RoundTripper, refusals, before func() int) {
 	var n, first atomic.Int32
@@ -296,7 +297,7 @@ func answerOf(status int, body string) func() *http.Response {
 	}
 }
 
-// Eight messages that are refused for ever stand before twenty others.
+// Eight messages that are refused each time come before twenty others.
 func TestMessagesThatAreRefusedForEverDoNotStopTheirNumber(t *testing.T) {
 	beside(t)
 	for name, test := range map[string]struct {
@@ -336,7 +337,8 @@ func TestMessagesThatAreRefusedForEverDoNotStopTheirNumber(t *testing.T) {
 					assert.Zero(t, b.states(bad)[outbox.StateFailed])
 					return
 				}
-				// It takes others that are accepted to know that it is their own fault.
+				// Only after other messages are accepted is it known that the fault is the
+				// message's.
 				for i, deadline := 0, time.Now().Add(patience); b.states(bad)[outbox.StateFailed] < len(bad); i++ {
 					require.True(t, time.Now().Before(deadline), "%v\n%s", b.states(bad), b.log)
 					b.enqueue(fmt.Sprint("more", i))
@@ -350,7 +352,7 @@ func TestMessagesThatAreRefusedForEverDoNotStopTheirNumber(t *testing.T) {
 	}
 }
 
-// While nothing else of the number is accepted, it may well be the number.
+// While no other message of the number is accepted, the fault may be the number's.
 func TestMessagesThatAreRefusedWaitWhileNoOtherIsAccepted(t *testing.T) {
 	b := newHarness(t)
 	next, refusals, _ := b.refusing(answerOf(403, "<html>Forbidden</html>"))
@@ -362,7 +364,7 @@ func TestMessagesThatAreRefusedWaitWhileNoOtherIsAccepted(t *testing.T) {
 	assert.Zero(t, b.states(ids)[outbox.StateFailed])
 }
 
-// The token expires and is renewed, over and over, whatever is under way.
+// The token expires and is renewed again and again, whatever is under way.
 func TestTokenThatExpiresOverAndOverFailsNoMessage(t *testing.T) {
 	b := newHarness(t, outbox.WithRate(1e6))
 	var mu sync.Mutex

@@ -29,7 +29,7 @@ import (
 
 const phoneNumberID = "106540352242922"
 
-// patience bounds what a test waits for and expects within milliseconds.
+// patience bounds what a test waits for. It usually takes milliseconds.
 const patience = 20 * time.Second
 
 // payload is a text message, without what the outbox adds to it.
@@ -58,10 +58,11 @@ type bench struct {
 	log *syncBuffer
 }
 
-// parallel has the tests that run beside others.
+// parallel has the tests that run in parallel.
 var parallel sync.Map
 
-// beside has a test run beside others, since most of one is waiting. It may be called again.
+// beside runs a test in parallel with others, since a test mostly waits. It may be called more
+// than once.
 func beside(t *testing.T) {
 	if _, before := parallel.LoadOrStore(t, true); !before {
 		t.Parallel()
@@ -83,7 +84,7 @@ func newHarness(t *testing.T, opts ...outbox.Option) *bench {
 	return b
 }
 
-// open opens the bench's outbox once more, as another machine would.
+// open opens the bench's outbox again, as another machine would.
 func (b *bench) open(next http.RoundTripper, opts ...outbox.Option) *outbox.Outbox {
 	b.t.Helper()
 	opts = append(append(fast(),
@@ -97,7 +98,7 @@ func (b *bench) open(next http.RoundTripper, opts ...outbox.Option) *outbox.Outb
 	return o
 }
 
-// place is where a test has its tables: a file of SQLite, or a schema of PostgreSQL.
+// place is where the tables of a test are: a file of SQLite, or a schema of PostgreSQL.
 type place struct {
 	kind, where string
 }
@@ -215,8 +216,8 @@ func (b *syncBuffer) String() string {
 
 func newBody(text string) io.ReadCloser { return io.NopCloser(strings.NewReader(text)) }
 
-// refusedByProxy sends a request over a proxy that answers each CONNECT with a 502,
-// and returns the error.
+// refusedByProxy sends a request through a proxy that answers each CONNECT with a 502, and
+// returns the error.
 func refusedByProxy(t *testing.T, req *http.Request, transport *http.Transport) error {
 	t.Helper()
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))

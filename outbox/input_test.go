@@ -89,8 +89,8 @@ func TestSecondMessageWithTheSameIDIsPassedOver(t *testing.T) {
 	assert.Contains(t, string(b.api.Accepted()[0].Body), "the first one counts")
 }
 
-// Whoever enqueues the same id at the same moment, on whatever machine, puts one
-// message into the queue.
+// Callers on any machine that enqueue the same id at the same moment put one message into the
+// queue.
 func TestSameIDFromManyAtOnceIsOneMessage(t *testing.T) {
 	b := newHarness(t)
 	run(t, b.Outbox)

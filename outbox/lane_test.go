@@ -96,7 +96,7 @@ func TestFaultThatSaysNothingOfAMessageStopsItsLaneAndNotItsMessages(t *testing.
 	}
 }
 
-// calls waits until so many calls have reached the API.
+// calls waits until the API has received that many calls.
 func (b *bench) calls(n int) {
 	b.t.Helper()
 	deadline := time.Now().Add(patience)
@@ -123,7 +123,7 @@ func TestLaneThatIsHeldLeavesTheOthersAlone(t *testing.T) {
 	assert.Equal(t, map[outbox.State]int{outbox.StateQueued: 50}, b.states(held))
 }
 
-// What waits is with no worker.
+// A message that waits uses no worker.
 func TestWaitsOfOneNumberKeepNothingOut(t *testing.T) {
 	b := newHarness(t, outbox.WithRate(1e6), outbox.WithWorkers(16),
 		outbox.WithTransportOptions(graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
@@ -159,7 +159,7 @@ func TestMessageThatGotNoConnectionIsQueuedAgain(t *testing.T) {
 	assert.Empty(t, b.api.Duplicates())
 }
 
-// Each number finds out for itself at first; then one probe serves all.
+// At first each number is held for itself. Then one probe serves all.
 func TestGatewayThatIsDownHoldsTheHostAndNotEachNumber(t *testing.T) {
 	b := newHarness(t, outbox.WithRate(1e6), outbox.WithWorkers(8),
 		outbox.WithTransportOptions(graphretry.WithInitialInterval(50*time.Millisecond), graphretry.WithMaxInterval(50*time.Millisecond), graphretry.WithJitter(0)))
@@ -174,7 +174,7 @@ func TestGatewayThatIsDownHoldsTheHostAndNotEachNumber(t *testing.T) {
 	held := b.api.Totals().Calls
 	began := time.Now()
 	b.calls(held + 10)
-	// 10 probes of one host come after 500 ms; of each number they would come after 100.
+	// 10 probes of one host come after 500 ms. Probes of each number would come after 100 ms.
 	assert.Greater(t, time.Since(began), 350*time.Millisecond)
 	b.api.Clear()
 	counts := b.settled(ids)
@@ -183,7 +183,7 @@ func TestGatewayThatIsDownHoldsTheHostAndNotEachNumber(t *testing.T) {
 	assert.Empty(t, b.api.Duplicates())
 }
 
-// The lane of a campaign must not keep the workers from the others.
+// A campaign must not take the workers from the other numbers.
 func TestNumbersShareTheWorkers(t *testing.T) {
 	b := newHarness(t, outbox.WithWorkers(2), outbox.WithRate(1e6))
 	b.api.SetLatency(5 * time.Millisecond)
@@ -199,7 +199,7 @@ func TestNumbersShareTheWorkers(t *testing.T) {
 	assert.Less(t, b.api.Totals().Accepted, 500, "20 of one number went out beside about 20 of the other")
 }
 
-// One whose API hangs had all the workers, and the others waited.
+// A number whose API hung had all the workers, and the others waited.
 func TestNumberWhoseAPIHangsKeepsNoOtherWaiting(t *testing.T) {
 	b := newHarness(t, outbox.WithWorkers(4))
 	release := make(chan struct{})
@@ -223,7 +223,7 @@ func TestNumberWhoseAPIHangsKeepsNoOtherWaiting(t *testing.T) {
 	t.Logf("the others waited %v; want 3s at most", time.Since(began))
 }
 
-// The gate holds the path of the one number to be down, and the host to be up.
+// The gate takes the path of one number to be down, and the host to be up.
 func TestNumberWhosePathIsDownLeavesTheOthersAlone(t *testing.T) {
 	b := newHarness(t, outbox.WithTransportOptions(graphretry.WithOutageThreshold(3), graphretry.WithInitialInterval(200*time.Millisecond), graphretry.WithMaxInterval(time.Second)))
 	var broken atomic.Int32

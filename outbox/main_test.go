@@ -9,11 +9,11 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 )
 
-// The tests that kill processes start this binary again, in one of these roles.
+// The tests that kill processes start this binary again in one of these roles.
 const roleVariable = "OUTBOX_TEST_ROLE"
 
-// TestMain runs the tests on SQLite, and then, where all are run, once more on PostgreSQL.
-// By hand, OUTBOX_TEST_DATABASE=postgres has them run on that.
+// TestMain runs the tests on SQLite, and if all are run, on PostgreSQL too.
+// OUTBOX_TEST_DATABASE=postgres runs them only on PostgreSQL.
 func TestMain(m *testing.M) {
 	if role, ok := roles[os.Getenv(roleVariable)]; ok {
 		if err := role(); err != nil {

@@ -27,7 +27,7 @@ func TestMessageWaitsForItsTime(t *testing.T) {
 	require.NoError(t, b.Enqueue(t.Context(), "later", phoneNumberID, payload("later"), outbox.NotBefore(at)))
 	run(t, b.Outbox)
 	b.becomes("later", outbox.StateSent)
-	// The two clocks are one, but for the time that asking for it takes.
+	// The two clocks are the same, except for the time that reading one takes.
 	assert.WithinRange(t, b.api.Calls()[0].Time, at.Add(-100*time.Millisecond), at.Add(patience))
 }
 
@@ -156,7 +156,7 @@ func TestWebhookWithAByteOrderMarkOrNULSettles(t *testing.T) {
 	}
 }
 
-// It may fetch its token over a graphretry client of its own.
+// The token source may use a graphretry client of its own.
 func TestTokenSourceThatMeetsAnOutageFailsNoMessage(t *testing.T) {
 	b := newHarness(t)
 	var asked atomic.Int32
@@ -171,7 +171,7 @@ func TestTokenSourceThatMeetsAnOutageFailsNoMessage(t *testing.T) {
 	b.becomes("a", outbox.StateSent)
 }
 
-// The first of two tries may have been carried out.
+// The first of two writes may have been carried out.
 func TestJoinedErrorWithACertificateIsUnknown(t *testing.T) {
 	for name, wrap := range map[string]func(error) error{
 		"joined": func(err error) error { return err }, "wrapped": func(err error) error { return fmt.Errorf("after 2 tries: %w", err) },

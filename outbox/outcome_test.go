@@ -19,7 +19,7 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// told is what somebody was told.
+// told is what a function of WithOutcome was called with.
 type told struct {
 	mu   sync.Mutex
 	kept []outbox.Outcome
@@ -40,7 +40,7 @@ func (h *told) tell(_ context.Context, outcome outbox.Outcome) error {
 	return nil
 }
 
-// of returns what was told of a message.
+// of returns the outcomes that were reported for a message.
 func (h *told) of(id string) (kinds []outbox.OutcomeKind) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -52,7 +52,7 @@ func (h *told) of(id string) (kinds []outbox.OutcomeKind) {
 	return kinds
 }
 
-// hears waits until that, and nothing else, was told of a message.
+// hears waits until these outcomes, and no others, were reported for a message.
 func (h *told) hears(t *testing.T, id string, want ...outbox.OutcomeKind) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -86,7 +86,7 @@ func TestOutcomesAreTold(t *testing.T) {
 	require.NoError(t, b.Drop(t.Context(), "lost"))
 	h.hears(t, "lost", outbox.OutcomeUnknown, outbox.OutcomeFailed)
 	stop()
-	// What becomes known while nobody runs is told when somebody does.
+	// Outcomes that happen while no Run is alive are reported when one begins.
 	b.enqueue("dropped 1", "dropped 2", "parked")
 	_, err := b.DropAll(t.Context(), outbox.Filter{States: []outbox.State{outbox.StateQueued}})
 	require.NoError(t, err)
@@ -136,7 +136,7 @@ func TestOutcomeThatCouldNotBeToldIsToldAgainInOrder(t *testing.T) {
 	assert.Len(t, b.api.Accepted(), 2)
 }
 
-// Whoever wants to know later is told of all.
+// An Outbox that has the option later reports all outcomes.
 func TestOutcomesAreOwedUntilSomebodyWantsToKnow(t *testing.T) {
 	b := newHarness(t)
 	stop := run(t, b.Outbox)
@@ -155,7 +155,7 @@ func TestOutcomesAreOwedUntilSomebodyWantsToKnow(t *testing.T) {
 	}
 }
 
-// Webhooks overtook the answer, and nobody was told that the message was sent.
+// Webhooks came before the answer, and the outcome "sent" was not reported.
 func TestOutcomesAreToldWhereWebhooksOvertakeTheAnswer(t *testing.T) {
 	h := &told{}
 	b := newHarness(t)
@@ -189,7 +189,7 @@ func TestCloseWithinAnOutcomeEnds(t *testing.T) {
 	require.NoError(t, <-done)
 	h := &told{}
 	run(t, b.open(nil, outbox.WithOutcome(h.tell)))
-	// It could not say that it had it.
+	// The process could not record the report.
 	require.Eventually(t, func() bool { return len(h.of("a")) == 1 }, patience, time.Millisecond)
 }
 
@@ -294,7 +294,7 @@ func TestStatusKnowsWhenAMessageWasDeliveredAndRead(t *testing.T) {
 	assert.Zero(t, b.becomes("b", outbox.StateSent).Read)
 }
 
-// Workers that tell are killed over and over, and Meta's webhooks come in any order meanwhile.
+// Workers that report are killed again and again, while Meta's webhooks come in any order.
 func TestOutcomesAreToldThroughKills(t *testing.T) {
 	p := newProof(t)
 	p.open(newPlace(t))
@@ -307,7 +307,7 @@ func TestOutcomesAreToldThroughKills(t *testing.T) {
 	all.Go(p.enqueue)
 	ctx, stopKilling := context.WithCancel(t.Context())
 	var killing sync.WaitGroup
-	random := rand.New(rand.NewPCG(p.random.Uint64(), 1)) // before somebody else draws
+	random := rand.New(rand.NewPCG(p.random.Uint64(), 1)) // before another goroutine draws
 	killing.Go(func() {
 		for ctx.Err() == nil {
 			i := p.random.IntN(len(p.workers))
@@ -317,7 +317,7 @@ func TestOutcomesAreToldThroughKills(t *testing.T) {
 			p.startWorker(i)
 		}
 	})
-	// An answer that was lost with its worker is known by its webhooks alone.
+	// If an answer was lost with its worker, only webhooks tell its outcome.
 	webhooks := func(done func() bool) {
 		var pending [][]byte
 		for handled := 0; ; {

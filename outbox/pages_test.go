@@ -21,7 +21,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/page"
 )
 
-// What follows stands in the README and in docs.
+// The README and the pages in docs have these lines.
 
 func openPostgres(ctx context.Context, token string) *outbox.Outbox {
 	db, err := sql.Open("pgx", "postgres://user@host/database")
@@ -85,7 +85,7 @@ func pages(t *testing.T) map[string]string {
 	return texts
 }
 
-// Each snippet stands, line for line, in a Go file that is compiled with the tests.
+// Each snippet is, line for line, in a Go file that is compiled.
 func TestSnippetsOfPagesAreCompiled(t *testing.T) {
 	var sources []string
 	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
@@ -101,7 +101,7 @@ func TestSnippetsOfPagesAreCompiled(t *testing.T) {
 		for _, found := range snippet.FindAllStringSubmatch(text, -1) {
 			isCompiled := false
 			for _, source := range sources {
-				// The argument of a call ends with a comma there.
+				// In a list of arguments the snippet ends with a comma.
 				isCompiled = isCompiled || strings.Contains(source, linesOf(found[1])) ||
 					strings.Contains(source, strings.TrimSuffix(linesOf(found[1]), "\n")+",\n")
 			}
@@ -145,7 +145,7 @@ func TestLinksOfPagesLeadToFilesAndHeadings(t *testing.T) {
 	}
 }
 
-// headingsOf returns the names by which links name the headings of a page.
+// headingsOf returns the anchors of the headings of a page.
 func headingsOf(text string) []string {
 	var names []string
 	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
@@ -155,7 +155,7 @@ func headingsOf(text string) []string {
 	return names
 }
 
-// It is read once, in five minutes. What is reference stands in docs.
+// The README is read once, in five minutes. The reference is in docs.
 func TestReadmeIsShortAndLeadsToEveryPage(t *testing.T) {
 	texts := pages(t)
 	readme := texts["README.md"]

@@ -14,7 +14,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 )
 
-// onPostgres skips a test where the tests do not run on that.
+// onPostgres skips a test that needs PostgreSQL on another database.
 func onPostgres(t *testing.T) {
 	t.Helper()
 	if os.Getenv(kindVariable) != "postgres" {
@@ -23,8 +23,8 @@ func onPostgres(t *testing.T) {
 	beside(t)
 }
 
-// A mark that a crash forgets is a message that is sent twice. The default of this server
-// is to confirm what is not yet on the disk.
+// If a crash loses a mark, the message is sent twice. By default this server confirms what is
+// not yet on the disk.
 func TestMarkAndEndAreOnTheDiskWhenTheServerCrashes(t *testing.T) {
 	onPostgres(t)
 	server := pgtest.Start(t, "synchronous_commit=off", "wal_writer_delay=10s")

@@ -48,8 +48,7 @@ func openRole(opts ...outbox.Option) (*outbox.Outbox, error) {
 	return nil, err
 }
 
-// proofOptions are what the workers of the proof and their parent open the
-// outbox with.
+// proofOptions are the options of the workers of the proof and of their parent.
 func proofOptions(api string) []outbox.Option {
 	return []outbox.Option{
 		outbox.WithBaseURL(api),
@@ -68,7 +67,8 @@ func workerRole() error {
 	api := os.Getenv("OUTBOX_TEST_API")
 	opts := append(proofOptions(api),
 		outbox.WithTokenSource(faultyTokens), outbox.WithRecipientOrder(),
-		// The parent has to know which messages nobody could vouch for, and that each outcome is told.
+		// The parent has to know which messages became unknown, and that each outcome is
+		// reported.
 		outbox.WithOutcome(func(_ context.Context, outcome outbox.Outcome) error {
 			resp, err := http.PostForm(api+"/outcome", url.Values{"id": {outcome.Status.ID}, "kind": {string(outcome.Kind)}})
 			if err != nil {
@@ -89,10 +89,10 @@ func workerRole() error {
 	return o.Run(ctx)
 }
 
-// expiredToken is one that the API of the proof refuses.
+// expiredToken is a token that the API of the proof refuses.
 const expiredToken = "expired"
 
-// faultyTokens gives one of the numbers a bad token at times, or none.
+// faultyTokens returns a bad token, or none, for one of the numbers at times.
 func faultyTokens(_ context.Context, number string) (string, error) {
 	if number == proofNumbers[0] {
 		switch rand.IntN(10) {
@@ -142,8 +142,7 @@ func start(t *testing.T, role string, environment ...string) *process {
 	return p
 }
 
-// kill kills the process as nothing can be prepared for, and looks at what it
-// has said until then.
+// kill kills the process with SIGKILL, and reads what it has printed until then.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	p.once.Do(func() {

@@ -30,8 +30,8 @@ import (
 //	OUTBOX_PROOF_MESSAGES=2000 go test -run TestProof -v -timeout 30m .
 //
 // and again with the seed that a run has printed by OUTBOX_PROOF_SEED. The seed
-// fixes what the API does to which call, and when workers are killed; how the
-// processes take turns, nothing can fix.
+// fixes what the API does to which call, and when workers are killed. It cannot fix in which
+// order the processes run.
 func TestProofThatNothingIsSentTwiceOrLost(t *testing.T) {
 	p := newProof(t)
 	if os.Getenv(kindVariable) != "postgres" {
@@ -39,7 +39,7 @@ func TestProofThatNothingIsSentTwiceOrLost(t *testing.T) {
 		p.prove(nil)
 		return
 	}
-	// Its default is to confirm what is not yet on the disk.
+	// By default it confirms what is not yet on the disk.
 	server := pgtest.Start(t, "synchronous_commit=off", "wal_writer_delay=10s")
 	p.open(place{"postgres", server.Schema(t)})
 	p.prove(func() {
@@ -63,7 +63,7 @@ type proof struct {
 	mu      sync.Mutex
 	parked  map[string]bool // messages that a worker has parked as unknown
 	told    map[string][]outbox.OutcomeKind
-	untold  int // calls that tell of an outcome and that were refused
+	untold  int // reports of an outcome that were refused
 	refused int // calls with a token that has expired
 
 	workers [3]*process
@@ -103,7 +103,7 @@ func newProof(t *testing.T) *proof {
 	return p
 }
 
-// serve is the API, which refuses a token that has expired.
+// serve is the API. It refuses a token that has expired.
 func (p *proof) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,8 +133,8 @@ var proofNumbers = []string{"106540352242922", "106540352242923", "1065403522429
 
 const enqueuers = 4
 
-// message is the i-th message of the proof. Five after another of each who enqueues go to
-// one recipient; some are urgent, some expire soon, some wait.
+// message is the i-th message of the proof. Of each enqueuer's messages five in a row go to one
+// recipient. Some are urgent, some expire soon, some wait.
 func (p *proof) message(i int) outbox.Message {
 	recipient := p.recipient(i)
 	text := fmt.Sprintf(`{"messaging_product":"whatsapp","to":%q,"type":"text","text":{"body":"x"}}`, recipient)
@@ -165,7 +165,7 @@ func (p *proof) open(where place) {
 	p.t.Cleanup(func() { assert.NoError(p.t, p.outbox.Close()) })
 }
 
-// prove does it. disaster strikes when a third of the messages is through.
+// prove runs the proof. It calls disaster when a third of the messages is through.
 func (p *proof) prove(disaster func()) {
 	p.t.Helper()
 	began := time.Now()
@@ -222,7 +222,7 @@ func (p *proof) prove(disaster func()) {
 	assert.Equal(p.t, len(p.ids), p.api.Totals().Accepted+end[outbox.StateFailed])
 }
 
-// misbehave has the API do all that it can do to a message.
+// misbehave has the API do everything that it can do to a message.
 func (p *proof) misbehave() {
 	p.api.SetLatency(5 * time.Millisecond)
 	p.api.SetSlowShare(0.2, 200*time.Millisecond)
@@ -276,8 +276,8 @@ func (p *proof) enqueue() {
 	all.Wait()
 }
 
-// killWorkers kills one worker after another, at random moments, and starts it
-// anew. Some it freezes for a while.
+// killWorkers kills one worker after another, at random moments, and starts it again. Some it
+// freezes for a while.
 func (p *proof) killWorkers(ctx context.Context) {
 	sleep := func(atLeast, atMost time.Duration) {
 		select {
@@ -311,7 +311,7 @@ func (p *proof) settled() {
 	p.t.Helper()
 	open := slices.Clone(p.ids)
 	defer func() {
-		// What is known of those that never were helps whoever looks for the reason.
+		// The states of the others help to find the reason.
 		for _, id := range open[:min(len(open), 10)] {
 			p.t.Logf("not settled: %+v", p.status(id))
 		}
@@ -328,8 +328,8 @@ func (p *proof) settled() {
 	})
 }
 
-// quiet waits until nothing is on its way any more: a worker that was frozen may
-// go on with an attempt whose message was parked meanwhile.
+// quiet waits until nothing is under way any more: a worker that was frozen may go on with an
+// attempt whose message has become unknown.
 func (p *proof) quiet() {
 	p.t.Helper()
 	calls, since := p.api.Totals().Calls, time.Now()
@@ -369,8 +369,8 @@ func (p *proof) status(id string) outbox.Status {
 	}
 }
 
-// outcomesAreTold waits until what has become of each message was told, and checks that it was
-// told in order.
+// outcomesAreTold waits until the outcomes of each message were reported, and checks their
+// order.
 func (p *proof) outcomesAreTold() {
 	p.t.Helper()
 	want := make(map[string][]outbox.OutcomeKind)
@@ -447,8 +447,8 @@ func (p *proof) check() map[outbox.State]int {
 	return counts
 }
 
-// inOrder checks that each recipient got the messages in their order, but for those that a
-// worker has parked: of these nobody knew when they would come.
+// inOrder checks that each recipient got the messages in their order, except those that became
+// unknown: when these come is not known.
 func (p *proof) inOrder() {
 	p.t.Helper()
 	p.mu.Lock()
@@ -471,8 +471,8 @@ func (p *proof) inOrder() {
 	}
 }
 
-// settleUnknown has Meta send its webhooks, in disorder and some of them twice,
-// and has what is unknown then, which the API has never seen, sent again.
+// settleUnknown sends Meta's webhooks, in disorder and some of them twice, and then resends the
+// unknown messages that the API has never seen.
 func (p *proof) settleUnknown() {
 	p.t.Helper()
 	before := len(p.unknown())

@@ -11,7 +11,7 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// What one machine sends counts for all.
+// Messages of one machine count for the rate of all.
 func TestRateHoldsForAllMachinesTogether(t *testing.T) {
 	b := newHarness(t)
 	const perSecond, n = 100, 100

@@ -15,7 +15,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 )
 
-// copyable returns a database and what opens the copy of it that take makes.
+// copyable returns a database, a function that copies it, and one that opens the copy.
 func copyable(t *testing.T) (where place, take func() (restore func() place)) {
 	t.Helper()
 	if os.Getenv(kindVariable) == "postgres" {
@@ -38,8 +38,8 @@ func copyable(t *testing.T) (where place, take func() (restore func() place)) {
 	}
 }
 
-// A server from a backup has forgotten what was sent since. Parked before its first Run, it
-// sends none of that again.
+// A server from a backup has forgotten what was sent since. After ParkAll before its first Run
+// it sends none of that again.
 func TestProofServerFromABackupThatIsParkedSendsNothingThatHadGoneOut(t *testing.T) {
 	b := newHarness(t)
 	where, take := copyable(t)
@@ -93,7 +93,7 @@ func TestProofServerFromABackupThatIsParkedSendsNothingThatHadGoneOut(t *testing
 	assert.Len(t, b.api.Accepted(), n+2)
 	assert.Empty(t, b.api.Duplicates())
 
-	// What Meta says of it settles it, and a person may send the others.
+	// Webhooks settle these messages, and a person may resend the others.
 	require.NoError(t, b.HandleWebhook(t.Context(), webhookOf(b.api.Accepted()[0])))
 	b.becomes(b.api.Accepted()[0].CallbackData, outbox.StateSent)
 }

@@ -116,7 +116,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 	assert.GreaterOrEqual(t, calls[1].Time.Sub(calls[0].Time), time.Second)
 }
 
-// Each of these leaves open whether the message was taken.
+// Each of these leaves open whether the message was accepted.
 func TestAmbiguousEndIsParkedAndNotSentAgain(t *testing.T) {
 	beside(t)
 	for name, answer := range map[string]graphtest.Answer{
@@ -199,7 +199,7 @@ func TestServerWhoseCertificateIsRefusedHasNotGotTheMessage(t *testing.T) {
 	assert.Contains(t, status.Reason, "certificate")
 }
 
-// Meta's advice for it is 4^n seconds, whatever the schedule but for its maximum.
+// Meta advises to wait 4^n seconds. Only the schedule's maximum limits that.
 func TestPairRateLimitHasItsOwnSchedule(t *testing.T) {
 	b := newHarness(t, outbox.WithTransportOptions(graphretry.WithThrottleRetries(), graphretry.WithMaxInterval(time.Minute)))
 	b.api.AnswerNext(2, graphtest.Answer{Code: graphretry.CodePairRateLimitHit})
@@ -334,7 +334,7 @@ func TestStopBoundsAnAttemptThatHangs(t *testing.T) {
 	assert.Equal(t, outbox.StateUnknown, status.State)
 }
 
-// An outage is what one Outbox sees; another machine's may be over already.
+// An outage is what one Outbox sees. For another machine it may be over.
 func TestOutboxThatSeesAnOutageLeavesTheMessagesInTheQueue(t *testing.T) {
 	b := newHarness(t, outbox.WithTransportOptions(
 		graphretry.WithOutageThreshold(1), graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
@@ -376,8 +376,8 @@ func TestOutageStopsThePullingAndLosesNothing(t *testing.T) {
 	totals := b.api.Totals()
 	assert.Equal(t, n, totals.Accepted)
 	assert.Zero(t, totals.Duplicates)
-	// 4 to bring it down, what was under way then, and a probe every 80 ms or so;
-	// without the gate it would be hundreds.
+	// 4 calls bring it down, some are under way then, and a probe comes every 80 ms or so.
+	// Without the gate there would be hundreds.
 	assert.LessOrEqual(t, totals.WhileDown, 50)
 	t.Logf("%d calls while the API was down for 2 s, with %d messages in the queue", totals.WhileDown, n)
 }

@@ -26,13 +26,13 @@ func (b *bench) holding(opts ...outbox.Option) (o *outbox.Outbox, held, release 
 	return o, held, release
 }
 
-// webhook delivers what Meta says of a message.
+// webhook delivers a status of a message.
 func (b *bench) webhook(m graphtest.Message, status string, codes ...graphretry.Code) {
 	b.t.Helper()
 	require.NoError(b.t, b.HandleWebhook(b.t.Context(), graphtest.StatusWebhook(m, status, codes...)))
 }
 
-// parked gives a message that was taken by the API and whose answer was lost.
+// parked returns a message that the API has accepted and whose answer was lost.
 func parked(t *testing.T, opts ...outbox.Option) (*bench, graphtest.Message) {
 	t.Helper()
 	b := newHarness(t, opts...)
@@ -223,9 +223,8 @@ func TestDroppedMessageInTheQueueIsNotSent(t *testing.T) {
 	b.becomes("a", outbox.StateFailed)
 }
 
-// A person may say that an unknown message was not sent, and Meta then that it
-// failed. That is no reason to send it a third time while the second may be on
-// its way.
+// A person may say that an unknown message was not sent, and then Meta says that it failed.
+// That must not send it a third time while the second attempt may be on its way.
 func TestFailureOfAnAttemptThatWasDecidedUponProvesNothingOfTheNext(t *testing.T) {
 	b, first := parked(t)
 	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})

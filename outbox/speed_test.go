@@ -29,7 +29,7 @@ import (
 
 var speed = flag.Bool("speed", false, "measure with as many messages as the targets are about, and judge them")
 
-// measured is how many messages a figure is taken of.
+// measured returns how many messages a figure is measured with.
 func measured(full int) int {
 	if *speed {
 		return full
@@ -37,7 +37,7 @@ func measured(full int) int {
 	return max(full/200, 20)
 }
 
-// meter judges what it measures, each figure beside what is to be reached.
+// meter judges each figure against its target.
 type meter struct {
 	t     *testing.T
 	place func() place
@@ -143,7 +143,7 @@ func (m meter) run(t *testing.T) {
 	m.judge(t, mid(ours) >= min(0.85*ideal, 0.9*mid(theirs)), "Run, %d workers, API of %v: %.0f messages a second, %.2f of what the workers can do, %.2f of the baseline's %.0f; want 0.85, or 0.9 of the baseline",
 		speedWorkers, speedLatency, mid(ours), mid(ours)/ideal, mid(ours)/mid(theirs), mid(theirs))
 
-	// Another one joins, and does its part within 5 s.
+	// Another process joins, and does its part within 5 s.
 	other := openAt(t, where, slow(speedLatency), outbox.WithWorkers(8), outbox.WithRate(1e6))
 	enqueueAll(t, o, "two", n, 500)
 	run(t, other)
@@ -174,7 +174,7 @@ func (m meter) numbers(t *testing.T) {
 	stop()
 }
 
-// many looks at a queue of 1,000,000 (SQLite: 200,000) beside as many that are over.
+// many measures a queue of 1,000,000 messages (SQLite: 200,000) beside as many that have ended.
 func (m meter) many(t *testing.T) {
 	where := m.place()
 	o := openAt(t, where, slow(0), outbox.WithWorkers(speedWorkers), outbox.WithRate(1e6))
@@ -243,8 +243,8 @@ func fastest(do func() time.Duration) time.Duration {
 	return best
 }
 
-// pages looks at each page for operators beside 1,000,000 messages, half of them over and half
-// with a label.
+// pages measures each page for operators with 1,000,000 messages, half of which have ended and
+// half of which have a label.
 func (m meter) pages(t *testing.T) {
 	where := m.place()
 	if where.kind != "postgres" {
@@ -280,7 +280,7 @@ func (m meter) pages(t *testing.T) {
 	}
 }
 
-// fill makes a queue, and as many messages that are over. label is SQL, of a row number i.
+// fill creates a queue, and as many messages that have ended. label is SQL, of a row number i.
 func fill(t *testing.T, where place, n int, label string) {
 	t.Helper()
 	db, _, err := where.connect()
@@ -305,7 +305,7 @@ func fill(t *testing.T, where place, n int, label string) {
 	}
 }
 
-// snapshot has the user hold a transaction open while many go through.
+// snapshot keeps a transaction open while many messages go through.
 func (m meter) snapshot(t *testing.T) {
 	where := m.place()
 	if where.kind != "postgres" {
@@ -388,16 +388,16 @@ func (m meter) transaction(t *testing.T) {
 			return o.EnqueueTx(t.Context(), tx, outbox.Message{ID: fmt.Sprint(2*i + 1), PhoneNumberID: phoneNumberID, Payload: text})
 		})
 	}
-	// The fastest tenth: the others have waited for whoever has the processor.
+	// The fastest tenth: the others have waited for the processor.
 	least := func(took []time.Duration) time.Duration { slices.Sort(took); return took[len(took)/10] }
 	ratio := least(mine).Seconds() / least(theirs).Seconds()
 	m.judge(t, ratio <= 1.3, "EnqueueTx adds %v to a transaction, %.2f of an INSERT's %v; want 1.3", least(mine), ratio, least(theirs))
 }
 
-// decisions measures what a person decides for 100,000 messages, while another number sends.
+// decisions measures decisions about 100,000 messages, while another number sends.
 func (m meter) decisions(t *testing.T) {
 	where := m.place()
-	o := openAt(t, where, nil) // somebody else's, who only decides
+	o := openAt(t, where, nil) // another process, which only decides
 	n := measured(100_000)
 	campaign := func(prefix string) {
 		for begin := 0; begin < n; begin += 500 {
@@ -425,8 +425,8 @@ func (m meter) decisions(t *testing.T) {
 	}
 	base.exec("CREATE INDEX baseline_state ON baseline (number, state)")
 	began, state := time.Now(), 0
-	// theirs is how long it takes to set as many rows of the baseline to another state, in one
-	// statement: about 1 s on a machine that does nothing else.
+	// theirs is how long the baseline takes to set as many rows to another state with one
+	// statement: about 1 s on an idle machine.
 	theirs := func() time.Duration {
 		state++
 		began = time.Now()
@@ -476,7 +476,7 @@ func openAt(t *testing.T, where place, next http.RoundTripper, opts ...outbox.Op
 	return o
 }
 
-// slow is an API that takes every message, after a while.
+// slow is an API that accepts every message after a while.
 func slow(latency time.Duration) http.RoundTripper {
 	var ids atomic.Int64
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -501,7 +501,7 @@ func enqueueAll(t *testing.T, o *outbox.Outbox, prefix string, n, batch int) {
 	}
 }
 
-// drain sends all until so many are sent, and returns how many a second n of them are.
+// drain sends until that many are sent, and returns how many a second n of them are.
 func drain(t *testing.T, o *outbox.Outbox, total, n int) float64 {
 	t.Helper()
 	began := time.Now()
@@ -511,7 +511,7 @@ func drain(t *testing.T, o *outbox.Outbox, total, n int) float64 {
 	return float64(n) / time.Since(began).Seconds()
 }
 
-// sent waits until so many are sent.
+// sent waits until that many are sent.
 func sent(t *testing.T, o *outbox.Outbox, n int) {
 	t.Helper()
 	for {
@@ -524,7 +524,7 @@ func sent(t *testing.T, o *outbox.Outbox, n int) {
 	}
 }
 
-// syncsPerSecond is how many small writes the disk confirms one after the other.
+// syncsPerSecond returns how many small writes the disk confirms a second, one after the other.
 func syncsPerSecond(t *testing.T, where place) float64 {
 	t.Helper()
 	file, err := os.CreateTemp("", "fsync")
@@ -540,7 +540,7 @@ func syncsPerSecond(t *testing.T, where place) float64 {
 	return float64(n) / time.Since(began).Seconds()
 }
 
-// inUse is the memory in use.
+// inUse returns the memory in use.
 func inUse() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats

@@ -52,7 +52,7 @@ func TestStatsKnowSinceWhenMessagesWait(t *testing.T) {
 	assert.Zero(t, stats.Numbers["111"].WaitingSince)
 	assert.WithinRange(t, stats.Now, stats.WaitingSince, b.Now().Add(patience))
 
-	// Inserted, and taken in by nobody yet.
+	// It was inserted, and no Run has checked it.
 	_, err := db.ExecContext(t.Context(), "INSERT INTO graphretry_message (id, phone_number_id, payload, not_before) SELECT 'inserted', '444', '{}', enqueued_at + 1 FROM graphretry_message WHERE id = 'second'")
 	require.NoError(t, err)
 	_, err = db.ExecContext(t.Context(), "INSERT INTO graphretry_message (id, phone_number_id, payload, not_before) SELECT 'for tonight', '555', '{}', not_before FROM graphretry_message WHERE id = 'tonight'")
@@ -122,7 +122,7 @@ func TestStatsKnowSinceWhenANumberIsHeld(t *testing.T) {
 	assert.Zero(t, released.HeldSince)
 }
 
-// A scrape waits for it, and must not wait for ever.
+// A scrape waits for the answer, and must not wait without end.
 func TestStatsEndWithTheirContextWhileTheDatabaseDoesNotAnswer(t *testing.T) {
 	b := newHarness(t)
 	where, db := b.tables()

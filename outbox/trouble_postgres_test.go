@@ -22,7 +22,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 )
 
-// sentOnce waits until so many messages are sent, and looks at whether each was sent once.
+// sentOnce waits until that many messages are sent, and checks that each was sent once.
 func sentOnce(t *testing.T, o *outbox.Outbox, api *graphtest.API, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); ; {
@@ -37,7 +37,7 @@ func sentOnce(t *testing.T, o *outbox.Outbox, api *graphtest.API, n int) {
 	assert.Empty(t, api.Duplicates())
 }
 
-// inProof returns how long a trouble lasts in "make proof", or else a tenth of that.
+// inProof returns how long a trouble lasts in "make proof", and otherwise a tenth of that.
 func inProof(long time.Duration) time.Duration {
 	if _, ok := os.LookupEnv("OUTBOX_PROOF_MESSAGES"); ok {
 		return long
@@ -45,8 +45,8 @@ func inProof(long time.Duration) time.Duration {
 	return long / 10
 }
 
-// Two machines send. A minute is longer than it takes until a Run is taken for dead. In the minute in which their database is gone, the API answers what they
-// had sent.
+// Two machines send. Their database is gone for a minute, which is longer than it takes until a
+// Run is taken for dead. Meanwhile the API answers what they had sent.
 func TestProofDatabaseThatIsGoneForAMinuteLosesNothing(t *testing.T) {
 	onPostgres(t)
 	server := pgtest.Start(t)

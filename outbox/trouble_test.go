@@ -17,7 +17,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 )
 
-// A machine that is frozen gives no sign of life.
+// A machine that is frozen sends no heartbeat.
 func TestRunThatGivesNoSignOfLifeIsTakenForDeadAndItsLateAnswerSettles(t *testing.T) {
 	b := newHarness(t)
 	o, held, release := b.holding()
@@ -47,7 +47,7 @@ func TestRunThatGivesNoSignOfLifeIsTakenForDeadAndItsLateAnswerSettles(t *testin
 	assert.Equal(t, 2, b.api.Totals().Calls)
 }
 
-// What another has freed is not sent by the one who had claimed it.
+// A Run does not send what it had claimed after another Run has freed it.
 func TestClaimThatWasLostIsNotSent(t *testing.T) {
 	b := newHarness(t)
 	outbox.SetLife(b.Outbox, 50*time.Millisecond, 400*time.Millisecond)

@@ -12,7 +12,7 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// Retries would let one message overtake another.
+// Without the order a retry would let another message overtake.
 func TestRecipientGetsMessagesInTheirOrder(t *testing.T) {
 	b := newHarness(t)
 	order := []outbox.Option{outbox.WithRecipientOrder(), outbox.WithRate(1e6)}

@@ -46,8 +46,8 @@ func newMessage(id string, opts ...outbox.EnqueueOption) outbox.Message {
 	return outbox.Message{ID: id, PhoneNumberID: phoneNumberID, Payload: payload(id), Options: opts}
 }
 
-// inTransactions enqueues messages in n transactions, of which every second one is rolled
-// back, and returns the ids of the others.
+// inTransactions enqueues messages in n transactions, rolls back every second one, and returns
+// the ids of the others.
 func inTransactions(t *testing.T, o *outbox.Outbox, n int, begin func() (outbox.Execer, func() error, func() error)) (kept []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -78,7 +78,7 @@ func inTransactions(t *testing.T, o *outbox.Outbox, n int, begin func() (outbox.
 	return kept
 }
 
-// transactions is how many a test of them makes.
+// transactions returns how many transactions a test makes.
 func transactions() int {
 	if n, err := strconv.Atoi(os.Getenv("OUTBOX_PROOF_MESSAGES")); err == nil {
 		return n
@@ -180,7 +180,7 @@ func TestRowThatIsInsertedIsAMessage(t *testing.T) {
 	insert(", not_before", ", -5", "time", phoneNumberID, string(payload("x")))
 	insert(", label", ", '"+strings.Repeat("x", 129)+"'", "label", phoneNumberID, string(payload("x")))
 
-	// Each is there as soon as it is inserted.
+	// Each message exists as soon as it is inserted.
 	status, err := b.Status(t.Context(), "plain")
 	require.NoError(t, err)
 	assert.Equal(t, outbox.StateQueued, status.State)
@@ -232,7 +232,8 @@ func TestTransactionThatStaysOpenStopsNobody(t *testing.T) {
 	b.becomes("also open", outbox.StateSent)
 }
 
-// What is committed is before what is enqueued afterwards, although it has to be taken in.
+// A committed message comes before one that is enqueued afterwards, although it has to be
+// adopted.
 func TestRecipientsOrderHoldsForWhatWasCommitted(t *testing.T) {
 	b := newHarness(t)
 	_, db := b.tables()
@@ -333,7 +334,7 @@ func TestNothingIsTriedAgainInATransaction(t *testing.T) {
 		assert.Equal(t, code, state.Code)
 	}
 	if os.Getenv(kindVariable) == "postgres" {
-		// One that the database makes: the same id in a snapshot that does not have it.
+		// An error of the database: the same id in a snapshot that does not have it.
 		_, db := b.tables()
 		tx, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 		require.NoError(t, err)

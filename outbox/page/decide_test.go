@@ -91,7 +91,7 @@ func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
 	assert.Equal(t, outbox.StateQueued, d.state("other"))
 	assert.Contains(t, d.log.String(), `user.name=ana graphretry.outbox.decision=drop graphretry.outbox.messages=12 graphretry.outbox.filter="queued or unknown, with the label “june”"`)
 
-	// There are more meanwhile: the user is asked anew.
+	// There are more meanwhile: the user is asked again.
 	asked = d.get("confirm?verb=resend&label=june")
 	require.NoError(t, d.Drop(t.Context(), "june-12"))
 	got = d.do(http.MethodPost, "decide", fields(asked))
@@ -183,7 +183,7 @@ func TestNothingIsChangedByAGet(t *testing.T) {
 		d.do(http.MethodGet, path, nil)
 		d.do(http.MethodHead, path, nil)
 	}
-	// What a POST says in its URL counts for nothing.
+	// The query of a POST is ignored.
 	d.do(http.MethodPost, "decide?verb=drop&id=a", url.Values{})
 	assert.Equal(t, outbox.StateQueued, d.state("a"))
 	assert.Empty(t, d.log.String())

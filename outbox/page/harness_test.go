@@ -27,7 +27,7 @@ import (
 const (
 	payload = `{"messaging_product":"whatsapp","to":"15550001111","type":"text","text":{"body":"hello"}}`
 	number  = "106540352242922"
-	// patience bounds what is expected within milliseconds.
+	// patience bounds what usually takes milliseconds.
 	patience = 20 * time.Second
 )
 
@@ -74,7 +74,7 @@ func (d *desk) enqueue(ids ...string) {
 	}
 }
 
-// becomes enqueues a message, and sends it, and has the API answer it so.
+// becomes enqueues and sends a message, and has the API answer like that.
 func (d *desk) becomes(id string, state outbox.State, answers ...graphtest.Answer) {
 	d.t.Helper()
 	for _, answer := range answers {
@@ -105,13 +105,13 @@ func (d *desk) state(id string) outbox.State {
 	return status.State
 }
 
-// answer is what a request got.
+// answer is the answer to a request.
 type answer struct {
 	*http.Response
 	body string
 }
 
-// do makes a request, and follows where it is led.
+// do makes a request, and follows redirects.
 func (d *desk) do(method, path string, form url.Values, header ...string) answer {
 	d.t.Helper()
 	var body io.Reader
@@ -134,7 +134,7 @@ func (d *desk) do(method, path string, form url.Values, header ...string) answer
 	return answer{resp, string(text)}
 }
 
-// get returns a page that is there.
+// get returns a page that exists.
 func (d *desk) get(path string) string {
 	d.t.Helper()
 	got := d.do(http.MethodGet, path, nil)
@@ -147,13 +147,13 @@ var (
 	tags         = regexp.MustCompile(`<[^>]*>`)
 )
 
-// agree opens the page that asks whether a decision is meant, and answers yes.
+// agree opens the page that asks for confirmation, and answers yes.
 func (d *desk) agree(query string) answer {
 	d.t.Helper()
 	return d.do(http.MethodPost, "decide", fields(d.get("confirm?"+query)), "X-User", "ana")
 }
 
-// fields are those of the form on a page.
+// fields returns the fields of the form on a page.
 func fields(text string) url.Values {
 	form := url.Values{}
 	for _, field := range hiddenFields.FindAllStringSubmatch(text, -1) {

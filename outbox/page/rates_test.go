@@ -12,7 +12,8 @@ import (
 func TestRateIsThatSinceALookSomeSecondsAgo(t *testing.T) {
 	var r rates
 	now := time.Now()
-	// look returns the rate of a number that has sent so many after so many seconds.
+	// look returns the rate of a number that has sent that many messages after that many
+	// seconds.
 	look := func(seconds float64, sent int) any {
 		stats := outbox.Stats{Numbers: map[string]outbox.NumberStats{"1": {States: map[outbox.State]int{outbox.StateSent: sent}}}}
 		found, _ := r.perSecond(now.Add(time.Duration(seconds*float64(time.Second))), stats)

@@ -45,7 +45,7 @@ func TestManyMessagesAreCountedAndAskedFor(t *testing.T) {
 	assert.Empty(t, c.state("a"))
 }
 
-// A script is not to hang, and not to do for one message what it does not do for two.
+// A script must not hang, and must not do for one message what it does not do for two.
 func TestNothingIsDoneWhereNobodyCanBeAsked(t *testing.T) {
 	c := newOperator(t, "a", "b")
 	for _, args := range []string{"-limit 1", "-number " + number, "a b"} {
@@ -96,7 +96,7 @@ func TestWhatIsEnqueuedAfterTheCountIsLeftAlone(t *testing.T) {
 	}
 }
 
-// What has become unknown since nobody has agreed to: a webhook may be on its way.
+// A person has not agreed to messages that became unknown since: a webhook may be on its way.
 func TestResendTouchesOnlyWhatWasCounted(t *testing.T) {
 	c := newOperator(t, "a", "b")
 	require.NoError(t, c.Park(t.Context(), "a"))

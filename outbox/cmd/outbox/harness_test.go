@@ -26,22 +26,22 @@ import (
 const (
 	payload = `{"messaging_product":"whatsapp","to":"1","type":"text","text":{"body":"hello"}}`
 	number  = "106540352242922"
-	// patience bounds what is expected within milliseconds.
+	// patience bounds what usually takes milliseconds.
 	patience = 20 * time.Second
 )
 
 // operator runs the command on an outbox of its own.
 type operator struct {
 	t *testing.T
-	// where is what -db has.
+	// where is the value of -db.
 	where string
 	*outbox.Outbox
 	api *graphtest.API
-	// outcomes has what became of each message.
+	// outcomes has the outcome of each message.
 	outcomes chan outbox.Outcome
 	// attempt, if a test sets it before Run, is called before each attempt.
 	attempt func()
-	// stderr is what the last command wrote there.
+	// stderr is what the last command printed there.
 	stderr string
 }
 
@@ -76,7 +76,7 @@ func (c *operator) enqueue(ids ...string) {
 	}
 }
 
-// send begins to send, until the test ends.
+// send sends until the test ends.
 func (c *operator) send() {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
@@ -88,8 +88,8 @@ func (c *operator) send() {
 	})
 }
 
-// becomes enqueues a message, has the API answer it, and waits for what becomes of it.
-// No other message may be in the queue.
+// becomes enqueues a message, has the API answer it, and waits for its outcome. The queue must
+// have no other message.
 func (c *operator) becomes(id string, state outbox.State, answers ...graphtest.Answer) {
 	c.t.Helper()
 	for _, answer := range answers {
@@ -111,7 +111,7 @@ var (
 	broken  = graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true}
 )
 
-// newDatabase returns what -db has for a database that is empty.
+// newDatabase returns the value of -db for an empty database.
 func newDatabase(t *testing.T) string {
 	t.Helper()
 	if pgtest.IsChosen() {
@@ -120,7 +120,7 @@ func newDatabase(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "outbox.db")
 }
 
-// openSQL opens a database, which is made if it is a file that is not there.
+// openSQL opens a database, and creates a file that does not exist.
 func openSQL(t *testing.T, where string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("pgx", where)
@@ -140,7 +140,7 @@ func open(t *testing.T, where string) outbox.Database {
 	return outbox.SQLite(openSQL(t, where))
 }
 
-// do runs the command, with a person who writes that if it is not "".
+// do runs the command with a person who types that, if it is not "".
 func (c *operator) do(in string, args ...string) (string, error) {
 	c.t.Helper()
 	var out, stderr bytes.Buffer
@@ -149,7 +149,7 @@ func (c *operator) do(in string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// on returns what the command prints on a terminal with so many columns.
+// on returns what the command prints on a terminal with that many columns.
 func (c *operator) on(columns int, args ...string) string {
 	c.t.Helper()
 	var out bytes.Buffer
@@ -163,7 +163,7 @@ func (c *operator) run(s streams, args ...string) error {
 	return run(c.t.Context(), append([]string{"-db", c.where}, args...), s)
 }
 
-// must is do of what succeeds.
+// must is do for a command that succeeds.
 func (c *operator) must(in string, args ...string) string {
 	c.t.Helper()
 	out, err := c.do(in, args...)
@@ -171,7 +171,7 @@ func (c *operator) must(in string, args ...string) string {
 	return out
 }
 
-// decode is must with -json, and reads an object.
+// decode is must with -json, and decodes the object.
 func (c *operator) decode(document any, args ...string) {
 	c.t.Helper()
 	out := c.must("", append([]string{"-json"}, args...)...)

@@ -75,7 +75,7 @@ func TestListPrintsWhatFits(t *testing.T) {
 	}
 }
 
-// A heading or an ID that is cut could not be copied.
+// A heading or an ID that is shortened could not be copied.
 func TestListOnATerminalCutsTheReasonAlone(t *testing.T) {
 	id := "5f0c2a9e-8a0e-4a1a-9c1f-2f5f7f6a0b7d"
 	c := newOperator(t, id)

@@ -59,8 +59,8 @@ func TestServeShowsThePageUntilAnInterrupt(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// A site may have its own name lead to 127.0.0.1 once its page is loaded. Its forms are then
-// of the same origin.
+// A site can have its own name resolve to 127.0.0.1 after its page was loaded. Its forms are
+// then of the same origin.
 func TestServeRefusesTheNameOfASite(t *testing.T) {
 	c := newOperator(t, "a")
 	address, stop := c.serve()

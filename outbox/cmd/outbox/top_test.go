@@ -39,7 +39,7 @@ func (b *between) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// top runs top with these calls between its looks, and returns what it printed.
+// top runs top, calls these functions between its looks, and returns what it printed.
 func (c *operator) top(asJSON bool, calls ...func()) string {
 	c.t.Helper()
 	out := between{calls: calls}
@@ -64,7 +64,7 @@ func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 	assert.NotContains(t, first, "longest in the queue")
 	assert.Equal(t, 1, strings.Count(first, "outbox graphretry"), "a pipe gets one look")
 
-	// The second is found by what changed since.
+	// The second is found by its change.
 	this := c.command()
 	l := looker{command: this, recent: recent{list: this.List}}
 	before, err := l.look(t.Context())
@@ -122,7 +122,7 @@ func TestTopPrintsAnObjectALine(t *testing.T) {
 	assert.True(t, strings.HasPrefix(second.Recent[0].Why, "Message Undeliverable (131026)"))
 }
 
-// More messages have failed than can be listed each second, and most of them long ago.
+// More messages have failed than can be listed each second, most of them long ago.
 func TestTopFindsTheLastOfManyFailures(t *testing.T) {
 	c := newOperator(t)
 	var messages []outbox.Message
@@ -184,7 +184,7 @@ func TestTopShowsFirstWhatNothingElseExplains(t *testing.T) {
 	assert.Regexp(t, `(?s)longest in the queue:\n[^\n]* now +no Run is alive\n[^\n]* paused +its number is paused\n[^\n]* later `, out)
 }
 
-// looks are what a test has top see.
+// looks are the looks that top gets.
 func someLook(now time.Time) look {
 	l := look{at: now, stats: outbox.Stats{
 		States: map[outbox.State]int{outbox.StateQueued: 4812, outbox.StateSent: 120331},
@@ -251,7 +251,7 @@ func TestTopStaysWithinTheTerminal(t *testing.T) {
 	}
 }
 
-// fakeWatch is a watch on a terminal, of looks that a test makes.
+// fakeWatch is a watch on a terminal, with looks that a test makes.
 func fakeWatch(out io.Writer, looks ...func(context.Context) (look, error)) *watch {
 	size := func() (int, int) { return 80, 24 }
 	return &watch{
@@ -334,7 +334,7 @@ func TestTopEndsWithAnInterruptAndGivesTheTerminalBack(t *testing.T) {
 	assert.True(t, strings.HasSuffix(out.String(), showCursor+"\r\n"))
 }
 
-// TestTopSurvivesItsDatabase has the real thing go, and come back.
+// TestTopSurvivesItsDatabase stops a real database, and starts it again.
 func TestTopSurvivesItsDatabase(t *testing.T) {
 	where, away, back := "", func() {}, func() {}
 	if pgtest.IsChosen() {
@@ -370,7 +370,7 @@ func TestTopSurvivesItsDatabase(t *testing.T) {
 	assert.Equal(t, 3, out.step)
 }
 
-// frames is a terminal that looks at what is drawn.
+// frames is a terminal that keeps what is drawn.
 type frames struct {
 	step int
 	on   func(string)

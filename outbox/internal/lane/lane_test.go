@@ -11,7 +11,7 @@ import (
 
 var start = time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 
-// simulation is the part of the tables that lanes know, and a clock.
+// simulation is a clock, and the part of the tables that lanes use.
 type simulation struct {
 	t   *testing.T
 	now time.Time
@@ -31,7 +31,7 @@ func newSimulation(t *testing.T, rate float64, numbers ...string) *simulation {
 	return s
 }
 
-// plan leases what is wanted and plans.
+// plan leases what is wanted, and plans.
 func (s *simulation) plan(workers int) map[string]int {
 	free := workers - s.Flights()
 	s.lease(free)
@@ -85,7 +85,7 @@ func TestNumbersShareTheWorkers(t *testing.T) {
 	assert.Zero(t, s.plan(8)["1"])
 }
 
-// One whose API hangs had all the workers, and the others waited.
+// A number whose API hung had all the workers, and the others waited.
 func TestNumberWhoseAPIHangsGivesWayToTheOthers(t *testing.T) {
 	s := newSimulation(t, 1e6, "1")
 	s.begin(s.plan(8))
@@ -178,7 +178,7 @@ func TestHostIsHeldIfEveryNumberIs(t *testing.T) {
 	}
 }
 
-// Numbers with a long queue do not keep the others waiting, whatever their names.
+// Numbers with a long queue do not delay the others, whatever their names.
 func TestNumbersTakeTurns(t *testing.T) {
 	var numbers []string
 	for i := range 100 {
@@ -211,7 +211,7 @@ func TestPausedNumberSendsNothing(t *testing.T) {
 	assert.Empty(t, s.plan(8))
 }
 
-// Whoever sends, and however many: no second has more than the rate.
+// No second has more messages than the rate, however many processes send.
 func TestRateHoldsInEverySecond(t *testing.T) {
 	for _, processes := range []int{1, 3} {
 		for _, rate := range []float64{1, 7, 80, 1000} {
@@ -248,8 +248,8 @@ func TestRateHoldsInEverySecond(t *testing.T) {
 	}
 }
 
-// What was leased had run out when the answer of a database arrived that is far away, and
-// nothing was ever sent.
+// If the database was far away, a lease was over when its answer arrived, and nothing was ever
+// sent.
 func TestRateIsUsedWhereTheDatabaseIsFarAway(t *testing.T) {
 	for took, least := range map[time.Duration]float64{20 * time.Millisecond: 0.8, 150 * time.Millisecond: 0.4, 4 * time.Second: 0.02} {
 		s := newSimulation(t, 80, "1")
@@ -277,8 +277,8 @@ func TestRateIsUsedWhereTheDatabaseIsFarAway(t *testing.T) {
 	}
 }
 
-// One process that has sent for a while, and another one that joins, keep their workers busy
-// at a rate that is higher than they can send.
+// A process that has sent for a while, and another one that joins, use all their workers at a
+// rate that is higher than they can send.
 func TestProcessThatJoinsGetsItsPartOfAHighRate(t *testing.T) {
 	const took = 50 * time.Millisecond // an attempt
 	leased := map[string]time.Time{}
@@ -321,7 +321,7 @@ func lanes() (l *Lanes, now time.Time) {
 	return l, time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 }
 
-// ends has attempts of the number end one after the other.
+// ends ends attempts of the number one after the other.
 func (l *Lanes) ends(now time.Time, ends ...End) (last News) {
 	for _, end := range ends {
 		l.Begin(number, now)

@@ -17,16 +17,7 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// life is a message whose life is told line by line. A line is an event:
-//
-//	mark t           the attempt t begins
-//	answer t A       its answer: Meta has accepted it under the wamid A
-//	answer t 2       ... a Graph error
-//	answer t broke   ... none
-//	gone t           the Run of the attempt is gone
-//	A sent           a webhook: sent, delivered, read, failed with a code, or failed with a
-//	A failed 2 of 1  code of the participant 1
-//	resend, drop     what a person decides
+// life is a message whose life is written line by line. A line is an event:
 type life struct {
 	t      testing.TB
 	rules  *Rules
@@ -90,7 +81,7 @@ func (l *life) event(line string) Event {
 	return e
 }
 
-// happens has a line happen, and returns what is told of it.
+// happens applies a line, and returns the outcomes.
 func (l *life) happens(line string) []OutcomeKind {
 	l.t.Helper()
 	l.now = l.now.Add(time.Second)
@@ -104,7 +95,7 @@ func (l *life) happens(line string) []OutcomeKind {
 	return effects.Outcomes
 }
 
-// TestLives tells whole lives. Behind each line stands the state after it, and what is told.
+// TestLives describes whole lives. After each line are the state and the outcomes that follow.
 func TestLives(t *testing.T) {
 	for name, lines := range map[string]string{
 		"accepted, and then it failed": `
@@ -212,9 +203,10 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// TestLivesInRandomOrder has Meta's webhooks come in any order, each of them up to three times, before
-// the answer and long after it, and a person err. Then no message is sent again while an attempt of
-// which no person has said that it was not sent may be with Meta, nor once a device has it.
+// TestLivesInRandomOrder delivers Meta's webhooks in any order, each up to three times, before
+// the answer and long after it, and a person makes mistakes. Then no message is sent again
+// while Meta may have an attempt of which no person has said that it was not sent, nor after a
+// device has it.
 func TestLivesInRandomOrder(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)

@@ -14,8 +14,8 @@ import (
 	"github.com/graphretry/graphretry"
 )
 
-// TestStep is the specification of a message's life. Each row is a record, what happens
-// to it, and what it is then; what a row does not name stays as it is.
+// TestStep is the specification of a message's life. Each row has a record, an event, and the
+// record afterwards. Fields that a row does not name stay as they are.
 func TestStep(t *testing.T) {
 	const wamid, other = "wamid.A", "wamid.B"
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
@@ -40,7 +40,7 @@ func TestStep(t *testing.T) {
 	delivered := with(sent, func(r *Record) { r.Delivered = at(-time.Minute) })
 	graph := func(code graphretry.Code) *graphretry.Error { return &graphretry.Error{Code: code} }
 	answered := func(d graphretry.Decision) Event { return Event{Kind: Answered, Token: "t", Decision: d} }
-	// refused is the answer of a code to an attempt of a message with that history.
+	// refused is the answer with a code to an attempt of a message with that history.
 	refused := func(r Record, code graphretry.Code) Event { return answered(policy.Decide(graph(code), r.History)) }
 	status := func(r Record, status int) Event {
 		return answered(policy.Next(&http.Response{StatusCode: status, Body: http.NoBody, Header: http.Header{}}, nil, r.History))
@@ -62,7 +62,8 @@ func TestStep(t *testing.T) {
 	missed := func(wamid, participant string, code graphretry.Code) Event {
 		return Event{Kind: Undelivered, MessageID: wamid, Participant: participant, Graph: graph(code)}
 	}
-	// blamed is a refusal of a message, where another of its number was last accepted then.
+	// blamed is a refusal of a message. Another message of its number was last accepted at that
+	// time.
 	blamed := func(r Record, code graphretry.Code, blame Blame, accepted time.Time) Event {
 		e := refused(r, code)
 		e.Blame, e.Accepted = blame, accepted

@@ -11,16 +11,15 @@ import (
 	"testing"
 )
 
-// Variable names the environment variable for the database that tests run on: sqlite, or
-// postgres.
+// Variable is the environment variable for the database that tests run on: sqlite, or postgres.
 const Variable = "OUTBOX_TEST_DATABASE"
 
 // IsChosen reports whether tests run on PostgreSQL.
 func IsChosen() bool { return os.Getenv(Variable) == "postgres" }
 
-// RunOnBoth is [Run] on SQLite, and where all tests are run at the same time once more, in a
-// process of its own, on PostgreSQL: they mostly wait. What that prints comes afterwards. By
-// hand, OUTBOX_TEST_DATABASE=postgres has them run on that alone.
+// RunOnBoth is [Run] on SQLite. If all tests are run, they also run on PostgreSQL at the same
+// time, in a process of its own, since they mostly wait. Its output comes afterwards.
+// OUTBOX_TEST_DATABASE=postgres runs them only on PostgreSQL.
 func RunOnBoth(m *testing.M) int {
 	if _, chosen := os.LookupEnv(Variable); chosen || !runsAll() {
 		return Run(m)
@@ -53,7 +52,7 @@ func runsAll() bool {
 	return true
 }
 
-// withoutProfiles leaves out what would write over a file.
+// withoutProfiles removes flags that would overwrite a file.
 func withoutProfiles(args []string) (kept []string) {
 	for _, arg := range args {
 		if !strings.Contains(arg, "profile") && !strings.HasPrefix(arg, "-test.testlogfile") {

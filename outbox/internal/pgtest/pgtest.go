@@ -22,7 +22,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 )
 
-// Server is a PostgreSQL server of a test's own.
+// Server is a PostgreSQL server for one test.
 type Server struct {
 	programs string
 	dir      string // the socket is here, and the data in dir/data
@@ -52,7 +52,7 @@ func Run(m *testing.M) int {
 func URL(t testing.TB) string {
 	t.Helper()
 	programs := find(t)
-	// Nothing of it outlives the tests, so it needs no disk.
+	// Its data does not outlive the tests, so it needs no disk.
 	sharedOnce.Do(func() { shared, sharedError = start(Memory(), programs, "max_connections=500") })
 	if sharedError != nil {
 		t.Fatalf("cannot start PostgreSQL: %v", sharedError)
@@ -60,7 +60,7 @@ func URL(t testing.TB) string {
 	return shared.Schema(t)
 }
 
-// Ahead is URL for a server whose clock is so far ahead.
+// Ahead is URL for a server whose clock is that far ahead.
 func Ahead(t testing.TB, by time.Duration) string {
 	t.Helper()
 	url := URL(t)
@@ -75,7 +75,7 @@ func Ahead(t testing.TB, by time.Duration) string {
 			t.Fatal(err)
 		}
 	}
-	return url + ",pg_catalog" // which is looked into first, unless the path says otherwise
+	return url + ",pg_catalog" // otherwise PostgreSQL searches it first
 }
 
 // Start starts a server with these settings, each as in "fsync=on". It ends with the test.
@@ -89,7 +89,7 @@ func Start(t testing.TB, settings ...string) *Server {
 	return s
 }
 
-// Schema makes a schema, and returns the connection string for it.
+// Schema creates a schema, and returns the connection string for it.
 func (s *Server) Schema(t testing.TB) string {
 	t.Helper()
 	name := fmt.Sprintf("test%d_%d", os.Getpid(), schemas.Add(1))
@@ -101,9 +101,9 @@ func (s *Server) url(schema string) string {
 	return fmt.Sprintf("host=%s user=postgres dbname=postgres search_path=%s", s.dir, schema)
 }
 
-// Small starts a server whose tables have so many bytes of disk, which is in memory, and none
-// of its log. It returns the folder that has them, too. The test is skipped where no such disk
-// can be had: only root can mount it, on Linux.
+// Small starts a server whose tables have a disk of that many bytes, which is in memory. Its
+// log is on another disk. It also returns the folder of the tables. The test is skipped if no
+// such disk can be mounted: only root can, on Linux.
 func Small(t testing.TB, bytes int, settings ...string) (s *Server, folder string) {
 	t.Helper()
 	programs := find(t)
@@ -143,12 +143,12 @@ func (s *Server) exec(t testing.TB, statement string) {
 	}
 }
 
-// Slow returns the connection string that a schema's connection string becomes on a way to the
-// server on which answers take so long, once they are told to.
+// Slow returns a connection string that leads to the server through a proxy, which delays
+// answers for that long when it is told to.
 func (s *Server) Slow(t testing.TB, url string, delay time.Duration) (slow string, late *atomic.Bool) {
 	t.Helper()
 	late = new(atomic.Bool)
-	dir, err := os.MkdirTemp("", "outbox-slow") // short enough for a socket's name
+	dir, err := os.MkdirTemp("", "outbox-slow") // the name of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func (s *Server) Slow(t testing.TB, url string, delay time.Duration) (slow strin
 // socket is the name of a server's socket in its folder.
 const socket = ".s.PGSQL.5432"
 
-// answer copies what the server says, in time or late.
+// answer copies the server's answers, at once or late.
 func answer(client, server net.Conn, late *atomic.Bool, delay time.Duration) {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -201,8 +201,8 @@ func answer(client, server net.Conn, late *atomic.Bool, delay time.Duration) {
 	}
 }
 
-// Crash stops the server as a loss of power would, but for what the disk has. Go starts it
-// again.
+// Crash stops the server as a loss of power would, except that the disk keeps what was written.
+// Go starts it again.
 func (s *Server) Crash(t testing.TB) {
 	t.Helper()
 	if out, err := s.control("stop", "-m", "immediate").CombinedOutput(); err != nil {
@@ -218,8 +218,8 @@ func (s *Server) Go(t testing.TB) {
 	}
 }
 
-// Backup takes a base backup of the server, and returns what starts a server from it: one that
-// has the state of now.
+// Backup takes a base backup of the server, and returns a function that starts a server with
+// that state.
 func (s *Server) Backup(t testing.TB) (restore func() *Server) {
 	t.Helper()
 	copied := &Server{programs: s.programs, dir: s.dir + "-copy", settings: s.settings}
@@ -319,7 +319,7 @@ func (s *Server) control(verb string, args ...string) *exec.Cmd {
 	return s.command("pg_ctl", append([]string{verb, "-D", s.data()}, args...)...)
 }
 
-// nobody is the user that a server runs as which root starts: PostgreSQL refuses root.
+// nobody is the user of a server that root starts: PostgreSQL refuses root.
 const nobody = 65534
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {

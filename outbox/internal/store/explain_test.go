@@ -16,7 +16,7 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/lane"
 )
 
-// hotStatements are those of the loop and of an attempt, with how they are called.
+// hotStatements are the statements of the loop and of an attempt, with their arguments.
 func hotStatements(s *Store) map[string]string {
 	claim := func(inOrder bool, and, order string, most int) string {
 		if s.dialect.oneStatement {
@@ -55,7 +55,7 @@ func hotStatements(s *Store) map[string]string {
 		found["leave the queues"] = leaveQueues
 		found["read the claims"] = readClaims
 	}
-	// What bulk decisions do with a page.
+	// These are the statements of bulk decisions about a page.
 	change := []Change{{Before: Stored{Seq: 1}}}
 	for at, p := range foundIn {
 		text, _ := s.written(p, change)
@@ -68,12 +68,12 @@ func hotStatements(s *Store) map[string]string {
 	return found
 }
 
-// explained returns the plan of a statement, a line each.
+// explained returns the plan of a statement, one line each.
 func explained(t *testing.T, s *Store, text string) (plan []string) {
 	t.Helper()
 	st := s.compile(text)
 	if s.dialect.locks {
-		// As it is planned for any arguments, which is what a prepared statement comes to.
+		// The plan is the generic one, which a prepared statement uses in the end.
 		tx, err := s.db.BeginTx(t.Context(), nil)
 		require.NoError(t, err)
 		defer func() { _ = tx.Rollback() }()
@@ -128,13 +128,13 @@ func argsOf(st statement, values []any) args {
 }
 
 var (
-	// What a statement of the loop must not do with a table that grows. The claims, the
-	// numbers and the Runs are few.
+	// A statement of the loop must not do this with a table that grows. The claims, the numbers
+	// and the Runs are few.
 	postgresScan = regexp.MustCompile(`Seq Scan on "?(graphretry_message|graphretry_queue|graphretry_record)`)
 	sqliteScan   = regexp.MustCompile(`^SCAN (m|q|r|p|graphretry_message|graphretry_queue|graphretry_record)( |$)`)
 )
 
-// No statement of the loop goes through the queue or sorts it, however much is in it.
+// No statement of the loop scans the queue or sorts it, however many messages are in it.
 func TestNoStatementOfTheLoopScansOrSortsTheQueue(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		if strings.Contains(t.Name(), "exec") || strings.Contains(t.Name(), "simple") {
@@ -160,7 +160,7 @@ func TestNoStatementOfTheLoopScansOrSortsTheQueue(t *testing.T) {
 						}
 						continue
 					}
-					// The first by its key is no more than that.
+					// The first row by its key is only one row.
 					if sqliteScan.MatchString(line) && !strings.Contains(line, "USING") && name != "oldest" {
 						assert.Fail(t, "it goes through a table", "%s, analyzed %v:\n%s", name, analyzed, all)
 					}
@@ -171,7 +171,7 @@ func TestNoStatementOfTheLoopScansOrSortsTheQueue(t *testing.T) {
 	})
 }
 
-// grow puts messages into the tables, half of them over.
+// grow puts messages into the tables. Half of them have ended.
 func grow(t *testing.T, s *Store, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crowd has callers enqueue while another one is at it, and returns how each has ended, once
-// all of them wait. The first one's write is held up until then.
+// crowd has callers enqueue while the write of a first one waits until all of them wait. It
+// returns the error of each.
 func crowd(t *testing.T, s *Store, meanwhile func(), callers ...[]New) (errs []error, writes int) {
 	t.Helper()
 	held, release := make(chan struct{}), make(chan struct{})
@@ -60,7 +60,7 @@ func TestThoseWhoEnqueueAtTheSameMomentShareAWrite(t *testing.T) {
 
 func TestMessageThatTheDatabaseRefusesHarmsNobodyElse(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
-		// A rule of the user's own, on the table that is open to plain SQL.
+		// A constraint of the user on the table that is open to plain SQL.
 		rule := `CREATE TRIGGER mine BEFORE INSERT ON {message} WHEN NEW.label = 'bad' BEGIN SELECT RAISE(ABORT, 'no such campaign'); END`
 		if s.dialect.kind == Postgres {
 			rule = `ALTER TABLE {message} ADD CONSTRAINT mine CHECK (label <> 'bad')`
@@ -86,7 +86,7 @@ func TestCallerWhoseTimeIsUpKeepsNobodyWaiting(t *testing.T) {
 		errs, _ := crowd(t, s, func() {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			// It comes back although the first one's write is still held up.
+			// It returns although the first one's write still waits.
 			assert.ErrorIs(t, s.Enqueue(ctx, []New{{ID: "gone", Number: number, Payload: "{}"}}), context.Canceled)
 		}, []New{{ID: "a", Number: number, Payload: "{}"}})
 		assert.Equal(t, []error{nil}, errs)

@@ -63,9 +63,9 @@ func TestCallWithoutADeadlineSaysWhatTheDatabaseSaid(t *testing.T) {
 	assert.Equal(t, stated("42501"), s.persist(t.Context(), func(context.Context) error { return stated("42501") }))
 }
 
-// A driver whose caller's context ends as a transaction begins says that BEGIN was cut off,
-// and has begun all the same. So has one that breaks off for another reason. With SQLite's one
-// lock nothing must go back into the pool then, since nobody could write any more.
+// If the context ends as a transaction begins, a driver says that BEGIN was cancelled, although
+// it has begun. The same can happen after another error. Such a connection must not go back
+// into the pool, since with SQLite's one lock no other connection could write any more.
 func TestBeginThatIsCutOffLeavesNoTransactionBehind(t *testing.T) {
 	for name, cutOff := range map[string]func(ctx context.Context, end func()) error{
 		"as the context ends": func(ctx context.Context, end func()) error {
@@ -103,8 +103,8 @@ func TestBeginThatIsCutOffLeavesNoTransactionBehind(t *testing.T) {
 	}
 }
 
-// connector opens connections to SQLite whose BEGIN IMMEDIATE, once it is carried out, fails as
-// begun says, if that is set.
+// connector opens connections to SQLite. After each BEGIN IMMEDIATE was carried out it returns
+// the error of begun, if that is set.
 type connector struct {
 	driver driver.Driver
 	file   string

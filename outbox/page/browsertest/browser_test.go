@@ -62,7 +62,7 @@ func TestMessageWhoseTextIsAScriptIsShownAsText(t *testing.T) {
 	assert.Equal(t, 4, strings.Count(d.text(), script), "the id, the label, and what Meta said twice:\n%s", d.text())
 	assert.Equal(t, "Message · outbox", of[string](d, "document.title"))
 
-	// If one got through, the policy would have it do nothing.
+	// If one got through, the policy would stop it.
 	_ = of[chromedp.Void](d, `{
 		const s = document.createElement("script");
 		s.textContent = "document.title = 'owned'";
@@ -118,7 +118,7 @@ func TestPagesWorkByKeyboard(t *testing.T) {
 	d := newDesk(t)
 	d.campaign("june", number, 3)
 	d.open("")
-	// tabTo presses the tab key until what has the focus says so.
+	// tabTo presses the tab key until the element with the focus has that text.
 	tabTo := func(text string) {
 		t.Helper()
 		for range 40 {
@@ -180,7 +180,7 @@ func TestPagesAreReadableAt360PixelsAndInTheDark(t *testing.T) {
 }
 
 const (
-	// tooWide lists what sticks out of the window, but for what is hidden from the eye.
+	// tooWide lists the elements that are wider than the window, except hidden ones.
 	tooWide = `[...document.querySelectorAll("body *")].filter(e => !e.closest(innerWidth < 700 ? ".hidden, .skip, thead" : ".hidden, .skip"))
 		.filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 200))`
 	// tooFaint lists the texts whose contrast is below what WCAG 2 asks for (AA).
@@ -204,7 +204,7 @@ const (
 	}`
 )
 
-// At both widths, since a table that is drawn as blocks may be no table to a screen reader.
+// At both widths, since a table that is drawn as blocks may not be a table for a screen reader.
 func TestTablesHaveHeadersAndControlsHaveNames(t *testing.T) {
 	d := newDesk(t)
 	paths := d.shown()

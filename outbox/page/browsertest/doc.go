@@ -1,3 +1,3 @@
-// Package browsertest tests package page in a browser, and draws the pictures of it. It is a
-// module of its own, so that who uses the outbox need not have what drives a browser.
+// Package browsertest tests package page in a browser, and draws its pictures. It is a module
+// of its own, so that users of the outbox do not need the module that drives the browser.
 package browsertest

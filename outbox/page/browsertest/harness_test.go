@@ -32,8 +32,8 @@ import (
 
 const (
 	number = "106540352242922"
-	// patience bounds what is expected within milliseconds, or, of a browser that starts or
-	// a page that refreshes itself, within seconds.
+	// patience bounds what usually takes milliseconds, or seconds if a browser starts or a page
+	// refreshes itself.
 	patience = 60 * time.Second
 )
 
@@ -69,7 +69,8 @@ func start(t *testing.T) {
 			browserError = err
 			return
 		}
-		// Without these it asks hosts of Google's, which a machine without them waits for.
+		// Without these flags it asks hosts of Google, and a machine that cannot reach them
+		// waits.
 		options := append(chromedp.DefaultExecAllocatorOptions[:],
 			chromedp.ExecPath(program), chromedp.UserDataDir(dir), chromedp.NoSandbox, chromedp.DisableGPU,
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
@@ -137,13 +138,13 @@ func (d *desk) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// do has the tab do something.
+// do carries out an action in the tab.
 func (d *desk) do(actions ...chromedp.Action[chromedp.Void]) {
 	d.t.Helper()
 	require.NoError(d.t, chromedp.Do(d.tab, actions...), "the log:\n%s", d.log.String())
 }
 
-// of returns what an expression is on the page that a tab has.
+// of returns the value of an expression on the page.
 func of[T any](d *desk, expression string) T {
 	d.t.Helper()
 	value, err := chromedp.Run(d.tab, chromedp.Evaluate[T](expression))
@@ -151,7 +152,7 @@ func of[T any](d *desk, expression string) T {
 	return value
 }
 
-// withoutJavaScript has the tab run none of the pages' own.
+// withoutJavaScript stops the tab from running scripts of the pages.
 func withoutJavaScript() chromedp.Action[chromedp.Void] {
 	return command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 }
@@ -175,8 +176,7 @@ func (d *desk) open(path string) {
 	d.do(chromedp.Navigate(d.web.URL + "/ops/" + path))
 }
 
-// click follows the link, or pushes the button, that says so, and waits for the page that
-// comes.
+// click follows the link, or pushes the button, with that text, and waits for the next page.
 func (d *desk) click(text string) {
 	d.t.Helper()
 	d.holds(fmt.Sprintf(`{
@@ -190,24 +190,24 @@ func (d *desk) click(text string) {
 	require.NoError(d.t, err, "click %q on:\n%s", text, d.text())
 }
 
-// text returns what the page says.
+// text returns the text of the page.
 func (d *desk) text() string {
 	d.t.Helper()
 	return of[string](d, `document.body.innerText`)
 }
 
-// see waits until the page says something.
+// see waits until the page has a text.
 func (d *desk) see(text string) {
 	d.t.Helper()
 	d.holds(fmt.Sprintf(`document.querySelector("main")?.textContent.replace(/\s+/g, " ").includes(%q)`, text))
 }
 
-// holds waits until an expression is true of the page.
+// holds waits until an expression is true on the page.
 func (d *desk) holds(expression string) {
 	d.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		// An error is that another page has just come.
+		// An error means that another page has just come.
 		holds, err := chromedp.Run(d.tab, chromedp.Evaluate[bool]("!!eval("+strconv.Quote(expression)+")"))
 		if err == nil && holds {
 			return

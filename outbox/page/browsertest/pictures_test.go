@@ -25,8 +25,8 @@ const (
 	pausedNumber = "109998877665544"
 )
 
-// fill has an outbox have something of everything: a number that is held, one that is paused,
-// one that sends, and messages in each state but sending.
+// fill puts something of everything into an outbox: a number that is held, one that is paused,
+// one that sends, and messages in each state except sending.
 func (d *desk) fill() {
 	d.t.Helper()
 	d.noToken.Store(heldNumber)

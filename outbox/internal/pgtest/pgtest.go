@@ -47,8 +47,8 @@ func Run(m *testing.M) int {
 	return m.Run()
 }
 
-// URL returns the connection string of a schema of its own, which is empty, on a server
-// that the tests of a package share. Without PostgreSQL the test is skipped.
+// URL returns the connection string of a new, empty schema on a server that the tests of a
+// package share. Without PostgreSQL the test is skipped.
 func URL(t testing.TB) string {
 	t.Helper()
 	programs := find(t)

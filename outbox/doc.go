@@ -63,17 +63,18 @@
 //
 // Each phone number has a rate that all machines share ([WithRate]), and a share of the workers.
 //
-// Some answers say nothing about the message, and an ambiguous end is one of these. After 3 in a
-// row the number is held on all machines: its messages stay in the queue, and one at a time goes
-// out as a probe, after 5, 10, 20 s and so on, up to 3 minutes. Any other answer ends the hold.
-// So an expired token fails no message. A gateway that is down leaves unknown only the messages
-// that were under way, and one for each probe. If every number is held for an ambiguous reason,
-// one probe serves all of them.
+// Some attempts end in a way that says nothing about the message: with an expired token, for
+// example, or ambiguously, as when the connection broke. After 3 such ends in a row the number is
+// held on all machines. Its messages stay in the queue, and one at a time goes out as a probe,
+// after 5, 10, 20 s and so on, up to 3 minutes. Any other answer ends the hold. So an expired
+// token fails no message. A gateway that is down leaves unknown only the messages that were under
+// way, and one for each probe. If every number is held for an ambiguous reason, one probe serves
+// all of them.
 //
-// One message can get such an answer because of its own content. So a probe is the message whose
-// last refusal is the oldest. If a message is refused, another message of its number is accepted,
-// and the first is refused again, that refusal says nothing about the number. After 3 such
-// refusals the message fails. An expired token never counts.
+// A message can also get such an answer because of its own content. So a probe is the message
+// whose last refusal is the oldest. If a message is refused, another message of its number is
+// accepted, and the first is refused again, then that refusal says nothing about the number. After
+// 3 such refusals the message fails. An expired token never counts.
 //
 // # Order
 //

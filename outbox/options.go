@@ -222,8 +222,8 @@ func WithBaseURL(base string) Option {
 }
 
 // WithAccessToken sends the token with every call, as a bearer token in the Authorization
-// header. The token is not written to the database. By default there is none: the next
-// [net/http.RoundTripper] sets the header itself.
+// header. The token is not written to the database. By default there is none: then the next
+// [net/http.RoundTripper] must set the header.
 func WithAccessToken(token string) Option {
 	return Option{func(s *settings) error {
 		s.accessToken = token

@@ -146,8 +146,8 @@ func (r *Record) IsOwn(accepted time.Time) bool {
 	return !r.LastRefusal.IsZero() && accepted.After(r.LastRefusal.Time)
 }
 
-// mostRefusals is how many refusals that blame the sender fail a message, if other messages of
-// its number are accepted in between.
+// mostRefusals is the number of refusals after which a message fails, if each blames the sender
+// and another message of its number was accepted between each two.
 const mostRefusals = 3
 
 // refused applies a definite answer that is not a success.

@@ -10,7 +10,7 @@ import (
 // A Run looks this often for messages, pauses and holds of other processes. Where a look takes
 // long the next one comes after four times as long, and after lookWithin at the latest.
 const (
-	lookEvery   = 250 * time.Millisecond
+	lookEvery  = 250 * time.Millisecond
 	lookWithin = 5 * time.Second
 )
 

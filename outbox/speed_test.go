@@ -152,7 +152,8 @@ func (m meter) run(t *testing.T) {
 }
 
 func (m meter) numbers(t *testing.T) {
-	o := openAt(t, m.place(), slow(speedLatency), outbox.WithWorkers(speedWorkers))
+	where := m.place()
+	o := openAt(t, where, slow(speedLatency), outbox.WithWorkers(speedWorkers))
 	n := measured(1000)
 	var messages []outbox.Message
 	for i := range n {
@@ -166,12 +167,27 @@ func (m meter) numbers(t *testing.T) {
 	m.judge(t, took <= 5*time.Second, "%d numbers with a message each, %d workers: all sent in %v; want 5s", n, speedWorkers, took)
 	if *speed {
 		time.Sleep(time.Second)
-		busy := cpu()
+		busy, before := cpu(), committed(t, where)
 		time.Sleep(10 * time.Second)
-		share := (cpu() - busy).Seconds() / 10
+		share, statements := (cpu()-busy).Seconds()/10, float64(committed(t, where)-before)/10
+		m.judge(t, statements <= 10, "idle then: %.1f transactions a second, of one statement most of them; want 10 (PostgreSQL counts them)", statements)
 		m.judge(t, share <= 0.01, "idle then: %.2f %% of a core in this process; want 1 %%", 100*share)
 	}
 	stop()
+}
+
+// committed returns how many transactions PostgreSQL has counted, 0 on SQLite.
+func committed(t *testing.T, where place) (n int) {
+	t.Helper()
+	if where.kind != "postgres" {
+		return 0
+	}
+	db, _, err := where.connect()
+	require.NoError(t, err)
+	defer db.Close()
+	// Sessions tell what they have done once a second.
+	require.NoError(t, db.QueryRow("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database").Scan(&n))
+	return n
 }
 
 // many measures a queue of 1,000,000 messages (SQLite: 200,000) beside as many that have ended.

@@ -166,7 +166,7 @@ func (m meter) numbers(t *testing.T) {
 	took := time.Since(began)
 	m.judge(t, took <= 5*time.Second, "%d numbers with a message each, %d workers: all sent in %v; want 5s", n, speedWorkers, took)
 	if *speed {
-		time.Sleep(time.Second)
+		time.Sleep(15 * time.Second) // in which each session has told PostgreSQL what it has done
 		busy, before := cpu(), committed(t, where)
 		time.Sleep(10 * time.Second)
 		share, statements := (cpu()-busy).Seconds()/10, float64(committed(t, where)-before)/10
@@ -185,7 +185,6 @@ func committed(t *testing.T, where place) (n int) {
 	db, _, err := where.connect()
 	require.NoError(t, err)
 	defer db.Close()
-	// Sessions tell what they have done once a second.
 	require.NoError(t, db.QueryRow("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database").Scan(&n))
 	return n
 }

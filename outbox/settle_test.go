@@ -92,7 +92,7 @@ func TestFailureWebhookThatIsNotRetriedFails(t *testing.T) {
 func TestFailureWebhookWithoutAnErrorFails(t *testing.T) {
 	b, message := parked(t)
 	b.webhook(message, "failed")
-	assert.Contains(t, b.becomes("a", outbox.StateFailed).Reason, "not why")
+	assert.Contains(t, b.becomes("a", outbox.StateFailed).Reason, "does not say why")
 }
 
 func TestFailureWebhookOfASentMessageIsPutToThePolicy(t *testing.T) {

@@ -42,7 +42,7 @@ func TestRunThatGivesNoSignOfLifeIsTakenForDeadAndItsLateAnswerSettles(t *testin
 	frozen.Store(false)
 	close(release)
 	b.becomes("a", outbox.StateSent)
-	require.Eventually(t, func() bool { return strings.Contains(b.log.String(), "it begins anew") }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(b.log.String(), "it begins again") }, patience, time.Millisecond)
 	assert.Empty(t, b.api.Duplicates())
 	assert.Equal(t, 2, b.api.Totals().Calls)
 }

@@ -32,9 +32,9 @@
 // insert such a row, in any language. It may also set label, urgent, not_before and expires_at;
 // the times are in microseconds since 1970. All other columns belong to the outbox.
 //
-// A row that was committed is StateQueued at once. Within half a second a Run checks it as
-// Enqueue does. A row that Enqueue would refuse becomes StateFailed, and its Reason says why.
-// Transactions that overlap have no order between them.
+// A row that was committed is StateQueued at once. Within half a second, or within some 5 s if the
+// database answers slowly, a Run checks it as Enqueue does. A row that Enqueue would refuse becomes
+// StateFailed, and its Reason says why. Transactions that overlap have no order between them.
 //
 // # Nothing is sent twice
 //

@@ -9,8 +9,8 @@ import (
 
 // Pause stops sending from a phone number on every machine, or with "" from all numbers, until
 // [Outbox.Resume]. Attempts that are under way are completed. Messages can still be enqueued,
-// and those that become too old fail. Other machines notice within half a second. Repeating
-// Pause is safe.
+// and those that become too old fail. Other machines notice within half a second, or within
+// some 5 s if the database answers slowly. Repeating Pause is safe.
 func (o *Outbox) Pause(ctx context.Context, phoneNumberID string) error {
 	return o.setPause(ctx, "pause", phoneNumberID, true)
 }

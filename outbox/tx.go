@@ -18,7 +18,7 @@ type Execer interface {
 
 // EnqueueTx is [Outbox.EnqueueAll] in a transaction of yours: the messages are enqueued if and
 // only if it commits. No Run sees them before that. Afterwards a Run picks them up within half
-// a second.
+// a second, or within some 5 s if the database answers slowly.
 //
 // EnqueueTx checks all messages first. Then it sends one INSERT, whose rows are sorted by id.
 // The INSERT writes no row that others write, so a transaction that stays open delays no other

@@ -14,10 +14,10 @@ import (
 // take half of it.
 func SetLife(o *Outbox, beat, dead time.Duration) { o.life = life{beat, dead, dead, dead / 2} }
 
-// SetTelling sets after which time an outbox reports an outcome again after an error, and how
+// SetReporting sets after which time an outbox reports an outcome again after an error, and how
 // long a Run has a message to itself.
-func SetTelling(o *Outbox, first, lease time.Duration) {
-	o.telling = telling{every: 50 * time.Millisecond, first: first, most: 8 * first, timeout: lease / 4, lease: lease + 2*grace}
+func SetReporting(o *Outbox, first, lease time.Duration) {
+	o.reporting = reporting{every: 50 * time.Millisecond, first: first, most: 8 * first, timeout: lease / 4, lease: lease + 2*grace}
 }
 
 // ErrDead is the error of a process that is dead.

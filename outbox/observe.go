@@ -86,9 +86,9 @@ type observer struct {
 // do.
 const observerTimeout = time.Second
 
-// tell calls the observer with an event. An observer that has not returned from an earlier call
+// call calls the observer with an event. An observer that has not returned from an earlier call
 // in time is skipped until it has.
-func (o *observer) tell(ctx context.Context, logger *slog.Logger, e Event) {
+func (o *observer) call(ctx context.Context, logger *slog.Logger, e Event) {
 	if returned := o.hangs.Load(); returned != nil && !returned.Load() {
 		return
 	}

@@ -289,23 +289,23 @@ func WithMaxQueued(messages int) Option {
 	}}
 }
 
-// WithOutcome calls tell for each [Outcome] of each message: when it was sent, when a webhook
-// says that it was delivered or read, when it has failed, and when it is unknown. tell is
+// WithOutcome calls report for each [Outcome] of each message: when it was sent, when a webhook
+// says that it was delivered or read, when it has failed, and when it is unknown. report is
 // called at least once for each outcome, also if a process dies, and in order for the outcomes
 // of one message. After a crash or a timeout it can be called twice for the same outcome, so it
 // must be safe to repeat.
 //
-// [Outbox.Run] calls tell for one outcome at a time, in any process that has this option. That
-// can be another process than the one that sent the message or received the webhook. If tell
+// [Outbox.Run] calls report for one outcome at a time, in any process that has this option. That
+// can be another process than the one that sent the message or received the webhook. If report
 // returns an error or panics, it is called for this message again after 5, 10, 20 s and so on
 // up to 1 minute, and for other messages meanwhile. It has 15 s, and ctx ends with Run.
 //
 // An outcome that was not reported is kept for as long as its message ([WithRetention]). So if
-// you add this option later, tell is called for all of these.
-func WithOutcome(tell func(context.Context, Outcome) error) Option {
+// you add this option later, report is called for all of these.
+func WithOutcome(report func(context.Context, Outcome) error) Option {
 	return Option{func(s *settings) error {
-		s.onOutcome = tell
-		if tell == nil {
+		s.onOutcome = report
+		if report == nil {
 			return errors.New("outbox: WithOutcome(nil): want a function")
 		}
 		return nil

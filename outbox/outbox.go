@@ -61,7 +61,7 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 	if next == nil {
 		next = http.DefaultTransport
 	}
-	q := &queue{settings: s, clock: &clock{}, life: defaultLife, telling: defaultTelling}
+	q := &queue{settings: s, clock: &clock{}, life: defaultLife, reporting: defaultReporting}
 	o := &Outbox{queue: q, sender: &sender{queue: q, next: next, attempts: make(map[string]*attempt)}}
 	o.closing, o.close = context.WithCancelCause(context.Background())
 	if err := o.makeTransport(); err != nil {

@@ -19,15 +19,15 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// told is what a function of WithOutcome was called with.
-type told struct {
+// reports is what a function of WithOutcome was called with.
+type reports struct {
 	mu   sync.Mutex
 	kept []outbox.Outcome
 	fail func(n int, outcome outbox.Outcome) error // at the n-th call
 	n    int
 }
 
-func (h *told) tell(_ context.Context, outcome outbox.Outcome) error {
+func (h *reports) report(_ context.Context, outcome outbox.Outcome) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.n++
@@ -41,7 +41,7 @@ func (h *told) tell(_ context.Context, outcome outbox.Outcome) error {
 }
 
 // of returns the outcomes that were reported for a message.
-func (h *told) of(id string) (kinds []outbox.OutcomeKind) {
+func (h *reports) of(id string) (kinds []outbox.OutcomeKind) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, outcome := range h.kept {
@@ -53,7 +53,7 @@ func (h *told) of(id string) (kinds []outbox.OutcomeKind) {
 }
 
 // hears waits until these outcomes, and no others, were reported for a message.
-func (h *told) hears(t *testing.T, id string, want ...outbox.OutcomeKind) {
+func (h *reports) hears(t *testing.T, id string, want ...outbox.OutcomeKind) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for len(h.of(id)) < len(want) && time.Now().Before(deadline) {
@@ -63,8 +63,8 @@ func (h *told) hears(t *testing.T, id string, want ...outbox.OutcomeKind) {
 }
 
 func TestOutcomesAreTold(t *testing.T) {
-	h := &told{}
-	b := newHarness(t, outbox.WithOutcome(h.tell))
+	h := &reports{}
+	b := newHarness(t, outbox.WithOutcome(h.report))
 	stop := run(t, b.Outbox)
 	b.enqueue("good")
 	b.becomes("good", outbox.StateSent)
@@ -106,7 +106,7 @@ func TestOutcomesAreTold(t *testing.T) {
 
 func TestOutcomeThatCouldNotBeToldIsToldAgainInOrder(t *testing.T) {
 	var times []time.Time
-	h := &told{fail: func(n int, outcome outbox.Outcome) error {
+	h := &reports{fail: func(n int, outcome outbox.Outcome) error {
 		if outcome.Status.ID != "a" {
 			return nil
 		}
@@ -119,8 +119,8 @@ func TestOutcomeThatCouldNotBeToldIsToldAgainInOrder(t *testing.T) {
 		}
 		return nil
 	}}
-	b := newHarness(t, outbox.WithOutcome(h.tell))
-	outbox.SetTelling(b.Outbox, 40*time.Millisecond, 4*time.Second)
+	b := newHarness(t, outbox.WithOutcome(h.report))
+	outbox.SetReporting(b.Outbox, 40*time.Millisecond, 4*time.Second)
 	run(t, b.Outbox)
 	b.enqueue("a")
 	b.becomes("a", outbox.StateSent)
@@ -146,9 +146,9 @@ func TestOutcomesAreOwedUntilSomebodyWantsToKnow(t *testing.T) {
 		b.webhook(message, "delivered")
 	}
 	stop()
-	h := &told{}
+	h := &reports{}
 	for range 3 {
-		run(t, b.open(nil, outbox.WithOutcome(h.tell)))
+		run(t, b.open(nil, outbox.WithOutcome(h.report)))
 	}
 	for _, id := range ids {
 		h.hears(t, id, outbox.OutcomeSent, outbox.OutcomeDelivered)
@@ -157,9 +157,9 @@ func TestOutcomesAreOwedUntilSomebodyWantsToKnow(t *testing.T) {
 
 // Webhooks came before the answer, and the outcome "sent" was not reported.
 func TestOutcomesAreToldWhereWebhooksOvertakeTheAnswer(t *testing.T) {
-	h := &told{}
+	h := &reports{}
 	b := newHarness(t)
-	o, held, release := b.holding(outbox.WithOutcome(h.tell), outbox.WithRate(1e6))
+	o, held, release := b.holding(outbox.WithOutcome(h.report), outbox.WithRate(1e6))
 	run(t, o)
 	ids := b.enqueueMany(phoneNumberID, 40)
 	for done := 0; done < len(ids); done++ {
@@ -187,8 +187,8 @@ func TestCloseWithinAnOutcomeEnds(t *testing.T) {
 	go func() { done <- o.Run(t.Context()) }()
 	require.NoError(t, <-closed)
 	require.NoError(t, <-done)
-	h := &told{}
-	run(t, b.open(nil, outbox.WithOutcome(h.tell)))
+	h := &reports{}
+	run(t, b.open(nil, outbox.WithOutcome(h.report)))
 	// The process could not record the report.
 	require.Eventually(t, func() bool { return len(h.of("a")) == 1 }, patience, time.Millisecond)
 }
@@ -367,7 +367,7 @@ func TestOutcomesAreToldThroughKills(t *testing.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delivered := 0
-	for _, kinds := range p.told {
+	for _, kinds := range p.reported {
 		if slices.Contains(kinds, outbox.OutcomeDelivered) {
 			delivered++
 		}
@@ -376,5 +376,5 @@ func TestOutcomesAreToldThroughKills(t *testing.T) {
 	assert.Empty(t, p.api.Duplicates())
 	t.Logf("%d workers killed, %d messages delivered", p.kills, delivered)
 	assert.NotZero(t, p.kills)
-	assert.NotZero(t, p.untold)
+	assert.NotZero(t, p.refusals)
 }

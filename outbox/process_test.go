@@ -38,7 +38,7 @@ func openRole(opts ...outbox.Option) (*outbox.Outbox, error) {
 		var o *outbox.Outbox
 		if o, err = outbox.Open(context.Background(), database, nil, opts...); err == nil {
 			outbox.SetLife(o, 200*time.Millisecond, 2*time.Second)
-			outbox.SetTelling(o, 50*time.Millisecond, 4*time.Second)
+			outbox.SetReporting(o, 50*time.Millisecond, 4*time.Second)
 			return o, nil
 		}
 		if fmt.Fprintln(os.Stderr, "cannot open yet:", err); try < 20 {

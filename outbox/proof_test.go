@@ -60,11 +60,11 @@ type proof struct {
 	place  place
 	outbox *outbox.Outbox
 
-	mu      sync.Mutex
-	parked  map[string]bool // messages that a worker has parked as unknown
-	told    map[string][]outbox.OutcomeKind
-	untold  int // reports of an outcome that were refused
-	refused int // calls with a token that has expired
+	mu       sync.Mutex
+	parked   map[string]bool // messages that a worker has parked as unknown
+	reported map[string][]outbox.OutcomeKind
+	refusals int // reports of an outcome that were refused
+	refused  int // calls with a token that has expired
 
 	workers [3]*process
 	kills   int
@@ -88,11 +88,11 @@ func newProof(t *testing.T) *proof {
 	}
 	t.Logf("OUTBOX_PROOF_MESSAGES=%d OUTBOX_PROOF_SEED=%d", messages, seed)
 	p := &proof{
-		t:      t,
-		random: rand.New(rand.NewPCG(seed, 1)),
-		api:    graphtest.New(graphtest.WithSeed(seed)),
-		parked: make(map[string]bool),
-		told:   make(map[string][]outbox.OutcomeKind),
+		t:        t,
+		random:   rand.New(rand.NewPCG(seed, 1)),
+		api:      graphtest.New(graphtest.WithSeed(seed)),
+		parked:   make(map[string]bool),
+		reported: make(map[string][]outbox.OutcomeKind),
 	}
 	for i := range messages {
 		p.ids = append(p.ids, fmt.Sprintf("order %d", i))
@@ -110,12 +110,12 @@ func (p *proof) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/outcome"):
 		id, kind := r.FormValue("id"), outbox.OutcomeKind(r.FormValue("kind"))
-		if len(id)%5 == len(p.told[id])%3 && p.untold < len(p.ids)/3 {
-			p.untold++
+		if len(id)%5 == len(p.reported[id])%3 && p.refusals < len(p.ids)/3 {
+			p.refusals++
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		p.told[id] = append(p.told[id], kind)
+		p.reported[id] = append(p.reported[id], kind)
 		p.parked[id] = p.parked[id] || kind == outbox.OutcomeUnknown
 	case r.Header.Get("Authorization") == "Bearer "+expiredToken:
 		p.refused++
@@ -208,12 +208,12 @@ func (p *proof) prove(disaster func()) {
 	p.outcomesAreTold()
 	p.mu.Lock()
 	times, all := 0, 0
-	for _, kinds := range p.told {
+	for _, kinds := range p.reported {
 		times += len(kinds)
 		all += len(slices.Compact(slices.Clone(kinds)))
 	}
-	p.t.Logf("%d outcomes told, %d of them again, after %d refusals", all, times-all, p.untold)
-	assert.NotZero(p.t, p.untold)
+	p.t.Logf("%d outcomes reported, %d of them again, after %d refusals", all, times-all, p.refusals)
+	assert.NotZero(p.t, p.refusals)
 	p.mu.Unlock()
 	end = p.check()
 	p.t.Logf("after the webhooks, and Resend for the rest: %d accepted, %d of them twice; %d sent, %d failed, %d unknown",
@@ -391,23 +391,23 @@ func (p *proof) outcomesAreTold() {
 			want[id] = append(want[id], outbox.OutcomeRead)
 		}
 	}
-	told := func() bool {
+	allReported := func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for id, kinds := range want {
 			at := -1
 			for _, kind := range kinds {
-				i := slices.Index(p.told[id], kind)
+				i := slices.Index(p.reported[id], kind)
 				if i < 0 {
 					return false
 				}
-				assert.Greater(p.t, i, at, "message %s: told %v", id, p.told[id])
+				assert.Greater(p.t, i, at, "message %s: reported %v", id, p.reported[id])
 				at = i
 			}
 		}
 		return true
 	}
-	p.wait("every outcome told", told)
+	p.wait("every outcome reported", allReported)
 }
 
 // check compares what the outbox says of every message with what the API has

@@ -18,12 +18,12 @@ import (
 type queue struct {
 	settings
 	*clock
-	store   *store.Store
-	rules   message.Rules
-	life    life
-	telling telling
-	runs    runs        // those of this process
-	held    heldNumbers // because of webhooks
+	store     *store.Store
+	rules     message.Rules
+	life      life
+	reporting reporting
+	runs      runs        // those of this process
+	held      heldNumbers // because of webhooks
 }
 
 // apply applies an event to a message, and returns the message as it is afterwards. If another
@@ -45,7 +45,7 @@ func (q *queue) apply(ctx context.Context, name string, current store.Stored, e 
 		saved, err := q.store.Save(ctx, name, current, next, !effects.DropPayload, effects.Outcomes...)
 		if err == nil {
 			q.settled(saved)
-			q.report(ctx, &saved, effects.Outcomes)
+			q.announce(ctx, &saved, effects.Outcomes)
 			return saved, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -68,8 +68,8 @@ func (q *queue) settled(m store.Stored) {
 	}
 }
 
-// report logs failed and unknown messages, and passes the outcomes on.
-func (q *queue) report(ctx context.Context, m *store.Stored, kinds []OutcomeKind) {
+// announce logs failed and unknown messages, and passes the outcomes on.
+func (q *queue) announce(ctx context.Context, m *store.Stored, kinds []OutcomeKind) {
 	for _, kind := range kinds {
 		attributes := []any{idOf(m.ID), numberOf(m.Number), reasonOf(m.Reason)}
 		if m.Graph != nil {
@@ -100,7 +100,7 @@ func (q *queue) publish(ctx context.Context, m *store.Stored, kinds []OutcomeKin
 		q.observe(ctx, e)
 	}
 	if q.onOutcome != nil {
-		q.runs.tell()
+		q.runs.report()
 	}
 }
 
@@ -109,7 +109,7 @@ func (q *queue) observe(ctx context.Context, e Event) {
 	e.Outbox, e.Time = q.name, q.now()
 	ctx = context.WithoutCancel(ctx)
 	for _, observer := range q.observers {
-		observer.tell(ctx, q.logger, e)
+		observer.call(ctx, q.logger, e)
 	}
 }
 

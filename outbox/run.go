@@ -59,7 +59,7 @@ func (r *running) run(ctx context.Context) {
 	loops.Go(func() { r.heartbeat.keep(beating) })
 	loops.Go(func() { r.upkeep(ctx, r.gate) })
 	if r.onOutcome != nil {
-		loops.Go(func() { r.tellOutcomes(ctx, r.owed) })
+		loops.Go(func() { r.reportOutcomes(ctx, r.unreported) })
 	}
 	loops.Go(func() { r.adopting(ctx, r.newcomers) })
 	r.loop(ctx)

@@ -22,8 +22,8 @@ type runs struct {
 
 // signals is what other goroutines signal to a Run, and when the Run was last seen alive.
 type signals struct {
-	wake chan struct{} // has a value when the loop is to do another round
-	owed chan struct{} // has a value when there are outcomes to report
+	wake       chan struct{} // has a value when the loop is to do another round
+	unreported chan struct{} // has a value when there are outcomes to report
 
 	mu     sync.Mutex      // guards the fields below
 	alive  time.Time       // when the heartbeat was last written; monotonic
@@ -34,7 +34,7 @@ type signals struct {
 }
 
 func newSignals() *signals {
-	return &signals{wake: make(chan struct{}, 1), owed: make(chan struct{}, 1), rung: make(map[string]bool)}
+	return &signals{wake: make(chan struct{}, 1), unreported: make(chan struct{}, 1), rung: make(map[string]bool)}
 }
 
 // add adds a Run, until remove is called.
@@ -78,11 +78,11 @@ func (r *runs) look() {
 	}
 }
 
-// tell has the Runs report outcomes.
-func (r *runs) tell() {
+// report has the Runs report outcomes.
+func (r *runs) report() {
 	for _, s := range r.list() {
 		select {
-		case s.owed <- struct{}{}:
+		case s.unreported <- struct{}{}:
 		default:
 		}
 	}

@@ -50,12 +50,12 @@ type life struct {
 
 var defaultLife = life{beat: 5 * time.Second, dead: 30 * time.Second, linger: 30 * time.Second, marking: 15 * time.Second}
 
-// telling is the timing of reports of outcomes.
-type telling struct {
+// reporting is the timing of reports of outcomes.
+type reporting struct {
 	every       time.Duration // how often a Run looks for outcomes of other processes
 	first, most time.Duration // the wait after an error, at first and at most
 	timeout     time.Duration // for one call
 	lease       time.Duration // how long one Run has a message to itself
 }
 
-var defaultTelling = telling{every: time.Second, first: 5 * time.Second, most: time.Minute, timeout: userTimeout, lease: time.Minute}
+var defaultReporting = reporting{every: time.Second, first: 5 * time.Second, most: time.Minute, timeout: userTimeout, lease: time.Minute}

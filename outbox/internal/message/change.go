@@ -62,7 +62,7 @@ func (s *stepping) forget() {
 
 func (s *stepping) toSent(wamid string) {
 	if s.State != StateSent {
-		s.tell(OutcomeSent)
+		s.report(OutcomeSent)
 	}
 	s.State, s.Graph, s.Reason = StateSent, nil, ""
 	if wamid != "" {
@@ -76,7 +76,7 @@ func (s *stepping) toFailed(e *graphretry.Error, reason string) {
 		s.Graph = kept(e)
 	}
 	s.Reason = reason
-	s.tell(OutcomeFailed)
+	s.report(OutcomeFailed)
 }
 
 // toUnknown keeps the token, so that a late answer to the attempt can still settle the message.
@@ -88,10 +88,10 @@ func (s *stepping) toUnknown(reason string) {
 		return
 	}
 	s.State, s.Reason = StateUnknown, reason
-	s.tell(OutcomeUnknown)
+	s.report(OutcomeUnknown)
 }
 
-func (s *stepping) tell(kind OutcomeKind) { s.Outcomes = append(s.Outcomes, kind) }
+func (s *stepping) report(kind OutcomeKind) { s.Outcomes = append(s.Outcomes, kind) }
 
 func joined(reason, because string) string { return reason + ", after: " + because }
 

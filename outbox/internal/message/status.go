@@ -57,11 +57,11 @@ func (s *stepping) delivered(e Event) (changed bool) {
 		s.MessageID, s.Delivered, changed = e.MessageID, Moment{e.At}, true
 		s.Token, s.Overtook, s.Others, s.Doubts = "", nil, nil, 0
 		s.DropPayload = !s.rules.KeepPayload
-		s.tell(OutcomeDelivered)
+		s.report(OutcomeDelivered)
 	}
 	if e.Kind == Read && s.Read.IsZero() {
 		s.Read, changed = Moment{e.At}, true
-		s.tell(OutcomeRead)
+		s.report(OutcomeRead)
 	}
 	return changed
 }

@@ -40,8 +40,8 @@ var (
 			memory, _ := json.Marshal(c.After.Memory) // it was read from JSON
 			return string(memory)
 		}},
-		{"owed", "bigint", func(c *Change) any { at, _ := owed(&c.After, c.Outcomes); return at }},
-		{"outcomes", "text", func(c *Change) any { _, text := owed(&c.After, c.Outcomes); return text }},
+		{"report_at", "bigint", func(c *Change) any { at, _ := reportOf(&c.After, c.Outcomes); return at }},
+		{"outcomes", "text", func(c *Change) any { _, text := reportOf(&c.After, c.Outcomes); return text }},
 	}...)
 	columnsOfQueue = append(slices.Clone(columnsOfMessage), []column{
 		{"number", "text", func(c *Change) any { return c.After.Number }},
@@ -85,8 +85,8 @@ var (
 	bulkAdopt  = part{columnsOfNewcomer, `UPDATE {message} AS m SET adopted = TRUE, recipient = g.recipient FROM {given} WHERE m.seq = g.seq`}
 	bulkJoin   = part{columnsOfQueue, `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
 SELECT g.seq, g.number, g.recipient, g.label, g.urgent, g.place, g.due, g.due <= {now}, g.expires, g.rev + 1 FROM {given}`}
-	bulkRecord = part{columnsOfRecord, `INSERT INTO {record} AS old (seq, number, label, state, changed_at, code, subcode, rev, memory, owed, outcomes)
-SELECT g.seq, g.number, g.label, g.state, g.changed_at, g.code, g.subcode, g.rev + 1, g.memory, g.owed, g.outcomes FROM {given} WHERE true
+	bulkRecord = part{columnsOfRecord, `INSERT INTO {record} AS old (seq, number, label, state, changed_at, code, subcode, rev, memory, report_at, outcomes)
+SELECT g.seq, g.number, g.label, g.state, g.changed_at, g.code, g.subcode, g.rev + 1, g.memory, g.report_at, g.outcomes FROM {given} WHERE true
 ON CONFLICT (seq) DO UPDATE SET ` + replaceRecord}
 	bulkDeleted = []part{
 		bulkLeave,

@@ -118,17 +118,17 @@ const (
 	joinQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev, refused)
 SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@recipient AS text), CAST(@label AS text), CAST(@urgent AS boolean), CAST(@place AS bigint), CAST(@due AS bigint),
 	CAST(@due AS bigint) <= {now}, CAST(@expires AS bigint), CAST(@rev AS bigint) + 1, CAST(@refused AS bigint) {cas}`
-	keepRecord = `INSERT INTO {record} AS old (seq, number, label, state, changed_at, code, subcode, rev, memory, owed, outcomes)
+	keepRecord = `INSERT INTO {record} AS old (seq, number, label, state, changed_at, code, subcode, rev, memory, report_at, outcomes)
 SELECT CAST(@seq AS bigint), CAST(@number AS text), CAST(@label AS text), CAST(@state AS text), CAST(@changed AS bigint), CAST(@code AS integer), CAST(@subcode AS integer),
-	CAST(@rev AS bigint) + 1, CAST(@memory AS text), CAST(@owed AS bigint), CAST(@outcomes AS text) {cas}
+	CAST(@rev AS bigint) + 1, CAST(@memory AS text), CAST(@report_at AS bigint), CAST(@outcomes AS text) {cas}
 ON CONFLICT (seq) DO UPDATE SET ` + replaceRecord
 	// If outcomes of the message are being reported, or wait to be reported again, the new ones
 	// wait for these.
 	replaceRecord = `state = excluded.state, changed_at = excluded.changed_at, code = excluded.code, subcode = excluded.subcode,
 	rev = excluded.rev, memory = excluded.memory, outcomes = old.outcomes || excluded.outcomes,
-	owed = CASE WHEN old.owed > 0 THEN old.owed ELSE excluded.owed END`
+	report_at = CASE WHEN old.report_at > 0 THEN old.report_at ELSE excluded.report_at END`
 	updateRecord = `UPDATE {record} SET state = @state, changed_at = @changed, code = @code, subcode = @subcode, rev = rev + 1, memory = @memory,
-	outcomes = outcomes || CAST(@outcomes AS text), owed = CASE WHEN owed > 0 THEN owed ELSE CAST(@owed AS bigint) END
+	outcomes = outcomes || CAST(@outcomes AS text), report_at = CASE WHEN report_at > 0 THEN report_at ELSE CAST(@report_at AS bigint) END
 WHERE seq = @seq AND rev = @rev RETURNING seq`
 	takeIn      = `UPDATE {message} SET adopted = TRUE WHERE seq = @seq AND NOT adopted RETURNING seq`
 	dropPayload = `UPDATE {message} SET payload = '' WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`
@@ -156,7 +156,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		"number": after.Number, "recipient": after.Recipient, "label": after.Label, "urgent": after.Urgent,
 		"place": micro(after.Place), "due": micro(after.Due), "expires": micro(after.ExpiresAt), "refused": micro(after.LastRefusal.Time),
 		"state": string(after.State), "changed": micro(after.Changed), "code": 0, "subcode": 0, "memory": string(memory)}
-	given["owed"], given["outcomes"] = owed(&after, outcomes)
+	given["report_at"], given["outcomes"] = reportOf(&after, outcomes)
 	if after.Graph != nil {
 		given["code"], given["subcode"] = int(after.Graph.Code), after.Graph.Subcode
 	}
@@ -204,8 +204,8 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 	return next, s.change(ctx, name, cas, then, given)
 }
 
-// owed returns when outcomes are to be reported, and how the record has them.
-func owed(r *message.Record, outcomes []message.OutcomeKind) (at int64, text string) {
+// reportOf returns when outcomes are to be reported, and how the record has them.
+func reportOf(r *message.Record, outcomes []message.OutcomeKind) (at int64, text string) {
 	for _, kind := range outcomes {
 		at = micro(r.Changed)
 		text += fmt.Sprintf("%s:%d ", kind, at)

@@ -81,7 +81,7 @@ CREATE TABLE {claim} (
 CREATE INDEX "{name}_claim_recipient" ON {claim} (number, recipient);
 
 -- The records of messages to which something has happened. outcomes are those that are still to
--- be reported, and owed is when, 0 if there are none.
+-- be reported, and report_at is when, 0 if there are none.
 CREATE TABLE {record} (
 	seq        {key},
 	number     text NOT NULL,
@@ -92,11 +92,11 @@ CREATE TABLE {record} (
 	subcode    integer NOT NULL,
 	rev        bigint NOT NULL,
 	memory     text NOT NULL,
-	owed       bigint NOT NULL DEFAULT 0,
+	report_at  bigint NOT NULL DEFAULT 0,
 	outcomes   text NOT NULL DEFAULT ''
 );
 CREATE INDEX "{name}_record_count" ON {record} (number, state);
-CREATE INDEX "{name}_record_owed" ON {record} (owed, seq) WHERE owed > 0;
+CREATE INDEX "{name}_record_report" ON {record} (report_at, seq) WHERE report_at > 0;
 CREATE INDEX "{name}_record_parked" ON {record} (state, seq) WHERE state IN ('failed', 'unknown');
 CREATE INDEX "{name}_record_label" ON {record} (label, state, seq) WHERE label <> '';
 CREATE INDEX "{name}_record_code" ON {record} (code, seq) WHERE code <> 0;

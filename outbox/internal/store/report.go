@@ -15,8 +15,8 @@ import (
 // "sent:1764234000000000 ", each with when the outbox learned of it. rev does not protect them:
 // a change of the message appends outcomes, and a report removes them from the front.
 
-// Owed is a message that has outcomes to report.
-type Owed struct {
+// Unreported is a message that has outcomes to report.
+type Unreported struct {
 	Stored
 	Outcomes []Outcome
 	until    int64 // when its lease ends
@@ -43,21 +43,21 @@ func outcomesOf(text string) (all []Outcome) {
 }
 
 const (
-	owedStatement = `SELECT seq FROM {record} WHERE owed > 0 AND owed <= CAST(@now AS bigint) ORDER BY owed, seq LIMIT @limit`
-	leaseOwed     = `UPDATE {record} SET owed = CAST(@until AS bigint) WHERE seq %s AND owed > 0 AND owed <= CAST(@now AS bigint) RETURNING seq, outcomes`
-	toldStatement = `UPDATE {record} SET outcomes = substr(outcomes, CAST(@length AS integer) + 1),
-	owed = CASE WHEN length(outcomes) > CAST(@length AS integer) THEN CAST(@again AS bigint) ELSE 0 END WHERE seq = @seq AND owed = @until`
-	owedMessages = `SELECT ` + columns + ` FROM ` + fromMessage + ` WHERE m.`
+	unreportedStatement = `SELECT seq FROM {record} WHERE report_at > 0 AND report_at <= CAST(@now AS bigint) ORDER BY report_at, seq LIMIT @limit`
+	leaseUnreported     = `UPDATE {record} SET report_at = CAST(@until AS bigint) WHERE seq %s AND report_at > 0 AND report_at <= CAST(@now AS bigint) RETURNING seq, outcomes`
+	reportedStatement   = `UPDATE {record} SET outcomes = substr(outcomes, CAST(@length AS integer) + 1),
+	report_at = CASE WHEN length(outcomes) > CAST(@length AS integer) THEN CAST(@again AS bigint) ELSE 0 END WHERE seq = @seq AND report_at = @until`
+	unreportedMessages = `SELECT ` + columns + ` FROM ` + fromMessage + ` WHERE m.`
 )
 
-// TakeOwed takes messages that have outcomes to report at that time, those that have waited
-// longest first. No other Run gets them until the lease ends.
-func (s *Store) TakeOwed(ctx context.Context, now time.Time, lease time.Duration, limit int) (taken []Owed, err error) {
+// TakeUnreported takes messages that have outcomes to report at that time, those that have
+// waited longest first. No other Run gets them until the lease ends.
+func (s *Store) TakeUnreported(ctx context.Context, now time.Time, lease time.Duration, limit int) (taken []Unreported, err error) {
 	given := args{"now": micro(now), "until": micro(now.Add(lease)), "limit": limit}
 	any := false
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		given := args{"now": given["now"], "limit": 1}
-		return s.query(ctx, on, owedStatement, given, func(rows *sql.Rows) error {
+		return s.query(ctx, on, unreportedStatement, given, func(rows *sql.Rows) error {
 			any = true
 			var seq int64
 			return rows.Scan(&seq)
@@ -66,11 +66,11 @@ func (s *Store) TakeOwed(ctx context.Context, now time.Time, lease time.Duration
 	if err != nil || !any {
 		return nil, err // the usual case, in which nothing is written
 	}
-	err = s.write(ctx, "take owed", func(ctx context.Context, on runner) error {
+	err = s.write(ctx, "take outcomes", func(ctx context.Context, on runner) error {
 		taken = nil
 		outcomes := make(map[int64]string)
 		var seqs array
-		err := s.query(ctx, on, fmt.Sprintf(leaseOwed, s.in(owedStatement+" {skip}")), given, func(rows *sql.Rows) error {
+		err := s.query(ctx, on, fmt.Sprintf(leaseUnreported, s.in(unreportedStatement+" {skip}")), given, func(rows *sql.Rows) error {
 			var seq int64
 			var text string
 			err := rows.Scan(&seq, &text)
@@ -82,8 +82,8 @@ func (s *Store) TakeOwed(ctx context.Context, now time.Time, lease time.Duration
 			return err
 		}
 		among := args{}
-		return s.query(ctx, on, owedMessages+s.among(&seqs, among)+" ORDER BY m.seq", among, func(rows *sql.Rows) error {
-			m := Owed{until: given["until"].(int64)}
+		return s.query(ctx, on, unreportedMessages+s.among(&seqs, among)+" ORDER BY m.seq", among, func(rows *sql.Rows) error {
+			m := Unreported{until: given["until"].(int64)}
 			err := scan(rows, &m.Stored)
 			m.Outcomes = outcomesOf(outcomes[m.Seq])
 			taken = append(taken, m)
@@ -93,25 +93,25 @@ func (s *Store) TakeOwed(ctx context.Context, now time.Time, lease time.Duration
 	return taken, err
 }
 
-// Told is what was reported of a message.
-type Told struct {
-	Owed
+// Reported is what was reported of a message.
+type Reported struct {
+	Unreported
 	N     int       // how many of the outcomes were reported
 	Again time.Time // when to report the rest
 }
 
-// Tell writes what was reported. It does nothing for a message whose lease has ended.
-func (s *Store) Tell(ctx context.Context, told []Told) error {
-	if len(told) == 0 {
+// MarkReported writes what was reported. It does nothing for a message whose lease has ended.
+func (s *Store) MarkReported(ctx context.Context, reported []Reported) error {
+	if len(reported) == 0 {
 		return nil
 	}
-	return s.write(ctx, "told", func(ctx context.Context, on runner) error {
-		for _, t := range told {
+	return s.write(ctx, "reported", func(ctx context.Context, on runner) error {
+		for _, t := range reported {
 			length := 0
 			for _, outcome := range t.Outcomes[:t.N] {
 				length += outcome.length
 			}
-			if _, err := s.exec(ctx, on, toldStatement, args{"seq": t.Seq, "until": t.until, "length": length, "again": micro(t.Again)}); err != nil {
+			if _, err := s.exec(ctx, on, reportedStatement, args{"seq": t.Seq, "until": t.until, "length": length, "again": micro(t.Again)}); err != nil {
 				return err
 			}
 		}

@@ -11,11 +11,11 @@ import (
 	"github.com/graphretry/graphretry/outbox/internal/store"
 )
 
-// adopting adopts rows that programs have inserted, each time newcomers has a value.
-func (q *queue) adopting(ctx context.Context, newcomers <-chan struct{}) {
+// adopting adopts rows that programs have inserted, each time unadopted has a value.
+func (q *queue) adopting(ctx context.Context, unadopted <-chan struct{}) {
 	for {
 		select {
-		case <-newcomers:
+		case <-unadopted:
 		case <-ctx.Done():
 			return
 		}
@@ -52,7 +52,7 @@ func (q *queue) adopt(ctx context.Context) (more bool, err error) {
 }
 
 // checkRow is check for a row that any program may have inserted.
-func (q *queue) checkRow(n *store.Newcomer) error {
+func (q *queue) checkRow(n *store.Unadopted) error {
 	recipient, err := message.Check(n.ID, n.Number, []byte(n.Payload))
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 		queue: o.queue, signals: signals, gate: o.sender.gate, sender: o.sender,
 		heartbeat: &heartbeat{queue: o.queue, signals: signals},
 		ends:      make(chan end, 4*maxWorkers), handling: make(map[int64]bool),
-		newcomers: make(chan struct{}, 1), lanes: lane.Lanes{Rate: o.perSecondOf},
+		unadopted: make(chan struct{}, 1), lanes: lane.Lanes{Rate: o.perSecondOf},
 	}
 	if err := r.heartbeat.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -61,7 +61,7 @@ func (r *running) run(ctx context.Context) {
 	if r.onOutcome != nil {
 		loops.Go(func() { r.reportOutcomes(ctx, r.unreported) })
 	}
-	loops.Go(func() { r.adopting(ctx, r.newcomers) })
+	loops.Go(func() { r.adopting(ctx, r.unadopted) })
 	r.loop(ctx)
 	r.workers.Wait()
 	stop()
@@ -80,8 +80,9 @@ type running struct {
 	workers   sync.WaitGroup
 	writing   atomic.Int64 // how many messages goroutines have
 	ends      chan end
-	// newcomers has a value when rows that programs have inserted are to be adopted.
-	newcomers chan struct{}
+	// unadopted has a value when there are rows that programs have inserted and no Run has
+	// adopted.
+	unadopted chan struct{}
 
 	claimed time.Time // when messages were last claimed
 	blind   bool      // the last look has not read the numbers, since nothing was due
@@ -185,9 +186,9 @@ func (r *running) lookAround(ctx context.Context) error {
 	r.lanes.Look(look.Due, look.Shared)
 	r.blind = look.Shared == nil
 	r.next = look.Next
-	if look.Newcomers {
+	if look.Unadopted {
 		select {
-		case r.newcomers <- struct{}{}:
+		case r.unadopted <- struct{}{}:
 		default: // adopting is looking already
 		}
 	}

@@ -111,8 +111,8 @@ func (s *Store) insertion(messages []New) (text string, given args, err error) {
 	return insertAtOnce, given, nil
 }
 
-// Newcomer is a message that a program has inserted and no Run has checked.
-type Newcomer struct {
+// Unadopted is a message that a program has inserted and no Run has adopted.
+type Unadopted struct {
 	New
 	Seq      int64
 	Enqueued time.Time
@@ -120,8 +120,8 @@ type Newcomer struct {
 }
 
 // Stored returns the message as it was read.
-func (n *Newcomer) Stored() Stored {
-	m := Stored{Seq: n.Seq, at: newcomer}
+func (n *Unadopted) Stored() Stored {
+	m := Stored{Seq: n.Seq, at: unadopted}
 	m.ID, m.Number, m.Recipient, m.Label, m.Urgent = n.ID, n.Number, n.Recipient, n.Label, n.Urgent
 	m.State, m.Enqueued, m.Changed, m.ExpiresAt, m.Place = message.StateQueued, n.Enqueued, n.Enqueued, n.ExpiresAt, n.Enqueued
 	if n.NotBefore.After(m.Place) {
@@ -132,14 +132,14 @@ func (n *Newcomer) Stored() Stored {
 }
 
 const (
-	// adoptPage is how many newcomers are checked at once. No more are read after adoptBytes of
-	// payload.
+	// adoptPage is how many of these messages are checked at once. No more are read after
+	// adoptBytes of payload.
 	adoptPage  = 500
 	adoptBytes = 4 << 20
 
 	// Any program may insert a row, so nothing is certain. A payload that is too long is not
 	// read to its end.
-	newcomersStatement = `SELECT m.seq, CAST(m.id AS text), CAST(m.phone_number_id AS text), substr(CAST(m.payload AS text), 1, 1048577), CAST(m.label AS text),
+	unadoptedStatement = `SELECT m.seq, CAST(m.id AS text), CAST(m.phone_number_id AS text), substr(CAST(m.payload AS text), 1, 1048577), CAST(m.label AS text),
 	CASE WHEN m.urgent THEN 1 ELSE 0 END, CAST(m.not_before AS bigint), CAST(m.expires_at AS bigint), CAST(m.enqueued_at AS bigint)
 FROM {message} AS m WHERE NOT m.adopted ORDER BY m.phone_number_id, m.seq LIMIT @limit`
 )
@@ -148,17 +148,17 @@ FROM {message} AS m WHERE NOT m.adopted ORDER BY m.phone_number_id, m.seq LIMIT 
 // with them. It takes the first of those that no other Run is checking, and returns all that it
 // has checked. Those with an Err stay as they are, for the caller to fail. The row of an id
 // that was deleted is deleted.
-func (s *Store) Adopt(ctx context.Context, check func(*Newcomer) error) (seen []Newcomer, err error) {
+func (s *Store) Adopt(ctx context.Context, check func(*Unadopted) error) (seen []Unadopted, err error) {
 	err = s.write(ctx, "adopt", func(ctx context.Context, on runner) error {
 		seen = nil
-		if err := s.newcomers(ctx, on, &seen); err != nil || len(seen) == 0 {
+		if err := s.unadopted(ctx, on, &seen); err != nil || len(seen) == 0 {
 			return err
 		}
 		gone, err := s.deleted(ctx, on, seen)
 		if err != nil {
 			return err
 		}
-		var good []*Newcomer
+		var good []*Unadopted
 		var deleted array
 		for i := range seen {
 			n := &seen[i]
@@ -184,22 +184,22 @@ func (s *Store) Adopt(ctx context.Context, check func(*Newcomer) error) (seen []
 	return seen, err
 }
 
-// newcomersFirst returns the statement that finds the newcomers.
-func (s *Store) newcomersFirst() string {
+// unadoptedFirst returns the statement that finds the first unadopted messages.
+func (s *Store) unadoptedFirst() string {
 	if s.dialect.locks {
-		return newcomersStatement + " FOR UPDATE SKIP LOCKED"
+		return unadoptedStatement + " FOR UPDATE SKIP LOCKED"
 	}
-	return newcomersStatement
+	return unadoptedStatement
 }
 
-// newcomers reads those that no other Run is checking.
-func (s *Store) newcomers(ctx context.Context, on runner, seen *[]Newcomer) error {
+// unadopted reads the unadopted messages that no other Run is checking.
+func (s *Store) unadopted(ctx context.Context, on runner, seen *[]Unadopted) error {
 	size := 0
-	return s.query(ctx, on, s.newcomersFirst(), args{"limit": adoptPage}, func(rows *sql.Rows) error {
+	return s.query(ctx, on, s.unadoptedFirst(), args{"limit": adoptPage}, func(rows *sql.Rows) error {
 		if size >= adoptBytes {
 			return nil
 		}
-		var n Newcomer
+		var n Unadopted
 		var urgent int
 		var notBefore, expires, enqueued int64
 		err := rows.Scan(&n.Seq, &n.ID, &n.Number, &n.Payload, &n.Label, &urgent, &notBefore, &expires, &enqueued)
@@ -211,7 +211,7 @@ func (s *Store) newcomers(ctx context.Context, on runner, seen *[]Newcomer) erro
 }
 
 // deleted returns the hashes of those ids that were deleted.
-func (s *Store) deleted(ctx context.Context, on runner, among []Newcomer) (map[string]bool, error) {
+func (s *Store) deleted(ctx context.Context, on runner, among []Unadopted) (map[string]bool, error) {
 	gone := make(map[string]bool)
 	var hashes array
 	for i := range among {
@@ -227,8 +227,8 @@ func (s *Store) deleted(ctx context.Context, on runner, among []Newcomer) (map[s
 	})
 }
 
-// adopt puts newcomers into the queue.
-func (s *Store) adopt(ctx context.Context, on runner, good []*Newcomer) error {
+// adopt puts unadopted messages into the queue.
+func (s *Store) adopt(ctx context.Context, on runner, good []*Unadopted) error {
 	changes := make([]Change, len(good))
 	for i, n := range good {
 		changes[i].Before = n.Stored()

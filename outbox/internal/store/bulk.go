@@ -52,7 +52,7 @@ var (
 		{"due", "bigint", func(c *Change) any { return micro(c.After.Due) }},
 		{"expires", "bigint", func(c *Change) any { return micro(c.After.ExpiresAt) }},
 	}...)
-	columnsOfNewcomer = []column{columnsOfMessage[0], {"recipient", "text", func(c *Change) any { return c.After.Recipient }}}
+	columnsOfAdoption = []column{columnsOfMessage[0], {"recipient", "text", func(c *Change) any { return c.After.Recipient }}}
 	columnsOfDeleted  = []column{{"hash", "text", func(c *Change) any { return hashOf(c.Before.ID) }}}
 )
 
@@ -74,15 +74,15 @@ type part struct {
 // they were. The rows are locked until the end of the transaction, so that the following parts
 // need not check again.
 var foundIn = map[place]part{
-	inQueue:  {columnsOfMessage, `SELECT q.seq FROM {given} CROSS JOIN {queue} AS q WHERE q.seq = g.seq AND q.rev = g.rev {lock} q`},
-	ended:    {columnsOfMessage, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.rev = g.rev {lock} r`},
-	newcomer: {columnsOfMessage, `SELECT m.seq FROM {given} CROSS JOIN {message} AS m WHERE m.seq = g.seq AND NOT m.adopted {lock} m`},
+	inQueue:   {columnsOfMessage, `SELECT q.seq FROM {given} CROSS JOIN {queue} AS q WHERE q.seq = g.seq AND q.rev = g.rev {lock} q`},
+	ended:     {columnsOfMessage, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.rev = g.rev {lock} r`},
+	unadopted: {columnsOfMessage, `SELECT m.seq FROM {given} CROSS JOIN {message} AS m WHERE m.seq = g.seq AND NOT m.adopted {lock} m`},
 }
 
 var (
 	bulkLeave  = part{nil, `DELETE FROM {queue} WHERE {among}`}
 	bulkTakeIn = part{nil, `UPDATE {message} SET adopted = TRUE WHERE {among}`}
-	bulkAdopt  = part{columnsOfNewcomer, `UPDATE {message} AS m SET adopted = TRUE, recipient = g.recipient FROM {given} WHERE m.seq = g.seq`}
+	bulkAdopt  = part{columnsOfAdoption, `UPDATE {message} AS m SET adopted = TRUE, recipient = g.recipient FROM {given} WHERE m.seq = g.seq`}
 	bulkJoin   = part{columnsOfQueue, `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
 SELECT g.seq, g.number, g.recipient, g.label, g.urgent, g.place, g.due, g.due <= {now}, g.expires, g.rev + 1 FROM {given}`}
 	bulkRecord = part{columnsOfRecord, `INSERT INTO {record} AS old (seq, number, label, state, changed_at, code, subcode, rev, memory, report_at, outcomes)
@@ -108,7 +108,7 @@ func partsOf(from place, to message.State) []part {
 		return nil
 	case from == inQueue:
 		return []part{bulkLeave, bulkRecord}
-	case from == newcomer:
+	case from == unadopted:
 		return []part{bulkTakeIn, bulkRecord}
 	case from == ended:
 		return []part{bulkRecord}
@@ -150,7 +150,7 @@ func (s *Store) DeleteAll(ctx context.Context, messages []Stored) (left []Change
 		from[m.at] = append(from[m.at], Change{Before: m})
 	}
 	left = from[inClaim]
-	for _, at := range []place{inQueue, ended, newcomer} {
+	for _, at := range []place{inQueue, ended, unadopted} {
 		more, err := s.changeAll(ctx, "delete", from[at], at, bulkDeleted)
 		if err != nil {
 			return nil, err

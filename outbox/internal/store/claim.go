@@ -23,8 +23,8 @@ type Look struct {
 	Shared map[string]lane.Shared
 	// Next is when the next message becomes due, zero if there is none.
 	Next time.Time
-	// Newcomers reports whether programs have inserted messages: see Adopt.
-	Newcomers bool
+	// Unadopted reports whether programs have inserted rows that no Run has adopted: see Adopt.
+	Unadopted bool
 }
 
 // The statement jumps from one number to the next in the index, since each may have many
@@ -43,7 +43,7 @@ SELECT 1, '', FALSE, {now}
 UNION ALL
 SELECT * FROM (SELECT 2, '', FALSE, due FROM {queue} WHERE NOT ready ORDER BY due LIMIT 1) AS next
 UNION ALL
-SELECT * FROM (SELECT 3, '', FALSE, seq FROM {message} WHERE NOT adopted ORDER BY phone_number_id, seq LIMIT 1) AS newcomer`
+SELECT * FROM (SELECT 3, '', FALSE, seq FROM {message} WHERE NOT adopted ORDER BY phone_number_id, seq LIMIT 1) AS unadopted`
 
 // Look looks for messages to send.
 func (s *Store) Look(ctx context.Context) (look Look, err error) {
@@ -65,7 +65,7 @@ func (s *Store) Look(ctx context.Context) (look Look, err error) {
 			case 2:
 				look.Next = fromMicro(at)
 			case 3:
-				look.Newcomers = true
+				look.Unadopted = true
 			}
 			return nil
 		})

@@ -44,7 +44,7 @@ func hotStatements(s *Store) map[string]string {
 		"list unknown":    "SELECT " + columns + " FROM " + fromRecord + " WHERE r.state = 'unknown' AND r.state IN ('failed', 'unknown') AND r.seq > @after ORDER BY r.seq LIMIT @limit",
 		"list by label":   "SELECT " + columns + " FROM " + fromMessage + " WHERE m.seq > @after AND m.label = @label AND m.label <> '' ORDER BY m.seq LIMIT @limit",
 		"queued by label": "SELECT " + columns + " FROM " + fromQueue + " WHERE q.seq > @after AND q.label = @label AND q.label <> '' ORDER BY q.seq LIMIT @limit",
-		"newcomers":       s.newcomersFirst(),
+		"unadopted":       s.unadoptedFirst(),
 		"oldest":          oldestStatement,
 		"leave the queue": leaveQueue,
 		"leave the claim": leaveClaim,

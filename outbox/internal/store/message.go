@@ -33,10 +33,10 @@ func (m *Stored) IsReadable() bool { return !m.unreadable }
 type place int
 
 const (
-	ended    place = iota // neither in the queue nor claimed: it is sent, failed or unknown
-	inQueue               // it waits
-	inClaim               // a Run has it
-	newcomer              // a program has inserted it, and no Run has checked it
+	ended     place = iota // neither in the queue nor claimed: it is sent, failed or unknown
+	inQueue                // it waits
+	inClaim                // a Run has it
+	unadopted              // a program has inserted it, and no Run has adopted it
 )
 
 // columns are the columns of a message, wherever it is.
@@ -134,8 +134,9 @@ WHERE seq = @seq AND rev = @rev RETURNING seq`
 	dropPayload = `UPDATE {message} SET payload = '' WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`
 )
 
-// errNewcomer is the error of a change that a newcomer cannot have yet. It can only end.
-var errNewcomer = errors.New("outbox: it was inserted, and no Run has checked it yet: want a Run")
+// errUnadopted is the error of a change that an unadopted message cannot have yet. It can only
+// end.
+var errUnadopted = errors.New("outbox: it was inserted, and no Run has checked it yet: want a Run")
 
 // Save writes a message that has changed, and returns it as it is then. If payload is false it
 // deletes the payload. The error wraps ErrConflict if the message has changed since it was
@@ -172,9 +173,9 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		given["state"] = string(message.StateQueued)
 	}
 	switch {
-	case before.at == newcomer && next.at != ended:
-		return before, errNewcomer
-	case before.at == newcomer:
+	case before.at == unadopted && next.at != ended:
+		return before, errUnadopted
+	case before.at == unadopted:
 		cas = takeIn
 	case before.at == inQueue && next.at == inQueue:
 		cas = stayQueue
@@ -198,7 +199,7 @@ func (s *Store) Save(ctx context.Context, name string, before Stored, after mess
 		then = append(then, keepRecord)
 		next.hasRecord = true
 	}
-	if !payload && before.at != newcomer { // a newcomer's row is changed already
+	if !payload && before.at != unadopted { // the row of an unadopted message is changed already
 		then = append(then, dropPayload)
 	}
 	return next, s.change(ctx, name, cas, then, given)
@@ -253,13 +254,13 @@ func (s *Store) change(ctx context.Context, name, cas string, then []string, giv
 // Delete deletes a message and everything about it. A hash of its id stays.
 func (s *Store) Delete(ctx context.Context, m Stored) error {
 	cas := map[place]string{
-		inQueue:  leaveQueue,
-		inClaim:  leaveClaim,
-		ended:    `DELETE FROM {record} WHERE seq = @seq AND rev = @rev RETURNING seq`,
-		newcomer: `DELETE FROM {message} WHERE seq = @seq AND NOT adopted RETURNING seq`,
+		inQueue:   leaveQueue,
+		inClaim:   leaveClaim,
+		ended:     `DELETE FROM {record} WHERE seq = @seq AND rev = @rev RETURNING seq`,
+		unadopted: `DELETE FROM {message} WHERE seq = @seq AND NOT adopted RETURNING seq`,
 	}[m.at]
 	then := []string{`INSERT INTO {deleted} (hash, deleted_at) SELECT CAST(@hash AS text), {now} {cas} ON CONFLICT (hash) DO NOTHING`}
-	if m.at != newcomer {
+	if m.at != unadopted {
 		then = append(then, `DELETE FROM {message} WHERE seq IN (SELECT CAST(@seq AS bigint) {cas})`)
 	}
 	if m.at != ended {

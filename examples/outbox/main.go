@@ -99,7 +99,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	case name == "enqueue" && in.count < 1:
 		return fmt.Errorf("-n %d: want 1 or more", in.count)
 	case len(in.ids) > 0 && (name == "enqueue" || name == "run"):
-		return fmt.Errorf("%s takes only flags, not %q", name, in.ids[0])
+		return fmt.Errorf("%s takes flags alone, not %q", name, in.ids[0])
 	}
 
 	database, leave, err := in.where.open()

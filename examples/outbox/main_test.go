@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain makes this binary the program itself where the tests start it anew.
+// TestMain makes this binary the program itself when the tests start it.
 func TestMain(m *testing.M) {
 	if os.Getenv("OUTBOX_EXAMPLE_IS_PROGRAM") != "" {
 		main()
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 // patience bounds what takes a second or two.
 const patience = 30 * time.Second
 
-// program is a newcomer's terminal.
+// program is the terminal of a new user.
 type program struct {
 	t   *testing.T
 	dir string
@@ -49,7 +49,7 @@ func (p program) does(args ...string) string {
 	return out.String()
 }
 
-// begins starts a command that goes on.
+// begins starts a command that keeps running.
 func (p program) begins(args ...string) (kill func(), out *output) {
 	p.t.Helper()
 	cmd, out := p.command(args...)
@@ -113,9 +113,9 @@ func TestKilledDuringAnOutageAndAfterItDeliversEachMessageOnce(t *testing.T) {
 	}
 
 	p.does("run", "-fake", "-until-done")
-	time.Sleep(time.Second) // until the fake API sends its webhooks of the last
+	time.Sleep(time.Second) // until the fake API sends the webhooks of the last messages
 	p.does("run", "-fake", "-until-done")
-	// What was announced and never reached the API is for a person to decide.
+	// A person decides about messages that have a mark and never reached the API.
 	status := p.does("status")
 	for line := range strings.Lines(status) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == "unknown" {

@@ -56,7 +56,7 @@ func (v *verb) check(flags *flag.FlagSet, args []string) error {
 	if len(rest) < v.least || v.most != many && len(rest) > v.most {
 		want := v.arguments
 		if want == "" {
-			want = "flags alone"
+			want = "none"
 		}
 		return wrongUsage(v.name, "%s has %d arguments: want %s", v.name, len(rest), want)
 	}

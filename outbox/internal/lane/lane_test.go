@@ -35,9 +35,6 @@ func newSimulation(t *testing.T, rate float64, numbers ...string) *simulation {
 func (s *simulation) plan(workers int) map[string]int {
 	free := workers - s.Flights()
 	s.lease(free)
-	if s.Rate("") > 1e5 {
-		s.now = s.now.Add(time.Millisecond) // in which such a rate has turns enough
-	}
 	return s.Plan(s.now, workers, free, false)
 }
 

@@ -28,7 +28,7 @@ const (
 	// much is leased if few messages wait: at a high rate each would otherwise need a lease of
 	// its own.
 	leaseTime  = 250 * time.Millisecond
-	leastLease = 10 * time.Millisecond
+	leastLease = time.Millisecond
 	// leaseShare is the part of the rate that is leased. Messages do not all take the same time
 	// to arrive, so that at the full rate some second would have too many.
 	leaseShare = 0.95
@@ -40,6 +40,8 @@ const (
 	// arrive. Without that, the lease from a database that is far away would be over on
 	// arrival.
 	burst = 30 * time.Millisecond
+	// soon is how much earlier than its turn a message may be claimed: the claim takes longer.
+	soon = time.Millisecond
 	// Slowdown is the factor by which the share falls if the API asks for less. Speedup is how
 	// much it grows with each second that is leased.
 	Slowdown = 0.8
@@ -76,6 +78,7 @@ func (p *pace) turns(now time.Time) int {
 	if p.interval <= 0 {
 		return 0
 	}
+	now = now.Add(soon)
 	n := 0
 	if at := p.at(now); !at.After(now) && at.Before(p.until) {
 		end := now

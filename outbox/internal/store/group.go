@@ -2,8 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
+
+// errAbandoned is the error of the members of a batch whose carrying out ended in a panic, of a
+// driver for example. They retry.
+var errAbandoned = errors.New("outbox: a write of several callers was abandoned")
 
 // group combines what callers want at the same moment. When as many batches are under way as
 // allowed, callers that come meanwhile form the next batch, and one of these callers carries it
@@ -71,14 +76,14 @@ func (g *group[T]) next() {
 	var batch []*member[T]
 	for size := 0; len(g.waiting) > 0; g.waiting = g.waiting[1:] {
 		w := g.waiting[0]
-		if w.left {
-			continue
+		if !w.left {
+			size += g.size(w.what)
+			if len(batch) > 0 && size > g.most {
+				break
+			}
+			batch = append(batch, w)
 		}
-		size += g.size(w.what)
-		if len(batch) > 0 && size > g.most {
-			break
-		}
-		batch = append(batch, w)
+		g.waiting[0] = nil // the array stays, and would keep what the member wants
 	}
 	if len(batch) == 0 {
 		g.underWay--
@@ -90,14 +95,21 @@ func (g *group[T]) next() {
 
 // carryOut carries out a batch in the goroutine of its first caller.
 func (g *group[T]) carryOut(ctx context.Context, batch []*member[T]) {
+	done := false
+	defer func() {
+		for _, w := range batch {
+			if !done { // a panic, which goes on in this goroutine
+				w.err = errAbandoned
+			}
+			close(w.done)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.next()
+	}()
 	// The end of this caller's context ends the write of all members: the others retry.
 	g.share(ctx, batch)
-	for _, w := range batch {
-		close(w.done)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.next()
+	done = true
 }
 
 // start reports whether the caller of a member still waits. From then on it waits until the

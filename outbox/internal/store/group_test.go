@@ -97,6 +97,56 @@ func TestCallerWhoseTimeIsUpKeepsNobodyWaiting(t *testing.T) {
 	})
 }
 
+// The program may go on after a panic, as net/http does.
+func TestPanicInABatchLeavesNobodyWaiting(t *testing.T) {
+	var batches atomic.Int64
+	var g *group[int]
+	g = &group[int]{most: 8, abreast: 1, size: func(int) int { return 1 }, share: func(context.Context, []*member[int]) {
+		if batches.Add(1) == 1 {
+			for g.waits() == 0 {
+				runtime.Gosched()
+			}
+			panic("a driver's")
+		}
+	}}
+	retries := func() error {
+		return persist(t.Context(), nil, func(ctx context.Context) error { return g.do(ctx, 0) })
+	}
+	var all sync.WaitGroup
+	all.Go(func() { assert.PanicsWithValue(t, "a driver's", func() { _ = retries() }) })
+	for batches.Load() == 0 {
+		runtime.Gosched()
+	}
+	all.Go(func() { assert.NoError(t, retries()) })
+	all.Wait()
+	assert.NoError(t, retries())
+}
+
+func TestPanicInATransactionLeavesItNotOpen(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		assert.PanicsWithValue(t, "a driver's", func() {
+			_ = s.write(t.Context(), "x", func(ctx context.Context, on runner) error {
+				_, err := s.exec(ctx, on, "UPDATE {meta} SET value = 'changed'", nil)
+				require.NoError(t, err)
+				panic("a driver's")
+			})
+		})
+		other, err := s.db.Conn(t.Context()) // it may be the one that had the transaction
+		require.NoError(t, err)
+		defer other.Close()
+		require.NoError(t, s.Enqueue(t.Context(), news(1)))
+		assert.NoError(t, s.checkVersion(t.Context(), other), "it is rolled back")
+	})
+}
+
+func TestGroupKeepsNothingOfThoseItHasServed(t *testing.T) {
+	g := &group[int]{most: 8, abreast: 1, size: func(int) int { return 1 }, share: func(context.Context, []*member[int]) {}}
+	waiting := make([]*member[int], 1, 4)
+	g.waiting = waiting[:0]
+	require.NoError(t, g.do(t.Context(), 0))
+	assert.Nil(t, waiting[0])
+}
+
 // waits returns how many members wait for the next batch.
 func (g *group[T]) waits() int {
 	g.mu.Lock()

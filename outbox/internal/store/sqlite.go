@@ -65,18 +65,22 @@ func (p *pool) immediate(ctx context.Context, do func(*sql.Conn) error) error {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
-	err = do(conn)
-	if err == nil {
-		_, err = conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
-	}
-	if err != nil {
-		_, rollback := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-		if rollback != nil {
+	committed := false
+	defer func() { // also after a panic: an open transaction would stop all other writers
+		if committed {
+			return
+		}
+		if _, err := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
 			// SQLite may have rolled back by itself. If not, the connection cannot be used any
 			// more.
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
+	}()
+	if err := do(conn); err != nil {
+		return err
 	}
+	_, err = conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
+	committed = err == nil
 	return err
 }
 

@@ -80,7 +80,7 @@ func Temporary(err error) bool {
 		}
 		return false
 	}
-	if isBusy(err) {
+	if isBusy(err) || errors.Is(err, errAbandoned) {
 		return true
 	}
 	var network net.Error

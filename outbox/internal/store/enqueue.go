@@ -115,11 +115,12 @@ const (
 SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, {now}, TRUE FROM (VALUES %s) AS given
 WHERE NOT EXISTS (SELECT 1 FROM {deleted} AS d WHERE d.hash = column10)
 ON CONFLICT (id) DO NOTHING`
-	// No other connection writes meanwhile, and a new seq is higher than all earlier ones. The
-	// messages get places in the queue in their order, a microsecond apart.
+	// No other connection writes meanwhile, and a new seq is higher than all earlier ones, also
+	// than those of rows that were deleted. The messages get places in the queue in their
+	// order, a microsecond apart. A row that a trigger of the user has inserted is not adopted.
 	insertQueue = `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
-SELECT seq, phone_number_id, recipient, label, urgent, max(not_before, {now} + seq - @last - 1), max(not_before, {now} + seq - @last - 1), not_before <= {now}, expires_at, 0
-FROM {message} WHERE seq > @last`
+SELECT seq, phone_number_id, recipient, label, urgent, max(not_before, {now} + seq - first), max(not_before, {now} + seq - first), not_before <= {now}, expires_at, 0
+FROM {message}, (SELECT min(seq) AS first FROM {message} WHERE seq > @last) WHERE seq > @last AND adopted`
 	// rowsAtOnce is how many rows an INSERT has. For each argument a driver searches all
 	// arguments.
 	rowsAtOnce = 50

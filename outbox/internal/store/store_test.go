@@ -339,3 +339,42 @@ func TestWritersShareACommitAndFailAlone(t *testing.T) {
 		assert.Equal(t, 30, n)
 	})
 }
+
+func TestMessageStandsWhereItWasEnqueuedAlsoIfLaterOnesWereDeleted(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		require.NoError(t, s.Enqueue(ctx, news(100)))
+		_, err := s.exec(ctx, s.db, "DELETE FROM {message}", nil)
+		require.NoError(t, err)
+		require.NoError(t, s.Enqueue(ctx, []New{{ID: "a", Number: number, Payload: "{}"}, {ID: "b", Number: number, Payload: "{}"}}))
+		a, err := s.Load(ctx, "a")
+		require.NoError(t, err)
+		b, err := s.Load(ctx, "b")
+		require.NoError(t, err)
+		assert.Equal(t, a.Enqueued, a.Place)
+		assert.Equal(t, a.Enqueued.Add(time.Microsecond), b.Place)
+	})
+}
+
+// A message in the queue that is also to be adopted would be sent twice.
+func TestRowOfATriggerIsAdopted(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		insert := `INSERT INTO {message} (id, phone_number_id, payload) VALUES (NEW.id || ' too', NEW.phone_number_id, '{"to":"1555"}');`
+		rules := []string{`CREATE TRIGGER mine AFTER INSERT ON {message} WHEN NEW.label = 'twice' BEGIN ` + insert + ` END`}
+		if s.dialect.kind == Postgres {
+			rules = []string{`CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + insert + ` RETURN NULL; END $$`,
+				`CREATE TRIGGER mine AFTER INSERT ON {message} FOR EACH ROW WHEN (NEW.label = 'twice') EXECUTE FUNCTION mine()`}
+		}
+		for _, rule := range rules {
+			_, err := s.exec(ctx, s.db, rule, nil)
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Begin(ctx, run))
+		require.NoError(t, s.Enqueue(ctx, []New{{ID: "a", Label: "twice", Number: number, Payload: "{}"}}))
+		assert.Equal(t, []string{"a"}, ids(take(t, s, 8, false)))
+		look, err := s.Look(ctx)
+		require.NoError(t, err)
+		assert.True(t, look.Unadopted)
+	})
+}

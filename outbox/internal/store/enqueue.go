@@ -12,7 +12,13 @@ import (
 // Enqueue puts messages into the queue, all or none. A message whose id is known changes
 // nothing. Callers that enqueue at the same moment share a statement.
 func (s *Store) Enqueue(ctx context.Context, messages []New) error {
-	return s.persist(ctx, func(ctx context.Context) error { return s.enqueues.do(ctx, messages) })
+	return s.persist(ctx, func(ctx context.Context) error {
+		err := s.enqueues.do(ctx, messages)
+		if isLocked(err) {
+			err = s.insert(ctx, messages, false)
+		}
+		return err
+	})
 }
 
 // mostBytes is how many bytes are inserted at once. A message counts for a little more than its
@@ -45,10 +51,13 @@ func (s *Store) newEnqueues() *group[[]New] {
 				}
 			}
 		}
-		err := s.insert(ctx, all)
+		// Neither a connection that hangs nor a caller with much time delays the others for long.
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		err := s.insert(ctx, all, true)
 		for _, w := range batch {
-			if err != nil && len(batch) > 1 && !Temporary(err) {
-				w.err = s.insert(ctx, w.what) // the fault may be in another member's messages
+			if err != nil && len(batch) > 1 && (!Temporary(err) || isLocked(err)) {
+				w.err = s.insert(ctx, w.what, true) // the fault may be in another member's messages
 			} else {
 				w.err = err
 			}
@@ -57,10 +66,11 @@ func (s *Store) newEnqueues() *group[[]New] {
 	return g
 }
 
-// insert is Enqueue without retries.
-func (s *Store) insert(ctx context.Context, messages []New) error {
+// insert is Enqueue without retries. If it shall be brief, it does not wait for the end of
+// another transaction that has inserted one of the ids: see isLocked.
+func (s *Store) insert(ctx context.Context, messages []New, brief bool) error {
 	if s.dialect.oneStatement {
-		return s.insertAtOnce(ctx, messages)
+		return s.insertAtOnce(ctx, messages, brief)
 	}
 	return s.insertInTurn(ctx, messages)
 }
@@ -70,7 +80,8 @@ const enqueueStatement = `WITH given AS MATERIALIZED (
 	FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@recipients AS text[]), CAST(@payloads AS text[]), CAST(@headers AS text[]),
 		CAST(@labels AS text[]), CAST(@urgent AS boolean[]), CAST(@not_before AS bigint[]), CAST(@expires AS bigint[]), CAST(@hashes AS text[]), CAST(@places AS bigint[]))
 		AS g(id, number, recipient, payload, headers, label, urgent, not_before, expires, hash, place),
-		(SELECT {now} AS now, durable FROM {durable} AS c) AS d
+		(SELECT {now} AS now, durable, set_config('lock_timeout', CASE WHEN CAST(@brief AS boolean) THEN '100ms' ELSE current_setting('lock_timeout') END, true)
+			FROM {durable} AS c) AS d
 ), fresh AS (
 	INSERT INTO {message} (id, phone_number_id, recipient, payload, headers, label, urgent, not_before, expires_at, enqueued_at, adopted)
 	SELECT g.id, g.number, g.recipient, g.payload, g.headers, g.label, g.urgent, g.not_before, g.expires, g.now, true FROM given AS g
@@ -84,7 +95,7 @@ SELECT f.seq, g.number, g.recipient, g.label, g.urgent, greatest(g.not_before, g
 FROM fresh AS f JOIN given AS g ON g.id = f.id`
 
 // insertAtOnce inserts all with one statement.
-func (s *Store) insertAtOnce(ctx context.Context, messages []New) error {
+func (s *Store) insertAtOnce(ctx context.Context, messages []New, brief bool) error {
 	columns := make([]array, 11)
 	for _, i := range byID(messages) {
 		m := &messages[i]
@@ -98,7 +109,7 @@ func (s *Store) insertAtOnce(ctx context.Context, messages []New) error {
 		// They get places in the queue in their order, a microsecond apart.
 		columns[10].plain(strconv.Itoa(i))
 	}
-	given := args{}
+	given := args{"brief": brief}
 	for i, name := range []string{"ids", "numbers", "recipients", "payloads", "headers", "labels", "urgent", "not_before", "expires", "hashes", "places"} {
 		given[name] = columns[i].String()
 	}

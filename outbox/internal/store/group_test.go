@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,6 +79,32 @@ func TestMessageThatTheDatabaseRefusesHarmsNobodyElse(t *testing.T) {
 			_, err := s.Load(t.Context(), id)
 			assert.ErrorIs(t, err, want, id)
 		}
+	})
+}
+
+// A transaction of the user has inserted an id, and stays open.
+func TestIDThatATransactionHasInsertedKeepsNobodyElseWaiting(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		if !s.dialect.locks {
+			t.Skip("SQLite has one writer")
+		}
+		tx, err := s.db.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		require.NoError(t, s.Insert(t.Context(), tx, []New{{ID: "taken", Number: number, Payload: "{}"}}))
+		taken := []New{{ID: "taken", Number: number, Payload: "{}"}}
+		batch := []*member[[]New]{{what: taken}, {what: []New{{ID: "a", Number: number, Payload: "{}"}}}}
+		s.enqueues.share(t.Context(), batch)
+		assert.True(t, isLocked(batch[0].err), batch[0].err)
+		assert.NoError(t, batch[1].err)
+
+		s.enqueues.abreast = 1
+		var all sync.WaitGroup
+		all.Go(func() { assert.NoError(t, s.Enqueue(t.Context(), taken), "it waits for the transaction") })
+		for i := range 4 {
+			assert.NoError(t, s.Enqueue(t.Context(), []New{{ID: strconv.Itoa(i), Number: number, Payload: "{}"}}))
+		}
+		require.NoError(t, tx.Commit())
+		all.Wait()
 	})
 }
 

@@ -92,6 +92,12 @@ func Temporary(err error) bool {
 	return strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "failed to connect")
 }
 
+// isLocked reports whether a statement of PostgreSQL has waited for a lock for longer than it may.
+func isLocked(err error) bool {
+	var state interface{ SQLState() string }
+	return errors.As(err, &state) && state.SQLState() == "55P03"
+}
+
 var errClosedPool = errors.New("sql: database is closed")
 
 // These primary result codes of SQLite pass: https://sqlite.org/rescode.html.

@@ -360,7 +360,7 @@ func TestMessagesThatAreRefusedWaitWhileNoOtherIsAccepted(t *testing.T) {
 	ids := []string{"bad 1", "bad 2"}
 	b.enqueue(ids...)
 	run(t, o)
-	require.Eventually(t, func() bool { return refusals() >= 12 }, patience, time.Millisecond)
+	b.grows(12, refusals)
 	assert.Zero(t, b.states(ids)[outbox.StateFailed])
 }
 

@@ -99,11 +99,7 @@ func TestFaultThatSaysNothingOfAMessageStopsItsLaneAndNotItsMessages(t *testing.
 // calls waits until the API has received that many calls.
 func (b *bench) calls(n int) {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
-	for b.api.Totals().Calls < n {
-		require.False(b.t, time.Now().After(deadline), "want %d calls, are %d", n, b.api.Totals().Calls)
-		time.Sleep(time.Millisecond)
-	}
+	b.grows(n, func() int { return b.api.Totals().Calls })
 }
 
 func TestLaneThatIsHeldLeavesTheOthersAlone(t *testing.T) {

@@ -229,7 +229,7 @@ func TestFailureOfAnAttemptThatWasDecidedUponProvesNothingOfTheNext(t *testing.T
 	b, first := parked(t)
 	b.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
 	require.NoError(t, b.Resend(t.Context(), "a"))
-	require.Eventually(t, func() bool { return b.api.Totals().Accepted == 2 }, patience, time.Millisecond)
+	b.accepts(2)
 	b.becomes("a", outbox.StateUnknown)
 	b.queueIsEmpty()
 	second := b.api.Accepted()[1]

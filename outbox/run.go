@@ -89,7 +89,7 @@ type running struct {
 	lookAt  time.Time // when the loop looks for due messages; monotonic
 	next    time.Time // when the next message becomes due, by the database's clock
 	probing bool      // an attempt is finding out whether the API is up again
-	shut    time.Time // until then the gate lets nothing through
+	shut    time.Time // until then the gate lets nothing through; monotonic
 
 	mu       sync.Mutex
 	handling map[int64]bool // the messages that a goroutine has, by seq; guarded by mu
@@ -208,7 +208,7 @@ func (r *running) free() int {
 // claim claims as many messages as can go now, and gives them to workers.
 func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	now := r.now()
-	if now.Before(r.shut) {
+	if time.Now().Before(r.shut) {
 		return false, nil
 	}
 	free := r.free()
@@ -218,7 +218,7 @@ func (r *running) claim(ctx context.Context) (claimed bool, err error) {
 	host, down := r.hostDown()
 	if down {
 		if wait := time.Until(host.NextProbe); wait > 0 {
-			r.shut = now.Add(wait)
+			r.shut = time.Now().Add(wait)
 			return false, nil
 		}
 		if r.probing {
@@ -364,7 +364,7 @@ func (r *running) ended(ctx context.Context, e end) {
 	if e.gate > 0 {
 		// The gate is the path's, or the host's.
 		if _, down := r.hostDown(); down || len(r.pathsDown()) == 0 {
-			r.shut = r.now().Add(e.gate)
+			r.shut = time.Now().Add(e.gate)
 		} else {
 			r.lanes.Block(e.number, r.now().Add(e.gate))
 		}

@@ -274,6 +274,14 @@ func TestRateIsUsedWhereTheDatabaseIsFarAway(t *testing.T) {
 	}
 }
 
+func TestClockThatIsSetBackDelaysNothing(t *testing.T) {
+	s := newSimulation(t, 80, "1")
+	require.NotEmpty(t, s.plan(8))
+	s.now = s.now.Add(-time.Hour)
+	s.leased["1"] = s.now // as the database has it after the first lease from then on
+	require.NotEmpty(t, s.plan(8))
+}
+
 // A process that has sent for a while, and another one that joins, use all their workers at a
 // rate that is higher than they can send.
 func TestProcessThatJoinsGetsItsPartOfAHighRate(t *testing.T) {

@@ -42,6 +42,8 @@ const (
 	burst = 30 * time.Millisecond
 	// soon is how much earlier than its turn a message may be claimed: the claim takes longer.
 	soon = time.Millisecond
+	// setBack is how much the database's clock must have been set back for a lease to be void.
+	setBack = time.Second
 	// Slowdown is the factor by which the share falls if the API asks for less. Speedup is how
 	// much it grows with each second that is leased.
 	Slowdown = 0.8
@@ -50,6 +52,7 @@ const (
 
 // pace is what this process has leased of a number.
 type pace struct {
+	leased   time.Time // when it was leased, by the database's clock
 	next     time.Time // when the next turn is, by the database's clock
 	until    time.Time // the end of the lease
 	interval time.Duration
@@ -61,8 +64,11 @@ type pace struct {
 
 func (p *pace) isLeased() bool { return p.interval > 0 && p.next.Before(p.until) }
 
-// hasTurns reports whether turns of the lease are left, now or later.
-func (p *pace) hasTurns(now time.Time) bool { return p.interval > 0 && p.at(now).Before(p.until) }
+// hasTurns reports whether turns of the lease are left, now or later. If the clock has been set
+// back there are none, since they would be as much later.
+func (p *pace) hasTurns(now time.Time) bool {
+	return p.interval > 0 && p.at(now).Before(p.until) && now.After(p.leased.Add(-setBack))
+}
 
 // at returns when the next turn is. A turn that is too late is lost, so that the next ones are
 // not early.
@@ -124,6 +130,6 @@ func (p *pace) want(now time.Time, perSecond float64, workers int) Lease {
 func paceOf(wanted Lease, got Leased, others time.Time) pace {
 	length := time.Duration(float64(wanted.Length) / got.Share)
 	first := got.Until.Add(-length)
-	return pace{next: first, until: got.Until, interval: time.Duration(math.Ceil(float64(length) / wanted.turns)), late: burst + got.Took, last: wanted.turns,
+	return pace{leased: got.Now, next: first, until: got.Until, interval: time.Duration(math.Ceil(float64(length) / wanted.turns)), late: burst + got.Took, last: wanted.turns,
 		alone: !first.After(got.Now.Add(time.Millisecond)) && got.Now.Sub(others) > forgotten}
 }

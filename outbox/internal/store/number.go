@@ -12,10 +12,15 @@ import (
 
 // A new row gets the time of its first lease in the column slowed, since excluded.slowed is how
 // the statement knows the time.
+//
+// A last lease that ends much later than many processes could have leased is from before the
+// database's clock was set back. Without that, the number would send nothing until the clock is
+// there again.
 const leaseStatement = `INSERT INTO {number} AS n (number, leased, slowed)
 SELECT w.number, d.now + w.length, d.now FROM %s, (SELECT {now} AS now {lazily}) AS d WHERE true ORDER BY w.number
 ON CONFLICT (number) DO UPDATE SET
-	leased = CASE WHEN n.leased > excluded.slowed THEN n.leased ELSE excluded.slowed END + CAST((excluded.leased - excluded.slowed) / n.share AS bigint),
+	leased = CASE WHEN n.leased > excluded.slowed AND n.leased < excluded.slowed + 30000000 + 100 * (excluded.leased - excluded.slowed) / n.share THEN n.leased
+		ELSE excluded.slowed END + CAST((excluded.leased - excluded.slowed) / n.share AS bigint),
 	share = CASE WHEN n.share + (excluded.leased - excluded.slowed) * CAST(@grows AS double precision) > 1 THEN 1 ELSE n.share + (excluded.leased - excluded.slowed) * CAST(@grows AS double precision) END
 RETURNING number, leased, share, {now}`
 

@@ -259,6 +259,25 @@ func TestNumbersAreSharedByAll(t *testing.T) {
 	})
 }
 
+// The rate would be leased from when the clock had shown, an hour ahead.
+func TestLeaseIsForNowAlsoAfterTheClockWasSetBack(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		want := map[string]lane.Lease{number: {Length: 250 * time.Millisecond}}
+		_, err := s.Lease(t.Context(), want, 0)
+		require.NoError(t, err)
+		for ahead, most := range map[time.Duration]time.Duration{20 * time.Second: time.Minute, time.Hour: 250 * time.Millisecond} {
+			_, err = s.exec(t.Context(), s.db, "UPDATE {number} SET leased = leased + @ahead", args{"ahead": ahead.Microseconds()})
+			require.NoError(t, err)
+			got, err := s.Lease(t.Context(), want, 0)
+			require.NoError(t, err)
+			assert.LessOrEqual(t, got[number].Until.Sub(got[number].Now), most)
+			if most > time.Second {
+				assert.Greater(t, got[number].Until.Sub(got[number].Now), 10*time.Second, "many processes may have leased so much")
+			}
+		}
+	})
+}
+
 func TestRecipientHasOneMessageOut(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		ctx := t.Context()

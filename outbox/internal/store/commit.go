@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 )
 
 // commits lets writes of the same moment share one transaction, and so one sync of the disk, on
@@ -16,6 +17,7 @@ func newCommits(p *pool) *commits {
 	g := &commits{size: func(func(context.Context, runner) error) int { return 1 }, most: mostShared, abreast: 1}
 	g.share = func(ctx context.Context, batch []*member[func(context.Context, runner) error]) {
 		alone := len(batch) == 1
+		var culprit *member[func(context.Context, runner) error]
 		err := p.immediate(ctx, func(conn *sql.Conn) error {
 			for _, w := range batch {
 				if !g.start(w) {
@@ -30,7 +32,10 @@ func newCommits(p *pool) *commits {
 				}
 				if w.err = w.what(ctx, conn); w.err != nil {
 					if _, err := conn.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
-						return err
+						// SQLite has rolled back the transaction, as a trigger of the user can ask
+						// for. The others retry.
+						culprit = w
+						return fmt.Errorf("%w: %w", errAbandoned, err)
 					}
 				}
 				if _, err := conn.ExecContext(ctx, "RELEASE one"); err != nil {
@@ -41,7 +46,7 @@ func newCommits(p *pool) *commits {
 		})
 		for _, w := range batch {
 			g.start(w) // a write that has not begun gets the error too
-			if err != nil {
+			if err != nil && w != culprit {
 				w.err = err
 			}
 		}

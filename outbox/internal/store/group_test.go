@@ -166,6 +166,31 @@ func TestPanicInATransactionLeavesItNotOpen(t *testing.T) {
 	})
 }
 
+func TestWriteThatRollsBackTheTransactionHarmsNoOther(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		if !s.dialect.sharesCommits {
+			t.Skip("no writes share a transaction")
+		}
+		_, err := s.exec(t.Context(), s.db, `CREATE TRIGGER mine BEFORE INSERT ON {message} BEGIN SELECT RAISE(ROLLBACK, 'no such campaign'); END`, nil)
+		require.NoError(t, err)
+		write := func(text string) *member[func(context.Context, runner) error] {
+			return &member[func(context.Context, runner) error]{what: func(ctx context.Context, on runner) error {
+				_, err := s.exec(ctx, on, text, nil)
+				return err
+			}}
+		}
+		batch := []*member[func(context.Context, runner) error]{
+			write(`UPDATE {meta} SET value = value`), write(`INSERT INTO {message} (id, phone_number_id, payload) VALUES ('a', '1', '{}')`), write(`UPDATE {meta} SET value = value`),
+		}
+		s.commits.share(t.Context(), batch)
+		assert.True(t, Temporary(batch[0].err), batch[0].err)
+		assert.ErrorContains(t, batch[1].err, "no such campaign")
+		assert.False(t, Temporary(batch[1].err))
+		assert.True(t, Temporary(batch[2].err), batch[2].err)
+		require.NoError(t, s.write(t.Context(), "x", func(context.Context, runner) error { return nil }))
+	})
+}
+
 func TestGroupKeepsNothingOfThoseItHasServed(t *testing.T) {
 	g := &group[int]{most: 8, abreast: 1, size: func(int) int { return 1 }, share: func(context.Context, []*member[int]) {}}
 	waiting := make([]*member[int], 1, 4)

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"time"
 )
 
 // errAbandoned is the error of the members of a batch whose carrying out ended in a panic, of a
@@ -14,7 +16,7 @@ var errAbandoned = errors.New("outbox: a write of several callers was abandoned"
 // allowed, callers that come meanwhile form the next batch, and one of these callers carries it
 // out. It starts no goroutine.
 type group[T any] struct {
-	// share carries out a batch with the context of its first member, and sets the err of each.
+	// share carries out a batch with the context of one of its members, and sets the err of each.
 	share func(ctx context.Context, batch []*member[T])
 	// size returns the size of a member. The sizes of a batch add up to most at most, or it has
 	// one member.
@@ -31,6 +33,7 @@ type group[T any] struct {
 // member is what one caller wants.
 type member[T any] struct {
 	what    T
+	until   time.Time // the deadline of its caller, which persist gives to all
 	err     error
 	started bool          // its caller waits until it is done; guarded by the group's mutex
 	left    bool          // its caller has stopped waiting; guarded by the group's mutex
@@ -40,7 +43,8 @@ type member[T any] struct {
 }
 
 func (g *group[T]) do(ctx context.Context, what T) error {
-	w := &member[T]{what: what, done: make(chan struct{}), lead: make(chan struct{})}
+	until, _ := ctx.Deadline()
+	w := &member[T]{what: what, until: until, done: make(chan struct{}), lead: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, w)
 	if g.underWay < g.abreast {
@@ -57,7 +61,7 @@ func (g *group[T]) do(ctx context.Context, what T) error {
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
-	batch := w.batch // set if it became the first of a batch at this moment
+	batch := w.batch // set if it has got a batch at this moment
 	w.left = batch == nil && !w.started
 	g.mu.Unlock()
 	switch {
@@ -71,7 +75,8 @@ func (g *group[T]) do(ctx context.Context, what T) error {
 	return w.err
 }
 
-// next gives the next batch to its first caller. The group's mutex is locked.
+// next gives the next batch to the caller that has the most time: if the time of that one is up,
+// the batch has failed for all. The group's mutex is locked.
 func (g *group[T]) next() {
 	var batch []*member[T]
 	for size := 0; len(g.waiting) > 0; g.waiting = g.waiting[1:] {
@@ -89,11 +94,12 @@ func (g *group[T]) next() {
 		g.underWay--
 		return
 	}
-	batch[0].batch = batch
-	close(batch[0].lead)
+	leader := slices.MaxFunc(batch, func(a, b *member[T]) int { return a.until.Compare(b.until) })
+	leader.batch = batch
+	close(leader.lead)
 }
 
-// carryOut carries out a batch in the goroutine of its first caller.
+// carryOut carries out a batch in the goroutine of one of its callers.
 func (g *group[T]) carryOut(ctx context.Context, batch []*member[T]) {
 	done := false
 	defer func() {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -149,6 +150,36 @@ func TestPanicInABatchLeavesNobodyWaiting(t *testing.T) {
 	assert.NoError(t, retries())
 }
 
+// If the time of the one that carries out a batch is up, the batch has failed for all.
+func TestBatchIsCarriedOutByTheCallerThatHasTheMostTime(t *testing.T) {
+	type name struct{}
+	var g *group[int]
+	var led []any
+	g = &group[int]{most: 8, abreast: 1, size: func(int) int { return 1 }, share: func(ctx context.Context, batch []*member[int]) {
+		for len(batch) == 1 && g.waits() < 3 {
+			runtime.Gosched()
+		}
+		led = append(led, ctx.Value(name{}))
+	}}
+	var all sync.WaitGroup
+	call := func(within time.Duration) {
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), name{}, within), within)
+		all.Go(func() { defer cancel(); assert.NoError(t, g.do(ctx, 0)) })
+	}
+	call(time.Minute)
+	for g.isIdle() {
+		runtime.Gosched()
+	}
+	for i, within := range []time.Duration{time.Hour, 3 * time.Hour, 2 * time.Hour} {
+		call(within)
+		for i < 2 && g.waits() <= i { // the third one ends the wait of the first
+			runtime.Gosched()
+		}
+	}
+	all.Wait()
+	assert.Equal(t, []any{time.Minute, 3 * time.Hour}, led)
+}
+
 func TestPanicInATransactionLeavesItNotOpen(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		assert.PanicsWithValue(t, "a driver's", func() {
@@ -197,6 +228,13 @@ func TestGroupKeepsNothingOfThoseItHasServed(t *testing.T) {
 	g.waiting = waiting[:0]
 	require.NoError(t, g.do(t.Context(), 0))
 	assert.Nil(t, waiting[0])
+}
+
+// isIdle reports whether no batch is under way.
+func (g *group[T]) isIdle() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.underWay == 0
 }
 
 // waits returns how many members wait for the next batch.

@@ -190,6 +190,7 @@ func TestProcessIsHealthyWhileItsDatabaseAndItsRunAre(t *testing.T) {
 	b := newHarness(t)
 	_, db := b.tables()
 	o := b.open(nil)
+	outbox.SetLife(o, 100*time.Millisecond, time.Second)
 	require.NoError(t, o.Health(t.Context()), "without a Run")
 	var silent atomic.Bool
 	outbox.FailAt(o, func(name string) error {
@@ -254,6 +255,7 @@ func TestStatsTellOfRunsAndHolds(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), stats().Runs[0].Began, patience)
 	stop()
 	assert.Empty(t, stats().Runs)
+	outbox.SetLife(b.Outbox, 100*time.Millisecond, time.Second)
 	stop = run(t, dead) // no other Run is there to remove it
 	require.Eventually(t, func() bool { runs := stats().Runs; return len(runs) == 1 && runs[0].Dead }, patience, 10*time.Millisecond)
 	stop()

@@ -250,6 +250,7 @@ func TestWebhooksInRandomOrderSendNothingTwice(t *testing.T) {
 		}
 		i := random.IntN(len(pending))
 		b.status(pending[i].m, pending[i].status, pending[i].more)
+		deadline = time.Now().Add(patience) // as long as there is progress
 		pending[i] = pending[len(pending)-1]
 		pending = pending[:len(pending)-1]
 	}

@@ -94,7 +94,7 @@ func (b *bench) open(next http.RoundTripper, opts ...outbox.Option) *outbox.Outb
 	), opts...)
 	o, err := outbox.Open(b.t.Context(), b.database(), next, opts...)
 	require.NoError(b.t, err)
-	outbox.SetLife(o, 100*time.Millisecond, time.Second)
+	outbox.SetLife(o, 100*time.Millisecond, time.Minute) // no machine is so slow that it is taken for dead, or that a mark takes too long
 	b.t.Cleanup(func() { assert.NoError(b.t, o.Close()) })
 	return o
 }

@@ -125,7 +125,6 @@ func TestPoolOfOneOrTwoConnectionsIsEnough(t *testing.T) {
 			return database
 		}
 		b.Outbox = b.open(nil, outbox.WithWorkers(16), outbox.WithRecipientOrder())
-		outbox.SetLife(b.Outbox, time.Second, time.Minute) // no machine is so slow that a mark takes too long
 		ids := b.enqueueMany(phoneNumberID, 50)
 		run(t, b.Outbox)
 		assert.Equal(t, 50, b.settled(ids)[outbox.StateSent])

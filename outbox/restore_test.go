@@ -78,6 +78,7 @@ func TestProofServerFromABackupThatIsParkedSendsNothingThatHadGoneOut(t *testing
 	copied := restore()
 	b.database = func() outbox.Database { return copied.open(t) }
 	b.Outbox = b.open(nil)
+	outbox.SetLife(b.Outbox, 100*time.Millisecond, time.Second) // the copy has a Run that is dead
 	require.NoError(t, b.Enqueue(t.Context(), "while it was restored", phoneNumberID, payload("x"), outbox.NotBefore(tomorrow)))
 	parked, err := b.ParkAll(t.Context(), outbox.Filter{ChangedAfter: asOf})
 	require.NoError(t, err)

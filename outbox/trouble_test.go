@@ -190,7 +190,6 @@ func TestTokenSourceThatFailsHoldsItsNumber(t *testing.T) {
 
 func TestOutboxOfThousandNumbersSendsFromAll(t *testing.T) {
 	b := newHarness(t, outbox.WithWorkers(32))
-	outbox.SetLife(b.Outbox, time.Second, time.Minute) // no machine is so slow that it is taken for dead
 	const numbers = 200
 	var messages []outbox.Message
 	for i := range numbers {

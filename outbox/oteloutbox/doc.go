@@ -58,9 +58,10 @@
 // # Collection
 //
 // Each collection calls [outbox.Outbox.Stats] once for each outbox that is registered, one
-// after the other. Nothing is asked in between. If the call fails or takes more than 5 s, the
-// error goes to the handler of [go.opentelemetry.io/otel.SetErrorHandler], and no gauge of that
-// outbox is exported: an old value, or 0, would end an alert. All other metrics are exported.
+// after the other, and all of them share 5 s. Nothing is asked in between. If a call fails or
+// takes longer than its part, the error goes to the handler of
+// [go.opentelemetry.io/otel.SetErrorHandler], and no gauge of that outbox is exported: an old
+// value, or 0, would end an alert. All other metrics are exported.
 // An outbox that is closed has no gauges, and causes no error.
 //
 // # Cardinality

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -20,23 +21,42 @@ func (m *Metrics) Register(o *outbox.Outbox) (metric.Registration, error) {
 	if o == nil {
 		return nil, errors.New("oteloutbox: Register(nil): want an outbox of outbox.Open")
 	}
-	registration, err := m.meter.RegisterCallback(func(ctx context.Context, observer metric.Observer) error {
-		m.observeOutbox(ctx, o, observer)
+	m.registered.Add(1)
+	leave := sync.OnceFunc(func() { m.registered.Add(-1) })
+	callback, err := m.meter.RegisterCallback(func(ctx context.Context, observer metric.Observer) error {
+		m.observeOutbox(ctx, o, observer, leave)
 		return nil // an error would have a periodic reader export nothing of the whole process
 	}, m.messages, m.oldestAge, m.held, m.holdAge, m.paused, m.runs)
 	if err != nil {
+		leave()
 		return nil, fmt.Errorf("oteloutbox: cannot register the gauges of the outbox %q: %w", o.Name(), err)
 	}
-	return registration, nil
+	return registration{callback, leave}, nil
 }
 
-// observeOutbox exports what is in an outbox, or nothing if that cannot be found out.
-func (m *Metrics) observeOutbox(ctx context.Context, o *outbox.Outbox, observer metric.Observer) {
-	ctx, cancel := context.WithTimeout(ctx, m.timeout)
+// registration is an outbox whose gauges are exported.
+type registration struct {
+	metric.Registration
+	leave func()
+}
+
+// Unregister ends the export.
+func (r registration) Unregister() error {
+	r.leave()
+	return r.Registration.Unregister()
+}
+
+// observeOutbox exports what is in an outbox, or nothing if that cannot be found out. It calls
+// leave if the outbox is closed.
+func (m *Metrics) observeOutbox(ctx context.Context, o *outbox.Outbox, observer metric.Observer, leave func()) {
+	// The outboxes are asked one after the other, and may all be in the same database.
+	ctx, cancel := context.WithTimeout(ctx, m.timeout/time.Duration(max(1, m.registered.Load())))
 	defer cancel()
 	stats, err := o.Stats(ctx)
 	if err != nil {
-		if !errors.Is(err, outbox.ErrClosed) {
+		if errors.Is(err, outbox.ErrClosed) {
+			leave()
+		} else {
 			otel.Handle(fmt.Errorf("oteloutbox: there are no gauges of the outbox %q: %w", o.Name(), err))
 		}
 		return

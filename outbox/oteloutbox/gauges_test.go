@@ -124,6 +124,23 @@ func TestGaugesThatCannotBeReadAreNotExported(t *testing.T) {
 	assert.Contains(t, errs[0], "database is closed")
 }
 
+// Prometheus gives up a scrape after 10 s, and then has nothing of the process.
+func TestOutboxesShareTheTimeOfACollection(t *testing.T) {
+	taken := errorsOf(t)
+	m := newMeasured(t)
+	const more = 19
+	for range more {
+		_, err := m.metrics.Register(m.Outbox)
+		require.NoError(t, err)
+	}
+	oteloutbox.SetTimeout(m.metrics, time.Second)
+	defer m.takePool()()
+	began := time.Now()
+	m.read()
+	assert.Less(t, time.Since(began), 10*time.Second, "and not 20 s")
+	assert.Len(t, taken(), 1+more)
+}
+
 // A reader that exports by itself leaves out all that it has after an error of a callback.
 func TestPeriodicReaderExportsTheOthersWithoutADatabase(t *testing.T) {
 	taken := errorsOf(t)

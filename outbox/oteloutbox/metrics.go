@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -29,7 +30,8 @@ type Metrics struct {
 	paused, runs             metric.Int64ObservableGauge
 	oldestAge, holdAge       metric.Float64ObservableGauge
 	numbers                  numbers
-	timeout                  time.Duration // of asking for the gauges
+	timeout                  time.Duration // of asking for the gauges of all outboxes
+	registered               atomic.Int64  // how many outboxes have gauges
 }
 
 // Option changes what [New] makes.

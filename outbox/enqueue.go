@@ -117,7 +117,7 @@ func nextBatch(messages []store.New) []store.New {
 // the Runs of this process.
 func (o *Outbox) enqueue(ctx context.Context, batch []store.New) error {
 	if o.maxQueued > 0 {
-		err := o.room.take(len(batch), o.maxQueued, func() (int, error) { return o.store.Queued(ctx, o.maxQueued) })
+		err := o.room.take(ctx, len(batch), o.maxQueued, func() (int, error) { return o.store.Queued(ctx, o.maxQueued) })
 		if err != nil {
 			return err
 		}

@@ -2,10 +2,12 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -87,4 +89,26 @@ func TestManyEnqueueAtOnce(t *testing.T) {
 	stats, err := b.Stats(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, map[outbox.State]int{outbox.StateQueued: callers*(each-shared) + shared}, stats.States)
+}
+
+func TestQueueIsCountedOnceForAllWhoEnqueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		take := outbox.TakeRoom()
+		counting, counted := make(chan bool), make(chan bool)
+		first := make(chan error)
+		go func() {
+			first <- take(t.Context(), 1, 2, func() (int, error) { close(counting); <-counted; return 0, nil })
+		}()
+		<-counting
+		never := func() (int, error) { return 0, errors.New("it was counted twice") }
+		ended, end := context.WithCancel(t.Context())
+		end()
+		require.ErrorIs(t, take(ended, 1, 2, never), context.Canceled, "it does not wait for longer than it has time")
+		second := make(chan error)
+		go func() { second <- take(t.Context(), 1, 2, never) }()
+		close(counted)
+		require.NoError(t, <-first)
+		require.NoError(t, <-second)
+		require.ErrorIs(t, take(t.Context(), 1, 2, never), outbox.ErrFull)
+	})
 }

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -132,4 +133,10 @@ func GoRound(o *Outbox) {
 			}
 		}
 	}
+}
+
+// TakeRoom returns the function that counts the queue for WithMaxQueued.
+func TakeRoom() func(ctx context.Context, n, most int, count func() (int, error)) error {
+	r := newRoom()
+	return r.take
 }

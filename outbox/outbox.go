@@ -62,7 +62,7 @@ func Open(ctx context.Context, database Database, next http.RoundTripper, opts .
 		next = http.DefaultTransport
 	}
 	q := &queue{settings: s, clock: &clock{}, life: defaultLife, reporting: defaultReporting}
-	o := &Outbox{queue: q, sender: &sender{queue: q, next: next, attempts: make(map[string]*attempt)}}
+	o := &Outbox{queue: q, room: newRoom(), sender: &sender{queue: q, next: next, attempts: make(map[string]*attempt)}}
 	o.closing, o.close = context.WithCancelCause(context.Background())
 	if err := o.makeTransport(); err != nil {
 		return nil, message.AsInvalid(fmt.Errorf("outbox: WithTransportOptions: %w", err))

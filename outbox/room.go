@@ -1,8 +1,8 @@
 package outbox
 
 import (
+	"context"
 	"errors"
-	"sync"
 	"time"
 )
 
@@ -15,28 +15,29 @@ const countEvery = time.Second
 
 // room is the count of the queue, as far as this process knows.
 type room struct {
-	mu      sync.Mutex
-	counted time.Time // when the queue was last counted
-	queued  int       // the messages then, and those that this process has enqueued since
+	turn    chan struct{} // has a value while a caller uses the fields below
+	counted time.Time     // when the queue was last counted
+	queued  int           // the messages then, and those that this process has enqueued since
 }
 
+func newRoom() room { return room{turn: make(chan struct{}, 1)} }
+
 // take returns ErrFull if the queue has most messages already, and otherwise counts n more.
-// count counts the messages in the database.
-func (r *room) take(n, most int, count func() (int, error)) error {
-	r.mu.Lock()
-	known := time.Since(r.counted) < countEvery
-	r.mu.Unlock()
-	if !known {
+// count counts the messages in the database. Callers that come meanwhile wait for that.
+func (r *room) take(ctx context.Context, n, most int, count func() (int, error)) error {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if time.Since(r.counted) >= countEvery {
 		queued, err := count()
 		if err != nil {
 			return err
 		}
-		r.mu.Lock()
 		r.counted, r.queued = time.Now(), queued
-		r.mu.Unlock()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.queued >= most {
 		return ErrFull
 	}

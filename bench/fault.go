@@ -83,6 +83,36 @@ func (l *oneByOne) RoundTrip(req *http.Request) (*http.Response, error) {
 	return l.next.RoundTrip(req)
 }
 
+// poisoned stands before an API that fails for some messages whenever they are sent, and for
+// no others.
+type poisoned struct {
+	next http.RoundTripper
+
+	mu      sync.Mutex
+	start   time.Time
+	refused []int // in each second since the start
+}
+
+// isPoison reports whether message i is one of them: each tenth is.
+func isPoison(i int) bool { return i%10 == 0 }
+
+func (p *poisoned) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(req.Body)
+	req.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	req = req.Clone(req.Context())
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	if !bytes.HasSuffix(body, []byte(`0"}`)) { // the message's number is the last thing in it
+		return p.next.RoundTrip(req)
+	}
+	p.mu.Lock()
+	p.refused = addAt(p.refused, int(time.Since(p.start)/time.Second), 1)
+	p.mu.Unlock()
+	return answerAfter(answerTime, req, graphretry.CodeAPIService)
+}
+
 // wait waits, and returns an error if the caller leaves before.
 func wait(d time.Duration, req *http.Request) error {
 	timer := time.NewTimer(d)

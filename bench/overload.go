@@ -13,9 +13,10 @@ import (
 // less, the more calls it gets: capacity*capacity/offered of them, where offered is the
 // number of calls in the last second. overload answers the others with code 2.
 type overload struct {
-	next        http.RoundTripper
-	capacity    int
-	from, until time.Time // zero: without an end
+	next         http.RoundTripper
+	capacity     int
+	from, until  time.Time // zero: without an end
+	refusalTakes time.Duration
 
 	mu      sync.Mutex
 	random  *rand.Rand
@@ -28,7 +29,7 @@ func (o *overload) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !o.refuses(time.Now()) {
 		return o.next.RoundTrip(req)
 	}
-	return answerAfter(answerTime, req, graphretry.CodeAPIService)
+	return answerAfter(o.refusalTakes, req, graphretry.CodeAPIService)
 }
 
 // refuses reports whether a call is to be answered with code 2.

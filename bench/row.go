@@ -89,6 +89,9 @@ var scenarios = []scenario{
 	{name: "little after 3 min", rate: 50, send: 12 * time.Minute, down: 3 * time.Minute, limit: 60, over: graphretry.CodeAPIService, full: true},
 	{name: "spike", rate: 50, send: 12 * time.Minute, capacity: 60, spike: 3, spikeFor: 30 * time.Second, full: true},
 	{name: "brownout", rate: 50, send: 12 * time.Minute, capacity: 40, brownout: 5 * time.Minute},
+	brownoutOf(5), brownoutOf(20), brownoutOf(100),
+	{name: "slow errors", rate: 50, send: 10 * time.Minute, capacity: 40, brownout: 5 * time.Minute, slowErrors: 20 * time.Second, full: true},
+	collapseOf(20), collapseOf(100),
 
 	{name: "up 30 s down 30 s", rate: 50, send: 8 * time.Minute, upFor: 30 * time.Second, downFor: 30 * time.Second},
 	{name: "down twice", rate: 50, send: 8 * time.Minute, down: 30 * time.Second, upAgain: 35 * time.Second, downAgain: time.Minute, full: true},
@@ -96,6 +99,8 @@ var scenarios = []scenario{
 	{name: "70 % fail, 500/s", rate: 500, send: 4 * time.Minute, share: 0.7, full: true},
 	{name: "up 2 s down 10 s, 1/s", rate: 1, send: 8 * time.Minute, upFor: 2 * time.Second, downFor: 10 * time.Second, full: true},
 	{name: "up 2 s down 10 s, 5/s", rate: 5, send: 8 * time.Minute, upFor: 2 * time.Second, downFor: 10 * time.Second, full: true},
+	{name: "30 % fail, 3/s", rate: 3, send: 8 * time.Minute, share: 0.3, full: true},
+	{name: "90 % fail, 100 processes", rate: 50, send: 5 * time.Minute, share: 0.9, processes: 100, full: true},
 	{name: "10 processes", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: graphretry.CodeAPIService, processes: 10, full: true},
 	{name: "100 processes", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, limit: 200, over: graphretry.CodeAPIService, processes: 100, full: true},
 
@@ -103,10 +108,13 @@ var scenarios = []scenario{
 	{name: "media fails", rate: 20, send: 6 * time.Minute, down: 3 * time.Minute, media: true, failsPath: true, codes: []graphretry.Code{graphretry.CodeAPIService}},
 	{name: "100 numbers", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, numbers: 100, noisy: 0.01, full: true},
 	{name: "one number", rate: 20, send: 8 * time.Minute, down: 3 * time.Minute, codes: []graphretry.Code{graphretry.CodeServiceUnavailable}, full: true},
+	{name: "poison, 5/s", rate: 5, send: 8 * time.Minute, poison: true, full: true},
+	{name: "poison, 50/s", rate: 50, send: 8 * time.Minute, poison: true, full: true},
 	{name: "brownout of 100 numbers", rate: 50, send: 12 * time.Minute, capacity: 40, brownout: 5 * time.Minute, numbers: 100, noisy: 0.01, full: true},
 
 	{name: "then 50 % fail", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, thenShare: 0.5, full: true},
 	{name: "then 70 % fail", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, thenShare: 0.7, full: true},
+	{name: "then 90 % fail", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, thenShare: 0.9, full: true},
 	{name: "2 min, then 40 % fail", rate: 50, send: 8 * time.Minute, down: 2 * time.Minute, thenShare: 0.4, full: true},
 	{name: "a line after 3 min", rate: 50, send: 12 * time.Minute, down: 3 * time.Minute, line: 60, lineMost: 10 * time.Second, full: true},
 	{name: "2 and 131000 in turn", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, codes: []graphretry.Code{graphretry.CodeAPIService, graphretry.CodeSomethingWentWrong}, retried: &anything, full: true},
@@ -141,6 +149,19 @@ func noisy(percent int, deadline time.Duration) scenario {
 	}
 }
 
+// brownoutOf is a brownout that so many processes meet, with as many messages in all.
+func brownoutOf(processes int) scenario {
+	name := fmt.Sprintf("brownout of %d processes", processes)
+	return scenario{name: name, rate: 50, send: 10 * time.Minute, capacity: 40, brownout: 5 * time.Minute, processes: processes, full: true}
+}
+
+// collapseOf is an API that collapses under what so many processes have to send after an
+// outage.
+func collapseOf(processes int) scenario {
+	name := fmt.Sprintf("collapse of %d processes after 3 min", processes)
+	return scenario{name: name, rate: 50, send: 10 * time.Minute, down: 3 * time.Minute, capacity: 100, processes: processes, full: true}
+}
+
 // impatient is an outage with callers who give up.
 func impatient(down, deadline time.Duration) scenario {
 	name := fmt.Sprintf("down %v, callers wait %v", down, deadline)
@@ -161,6 +182,18 @@ var overloadRows = []row{
 	{"50/s, capacity of 40/s for 5 min, collapsing: messages served a second meanwhile", "brownout", inTrouble, higher, 30},
 	{"the same: requests a message", "brownout", amplification, lower, 1.3},
 	{"the same: messages lost of 36,000", "brownout", lost, lower, 0},
+	{"5 processes, the same capacity: calls for 30,000 messages", "brownout of 5 processes", calls, lower, 35_000},
+	{"the same: busiest second", "brownout of 5 processes", busiestOfAll, lower, 200},
+	{"the same: mean time to deliver, of plain's", "brownout of 5 processes", slowdown, lower, 1},
+	{"20 processes: calls for 30,000 messages", "brownout of 20 processes", calls, lower, 40_000},
+	{"the same: busiest second", "brownout of 20 processes", busiestOfAll, lower, 200},
+	{"the same: mean time to deliver, of plain's", "brownout of 20 processes", slowdown, lower, 1},
+	{"100 processes: calls for 30,000 messages", "brownout of 100 processes", calls, lower, 55_000},
+	{"the same: busiest second", "brownout of 100 processes", busiestOfAll, lower, 240},
+	{"the same: mean time to deliver, of plain's", "brownout of 100 processes", slowdown, lower, 1},
+	{"one process, errors that take 20 s: calls for 30,000 messages", "slow errors", calls, lower, 40_000},
+	{"50/s, down 3 min, then a capacity of 100/s, collapsing, 20 processes: calls for 30,000 messages", "collapse of 20 processes after 3 min", calls, lower, 35_000},
+	{"100 processes", "collapse of 100 processes after 3 min", calls, lower, 55_000},
 }
 
 // impatientRows are the figures of outages with callers who give up.
@@ -209,6 +242,8 @@ var pathRows = []row{
 	{"the same: calls of media while it fails", "media fails", whileDown, lower, 35},
 	{"100 numbers, 50/s, all down 3 min: calls while down", "100 numbers", whileDown, lower, 40},
 	{"one number, 20/s, down 3 min: calls while down", "one number", whileDown, lower, 35},
+	{"one of ten messages always gets code 2, 5/s: mean of the others", "poison, 5/s", othersMean, lower, 0.5},
+	{"50/s", "poison, 50/s", othersMean, lower, 0.5},
 	{"100 numbers, capacity of 40/s for 5 min, collapsing: messages served a second meanwhile", "brownout of 100 numbers", inTrouble, higher, 30},
 	{"the same: requests a message", "brownout of 100 numbers", amplification, lower, 1.3},
 }
@@ -218,6 +253,7 @@ var pathRows = []row{
 var afterRows = []row{
 	{"50/s, down 3 min, then 50 % fail: busiest second, of plain's", "then 50 % fail", busiestOfPlain, lower, 1.1},
 	{"70 %", "then 70 % fail", busiestOfPlain, lower, 1.1},
+	{"90 %", "then 90 % fail", busiestOfPlain, lower, 1.1},
 	{"50/s, down 2 min, then 40 % fail: busiest second, of plain's", "2 min, then 40 % fail", busiestOfPlain, lower, 1.1},
 	{"50/s, down 3 min, then an API that takes 60/s one after the other and code 2 above 10 s: busiest second", "a line after 3 min", busiest, lower, 150},
 	{"50/s, code 2 and 131000 in turn for 3 min: messages lost of 24,000", "2 and 131000 in turn", lost, lower, 0},
@@ -264,6 +300,8 @@ var partialRows = []row{
 	{"the same: delivered against plain", "70 % fail, 20/s", delivered, higher, 0.97},
 	{"70 %, 500/s: mean time to deliver against plain", "70 % fail, 500/s", slowdown, lower, 1.25},
 	{"the same: delivered against plain", "70 % fail, 500/s", delivered, higher, 0.97},
+	{"30 %, 3/s: mean time to deliver against plain", "30 % fail, 3/s", slowdown, lower, 1.25},
+	{"90 %, 50/s of 100 processes: delivered against plain", "90 % fail, 100 processes", delivered, higher, 0.75},
 }
 
 // allRows are the rows of all tables.
@@ -299,6 +337,7 @@ var (
 	}
 
 	amplification  = figure{func(r, _ result) float64 { return float64(r.calls) / float64(r.messages) }, ratio, nil}
+	busiestOfAll   = figure{func(r, _ result) float64 { return float64(slices.Max(r.perSecond)) }, count, nil}
 	whileDownAgain = figure{func(r, _ result) float64 { return float64(r.whileDownAgain) }, count, nil}
 
 	lostMore = figure{

@@ -39,17 +39,19 @@ type scenario struct {
 	numbers   int           // from which messages are sent; 0: one
 	noisy     float64       // the share of the messages that are sent from the first of them
 	media     bool          // every other call uploads media
+	poison    bool          // every tenth message gets code 2 whenever it is sent
 	failsPath bool          // in the outage the first number, or media, fails alone
 	workers   int           // that send one message after the other, in place of the rate
 	atOnce    int           // messages that arrive at the beginning, in place of the rate
 	timeout   time.Duration // of the http.Client
 	retried   *retried      // nil: what is retried by default
 
-	collapsed bool          // capacity holds from the beginning
-	capacity  int           // calls a second above which the API collapses, from the end of the outage; 0: it does not
-	brownout  time.Duration // for so long; 0: to the end
-	spike     int           // so many times as many messages arrive ...
-	spikeFor  time.Duration // ... for so long, from warmUp on
+	collapsed  bool          // capacity holds from the beginning
+	capacity   int           // calls a second above which the API collapses, from the end of the outage; 0: it does not
+	brownout   time.Duration // for so long; 0: to the end
+	slowErrors time.Duration // how long the API takes to say that it is asked for too much; 0: as for any answer
+	spike      int           // so many times as many messages arrive ...
+	spikeFor   time.Duration // ... for so long, from warmUp on
 
 	processes int // how many send them; 0: one
 
@@ -105,7 +107,7 @@ type result struct {
 	whileDownAgain int
 	// inTrouble is how many messages a second the API took while it was overloaded.
 	inTrouble float64
-	// others is of the messages whose path did not fail alone.
+	// others is of the messages whose path did not fail alone, and that are not poison.
 	others group
 	// withoutReason is how many calls returned an error that was not graphretry's
 	// ErrOutage, and refused how many returned one that was.
@@ -150,7 +152,7 @@ func (s scenario) run(subject subject, seed uint64) result {
 	api := graphtest.New(graphtest.WithSeed(seed))
 	s.script(api, start)
 	end := start.Add(warmUp + s.trouble())
-	reached := &overload{next: api, start: start, random: rand.New(rand.NewPCG(seed, 1)), capacity: s.capacity, from: start.Add(warmUp + s.down)}
+	reached := &overload{next: api, start: start, random: rand.New(rand.NewPCG(seed, 1)), capacity: s.capacity, from: start.Add(warmUp + s.down), refusalTakes: max(answerTime, s.slowErrors)}
 	if s.collapsed {
 		reached.from = start
 	}
@@ -170,6 +172,10 @@ func (s scenario) run(subject subject, seed uint64) result {
 		broken.from, broken.until = start.Add(warmUp), start.Add(warmUp+s.down)
 		next = broken
 	}
+	poison := &poisoned{next: next, start: start}
+	if s.poison {
+		next = poison
+	}
 	client := s.client(subject, next, seed)
 
 	result := result{messages: s.messages()}
@@ -188,7 +194,7 @@ func (s scenario) run(subject subject, seed uint64) result {
 		now := time.Now()
 		mu.Lock()
 		defer mu.Unlock()
-		isOther := s.failsPath && path != broken.path
+		isOther := s.failsPath && path != broken.path || s.poison && !isPoison(i)
 		if isOther {
 			result.others.messages++
 		}
@@ -241,7 +247,7 @@ func (s scenario) run(subject subject, seed uint64) result {
 	result.inVain = totals.Accepted - result.delivered
 	result.perSecond = api.CallsPerSecond(start)
 	result.whileDown += sum(broken.kept)
-	for _, before := range [][]int{reached.refused, inLine.refused, broken.kept} {
+	for _, before := range [][]int{reached.refused, inLine.refused, broken.kept, poison.refused} {
 		for second, calls := range before {
 			result.perSecond = addAt(result.perSecond, second, calls)
 			result.calls += calls

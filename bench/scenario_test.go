@@ -79,3 +79,21 @@ func TestScenarioEndsEachCallAtItsDeadline(t *testing.T) {
 	require.Equal(t, 600, r.delivered)
 	require.Zero(t, r.inVain)
 }
+
+func TestScenarioFailsWhatIsPoison(t *testing.T) {
+	s := scenario{rate: 10, send: time.Minute, poison: true}
+	r := s.runInBubble(t, nextAlone)
+	require.Equal(t, 60, r.lost())
+	require.Equal(t, 600, r.calls)
+	require.Equal(t, 540, r.others.messages)
+	require.Zero(t, r.others.lost())
+}
+
+func TestErrorsOfAnOverloadMayTakeLong(t *testing.T) {
+	s := scenario{rate: 10, send: 2 * time.Minute, capacity: 5, brownout: time.Minute, slowErrors: 20 * time.Second}
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		require.Positive(t, s.run(nextAlone, 1).lost())
+		require.Greater(t, time.Since(start), s.send+s.slowErrors-time.Second, "the last ones")
+	})
+}

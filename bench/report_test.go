@@ -28,9 +28,10 @@ func TestMain(m *testing.M) {
 		os.Exit(2)
 	}
 	if *ablate != "" {
-		_ = flag.Set("test.run", "^TestAblation$")
-		_ = flag.Set("test.timeout", "12h")
-		_ = flag.Set("test.v", "true")
+		runAlone("^TestAblation$")
+	}
+	if *scale != "" {
+		runAlone("^TestScale$")
 	}
 	status := m.Run()
 	report.print()
@@ -41,6 +42,13 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(status)
+}
+
+// runAlone has one test run that takes long.
+func runAlone(test string) {
+	_ = flag.Set("test.run", test)
+	_ = flag.Set("test.timeout", "12h")
+	_ = flag.Set("test.v", "true")
 }
 
 func checkFlags() string {
@@ -69,7 +77,7 @@ func (s subject) wanted() bool {
 }
 
 // sections are the texts that the tests publish. Each has its heading.
-type sections [13]string
+type sections [14]string
 
 // The headings, in the order of the report. Tests that publish do not run in
 // parallel.
@@ -87,6 +95,7 @@ const (
 	waiting
 	missing
 	ablated
+	scaled
 )
 
 var headings = sections{
@@ -103,6 +112,7 @@ var headings = sections{
 	waiting:        "100,000 calls that wait",
 	missing:        "Targets that graphretry misses",
 	ablated:        "What each mechanism is for",
+	scaled:         "What each constant is for",
 }
 
 var report sections
@@ -138,7 +148,7 @@ func command() string {
 		switch value := f.Value.String(); f.Name {
 		case "test.run":
 			command += fmt.Sprintf(" -run='%s'", value)
-		case "seeds", "peer-seeds", "subject", "scenario", "pictures", "full", "ablate":
+		case "seeds", "peer-seeds", "subject", "scenario", "pictures", "full", "ablate", "scale":
 			if strings.ContainsAny(value, " %") {
 				value = "'" + value + "'"
 			}

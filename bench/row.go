@@ -83,6 +83,7 @@ var scenarios = []scenario{
 	{name: "90 % fail", rate: 50, send: 8 * time.Minute, share: 0.9},
 	{name: "up 2 s down 10 s", rate: 50, send: 8 * time.Minute, upFor: 2 * time.Second, downFor: 10 * time.Second},
 	{name: "callers wait 30 s", rate: 50, send: 8 * time.Minute, down: time.Minute, deadline: 30 * time.Second},
+	{name: "callers cancel after 30 s", rate: 50, send: 8 * time.Minute, down: time.Minute, deadline: 30 * time.Second, cancel: true, full: true},
 	{name: "late answers", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, lateShare: 0.02, lateUpTo: 8 * time.Second},
 
 	{name: "collapse after 1 min", rate: 50, send: 12 * time.Minute, down: time.Minute, capacity: 60},
@@ -199,7 +200,7 @@ var overloadRows = []row{
 // impatientRows are the figures of outages with callers who give up.
 var impatientRows = func() (rows []row) {
 	for _, s := range scenarios {
-		if s.failsPath || s.deadline == 0 {
+		if s.failsPath || s.deadline == 0 || s.cancel {
 			continue
 		}
 		if s.name != "callers wait 30 s" {
@@ -281,6 +282,7 @@ var stormRows = []row{
 	{"20/s, down 14 min: messages lost of 24,000", "down 14 min", lost, lower, 20},
 	{"50/s, nobody waits longer than 30 s, down 1 min: messages lost of 24,000", "callers wait 30 s", lost, lower, 3_000},
 	{"the same: messages taken when their callers had left", "callers wait 30 s", inVain, lower, 20},
+	{"50/s, everybody cancels after 30 s, down 1 min: messages lost of 24,000", "callers cancel after 30 s", lost, lower, 3_500},
 	{"up 2 s and down 10 s, over and over: delivered against plain", "up 2 s down 10 s", delivered, higher, 0.75},
 }
 

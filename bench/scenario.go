@@ -60,6 +60,7 @@ type scenario struct {
 	lateUpTo       time.Duration
 
 	deadline time.Duration // of each message, from its arrival; 0: none
+	cancel   bool          // the callers cancel then, and tell nobody before
 
 	full bool // measured with -full only
 }
@@ -185,7 +186,13 @@ func (s scenario) run(subject subject, seed uint64) result {
 	send := func(i int, path string) {
 		arrival := time.Now()
 		ctx := context.Background()
-		if s.deadline > 0 {
+		switch {
+		case s.cancel:
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(ctx)
+			defer time.AfterFunc(s.deadline, cancel).Stop()
+			defer cancel()
+		case s.deadline > 0:
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, s.deadline)
 			defer cancel()

@@ -6,19 +6,17 @@ import (
 )
 
 // brake tells a host that fails of too much load from one that fails by chance. It
-// watches the share of good answers. When that is worse than it was, beyond what chance
-// explains, a trial begins: half the rate for a short while. Where less load helps, the
-// share is then much better, and the rate stays lower. Where it does not, that share is
-// what is normal, and the rate is what it was. Such a trial costs little, so it is made
-// again after a while.
+// watches the share of good answers. Where that is bad beyond what chance explains, a
+// [trial] begins. Where less load helps, the share is then much better, and the rate stays
+// lower. Where it does not, that share is what is normal, and the rate is what it was. Such
+// a trial costs little, so it is made again after a while.
 type brake struct {
 	window window
-	best   float64   // the best share of late, less what may be chance; 0: not known
-	tried  time.Time // when the last trial ended; zero: there was none
-
-	suspected bool // the last window was worse, and another one is taken to be sure
-	onTrial   bool
-	share     float64 // before the trial
+	best   float64   // the best share since the first trial, less what may be chance; 0: there was none
+	next   time.Time // from then on a trial is made of a bad share, however bad it was before
+	noes   int       // how many trials in a row have not helped
+	kept   float64   // the part of the rate that is kept after one that has
+	trial  trial
 }
 
 // verdict is what the brake makes of an answer.
@@ -31,108 +29,119 @@ const (
 	lessDoesNotHelp         // the trial is over
 )
 
-// judge takes in an answer to an attempt with that sequence number.
-func (b *brake) judge(now time.Time, state State, sequence uint64, good bool) verdict {
+// judge takes in an answer to a call that was sent at a moment, or zero if it has not
+// waited; longest is the longest run of bad ones that counts in full.
+func (b *brake) judge(now time.Time, state State, sent time.Time, good bool, longest int) verdict {
+	counts := b.window.counts(good, longest)
+	if b.trial.isOn() {
+		if counts {
+			b.trial.answered(sent, good)
+		}
+		return b.decide(now)
+	}
 	w := &b.window
-	if !w.take(now, sequence, good) {
+	if !counts || !w.isOpen {
 		return undecided
 	}
-	if age := now.Sub(w.opened); w.answers < fewestAnswers || age < shortestWindow {
-		switch {
-		case age < longestWindow:
-			return undecided
-		case b.onTrial: // so few answers tell nothing
-			return b.end(now, lessDoesNotHelp, b.best)
-		}
-		return b.look(now, state)
+	w.take(good)
+	switch age := now.Sub(w.opened); {
+	case age >= again:
+		b.look(now, state)
+		return undecided
+	case age < settles || w.answers < fewestAnswers:
+		return undecided
 	}
 	share, chance := w.share()
-	if b.onTrial {
-		// Halfway between what it was and what it is where load is all that is wrong.
-		middle := (b.share + min(1, b.share/trialRate)) / 2
-		switch {
-		case math.Abs(share-middle) < sureOfTrial*chance && w.answers < mostAnswers:
-			return undecided
-		case share > middle:
-			return b.end(now, lessHelps, max(b.best, share-certain*chance))
-		default:
-			return b.end(now, lessDoesNotHelp, (share+b.share)/2)
-		}
-	}
-	bar := worseShare * b.best
-	if now.Sub(b.tried) > trialEvery && (state == Up || !b.tried.IsZero()) {
-		bar = badShare
+	bar := nearly * b.best
+	if !now.Before(b.next) {
+		bar = max(bar, most)
 	}
 	switch {
-	case share+sureOfWorse*chance < bar && state == Up && !b.suspected:
-		// A window that was chosen because its share is bad shows a worse share than there
-		// is, and then whatever is tried seems to help. So another one is taken.
-		b.suspected = true
-		b.window.open(now, b.window.from)
-		return undecided
-	case share+sureOfWorse*chance < bar:
-		b.onTrial, b.share = true, share
+	case share+sure*chance < bar:
+		b.trial = trial{began: now}
 		return lessMustBeTried
-	case share-chance < bar && w.answers < mostAnswers:
+	case share-chance < bar && w.answers < 20*fewestAnswers:
 		return undecided
 	}
-	b.best = max(b.best, share-certain*chance)
-	return b.look(now, state)
-}
-
-// end ends a trial.
-func (b *brake) end(now time.Time, v verdict, best float64) verdict {
-	b.suspected, b.onTrial, b.best, b.tried = false, false, best, now
-	b.window.open(now, b.window.from)
-	return v
-}
-
-// look goes on to the next window, which opens with the next failure if the host is up.
-func (b *brake) look(now time.Time, state State) verdict {
-	b.suspected = false
-	b.window.open(now, b.window.from)
-	b.window.isOpen = state != Up
+	if !b.next.IsZero() {
+		b.best = max(b.best, share-sure*chance)
+	}
+	b.look(now, state)
 	return undecided
 }
 
+// decide ends a trial once there is no doubt, or no more time.
+func (b *brake) decide(now time.Time) verdict {
+	before, less := b.trial.arms(now)
+	// What happens at times, whatever is sent, can be worse in one turn and better in the
+	// next.
+	hasTurned := min(before.turns, less.turns) >= 2
+	over := now.Sub(b.trial.began) >= longestTrial
+	isKnown := min(before.answers, less.answers) >= fewestAnswers/2
+	var ratio float64
+	if isKnown {
+		ratio = likelier(before, less)
+	}
+	switch {
+	case !over && (math.Abs(ratio) < sure || ratio > 0 && !hasTurned):
+		return undecided
+	case ratio > 0:
+		b.best = 1
+		// As much as was carried out of what was asked for is the square of what the host
+		// can do, in parts of that, if it collapses.
+		b.kept = min(lowered, max(trialRate, math.Sqrt((before.good+0.5)/(before.answers+1))))
+		b.noes = 0
+		b.end(now, again)
+		return lessHelps
+	case isKnown:
+		b.best = (before.good + less.good) / (before.answers + less.answers)
+	}
+	b.end(now, again<<min(b.noes, 2))
+	b.noes++
+	return lessDoesNotHelp
+}
+
+// end ends a trial. The next one is made of a bad share after a while that all processes
+// count from the same moment.
+func (b *brake) end(now time.Time, every time.Duration) {
+	b.trial, b.next = trial{}, now.Truncate(every).Add(every)
+	b.window.open(now)
+}
+
+// look goes on to the next window, which opens with the next failure if the host is up.
+func (b *brake) look(now time.Time, state State) {
+	b.window.open(now)
+	b.window.isOpen = state != Up
+}
+
+// forget forgets what was bad since a path began to fail that has now fallen: that was the
+// path's.
+func (b *brake) forget(now time.Time, state State, since time.Time) {
+	if b.trial.isOn() && b.trial.began.Before(since) || b.window.opened.Before(since) {
+		return
+	}
+	b.trial = trial{}
+	b.look(now, state)
+}
+
 // stop ends the watch, and a trial without a verdict.
-func (b *brake) stop() { b.window.isOpen, b.suspected, b.onTrial = false, false, false }
+func (b *brake) stop() { b.window.isOpen, b.trial = false, trial{} }
 
 // window is the answers of a while.
 type window struct {
-	isOpen  bool
-	opened  time.Time // or when it will be
-	from    uint64    // answers to attempts with a lower sequence number are stale
-	answers float64
-	good    float64
-	bad     int // in a row
+	isOpen bool
+	opened time.Time
+	arm
+	bad int // in a row
 }
 
-func (w *window) open(now time.Time, from uint64) {
-	*w = window{isOpen: true, opened: now, from: from, bad: w.bad}
-}
+func (w *window) open(now time.Time) { *w = window{isOpen: true, opened: now, bad: w.bad} }
 
-// take reports whether an answer counts. In a long run of bad ones those at its end do
+// counts reports whether an answer does. In a long run of bad ones those at its end do
 // not: that is an outage, and no share.
-func (w *window) take(now time.Time, sequence uint64, good bool) bool {
-	if good {
+func (w *window) counts(good bool, longest int) bool {
+	if w.bad++; good {
 		w.bad = 0
-	} else {
-		w.bad++
 	}
-	if !w.isOpen || now.Before(w.opened) || sequence < w.from || w.bad > longestChance {
-		return false
-	}
-	w.answers++
-	if good {
-		w.good++
-	}
-	return true
-}
-
-// share returns the share of good answers, and its standard error. The latter is of a
-// share that is a little nearer to a half, since one that is 0 or 1 is not without doubt.
-func (w *window) share() (share, chance float64) {
-	smoothed := (w.good + 2) / (w.answers + 4)
-	return w.good / w.answers, math.Sqrt(smoothed * (1 - smoothed) / w.answers)
+	return w.bad <= longest
 }

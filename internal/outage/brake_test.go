@@ -65,18 +65,18 @@ func TestHostThatFailsOfLoadIsAskedForLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
 		inSecond, last := 0, -1
-		sent := load(g, 100, 60, func(second, call int) Result {
+		sent := load(g, 100, 120, func(second, call int) Result {
 			if second != last {
 				inSecond, last = 0, second
 			}
 			if inSecond++; second >= 5 && inSecond > 40 {
-				return oneOf(3, call)
+				return oneOf(10, call)
 			}
 			return ResultUp
 		})
 		assert.Equal(t, 100, sent[4])
 		var late int
-		for _, n := range sent[20:] {
+		for _, n := range sent[80:] {
 			late += n
 		}
 		assert.InDelta(t, 45, late/40, 10, "calls a second, of which it can do 40")
@@ -88,9 +88,9 @@ func TestHostThatFailsOfLoadIsAskedForLess(t *testing.T) {
 func TestHostThatFailsByChanceIsAskedForAsMuchAsBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
-		sent := load(g, 100, 50, func(_, call int) Result { return oneOf(2, call) })
+		sent := load(g, 100, 50, func(_, call int) Result { return oneOf(3, call) })
 		var trial, all int
-		for _, n := range sent[2:4] {
+		for _, n := range sent[10:12] { // the beginning of the first turn with less
 			trial += n
 		}
 		for _, n := range sent {
@@ -99,29 +99,34 @@ func TestHostThatFailsByChanceIsAskedForAsMuchAsBefore(t *testing.T) {
 		assert.Less(t, trial, 150, "less was tried")
 		assert.Equal(t, 5000, all, "and then made up for")
 		assert.Equal(t, Up, g.Status().State)
-		assert.InDelta(t, 0.5, g.brake.best, 0.05, "that is what is normal")
-		assert.False(t, g.brake.tried.IsZero())
+		assert.InDelta(t, 0.33, g.brake.best, 0.05, "that is what is normal")
+		assert.Equal(t, 1, g.brake.noes)
 	})
 }
 
-func TestTrialIsMadeAgainAfterAMinute(t *testing.T) {
+func TestTrialIsMadeAgainInTheNextMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
-		began := time.Now()
-		load(g, 100, 55, func(_, call int) Result { return oneOf(2, call) })
-		first := g.brake.tried
-		assert.Less(t, first.Sub(began), 10*time.Second)
-		load(g, 100, 20, func(_, call int) Result { return oneOf(2, call) })
-		assert.Greater(t, g.brake.tried.Sub(first), time.Minute)
+		began := time.Now() // a minute begins
+		load(g, 100, 55, func(_, call int) Result { return oneOf(3, call) })
+		assert.Equal(t, 1, g.brake.noes)
+		assert.Equal(t, began.Add(time.Minute), g.brake.next)
+		load(g, 100, 40, func(_, call int) Result { return oneOf(3, call) })
+		assert.Equal(t, 2, g.brake.noes)
 	})
 }
 
-// Nobody is overloaded by a call a second.
+// Nobody is overloaded by a call in seven seconds.
 func TestNoTrialIsMadeOfFewCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
-		sent := load(g, 1, 300, func(_, call int) Result { return oneOf(2, call) })
-		assert.True(t, g.brake.tried.IsZero())
+		sent := load(g, 1, 300, func(second, call int) Result {
+			if second%7 > 0 {
+				return ResultNone
+			}
+			return oneOf(4, call)
+		})
+		assert.True(t, g.brake.next.IsZero())
 		for _, n := range sent {
 			require.Equal(t, 1, n)
 		}
@@ -131,27 +136,34 @@ func TestNoTrialIsMadeOfFewCalls(t *testing.T) {
 func TestTrialWithTooFewAnswersIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
-		load(g, 100, 3, func(_, call int) Result { return oneOf(2, call) })
-		require.True(t, g.brake.onTrial)
-		sent := load(g, 1, 30, func(_, call int) Result { return oneOf(2, call) })
-		assert.False(t, g.brake.onTrial)
+		load(g, 100, 3, func(_, call int) Result { return oneOf(3, call) })
+		require.True(t, g.brake.trial.isOn())
+		sent := load(g, 1, 130, func(second, call int) Result {
+			if second%12 > 0 {
+				return ResultNone
+			}
+			return oneOf(3, call)
+		})
+		assert.False(t, g.brake.trial.isOn())
+		assert.Equal(t, 1, g.brake.noes)
+		assert.Zero(t, g.brake.best, "nothing was learned")
 		assert.Equal(t, Up, g.Status().State)
-		assert.Equal(t, 1, sent[29])
+		assert.Equal(t, 1, sent[129])
 	})
 }
 
 func TestOutageInATrialIsAnOutageFromThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
-		load(g, 100, 3, func(_, call int) Result { return oneOf(2, call) })
-		require.True(t, g.brake.onTrial)
+		load(g, 100, 3, func(_, call int) Result { return oneOf(3, call) })
+		require.True(t, g.brake.trial.isOn())
 		tried := time.Now()
 		load(g, 100, 4, func(int, int) Result { return ResultDown })
 		status := g.Status()
 		assert.Equal(t, Down, status.State)
 		assert.GreaterOrEqual(t, status.Since.Sub(tried), time.Duration(0))
 		assert.Equal(t, status.Since, g.outage.began)
-		assert.False(t, g.brake.onTrial)
+		assert.False(t, g.brake.trial.isOn())
 	})
 }
 
@@ -160,8 +172,8 @@ func TestEndOfATrialIsNoEndOfAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
 		var ends int
-		load(g, 100, 3, func(_, call int) Result { return oneOf(2, call) })
-		require.True(t, g.brake.onTrial)
+		load(g, 100, 3, func(_, call int) Result { return oneOf(3, call) })
+		require.True(t, g.brake.trial.isOn())
 		require.Equal(t, Recovering, g.Status().State)
 		for g.Status().State != Up {
 			p, ok := g.Pass()
@@ -184,68 +196,111 @@ func TestEndOfATrialIsNoEndOfAnOutage(t *testing.T) {
 
 func TestLongRunCountsAsAnOutageAndNoShare(t *testing.T) {
 	var w window
-	now := time.Now()
-	w.open(now, 0)
-	for range 100 {
-		w.take(now, 0, false)
+	counted := 0
+	answer := func(good bool) {
+		if w.counts(good, 20) {
+			counted++
+		}
 	}
-	assert.EqualValues(t, longestChance, w.answers)
-	w.take(now, 0, true)
-	w.take(now, 0, false)
-	assert.EqualValues(t, longestChance+2, w.answers)
-}
-
-func TestAnswersFromBeforeAWindowDoNotCount(t *testing.T) {
-	var w window
-	now := time.Now()
-	assert.False(t, w.take(now, 5, true), "none is open")
-	w.open(now.Add(time.Second), 5)
-	assert.False(t, w.take(now, 5, true), "it is not open yet")
-	assert.False(t, w.take(now.Add(time.Second), 4, true), "it was sent before")
-	assert.True(t, w.take(now.Add(time.Second), 5, true))
+	for range 100 {
+		answer(false)
+	}
+	assert.Equal(t, 20, counted)
+	answer(true)
+	answer(false)
+	assert.Equal(t, 22, counted)
 }
 
 func TestShareHasItsStandardError(t *testing.T) {
-	share, chance := (&window{answers: 96, good: 48}).share()
+	share, chance := arm{answers: 96, good: 48}.share()
 	assert.Equal(t, 0.5, share)
 	assert.InDelta(t, 0.051, chance, 0.0005)
-	share, chance = (&window{answers: 96, good: 96}).share()
+	share, chance = arm{answers: 96, good: 96}.share()
 	assert.Equal(t, 1.0, share)
 	assert.Positive(t, chance, "nothing is without doubt")
 }
 
-func TestBestShareLeavesOutWhatMayBeChance(t *testing.T) {
-	now := time.Now()
-	var b brake
-	b.window.open(now, 0)
-	judge := func(good bool) verdict { return b.judge(now.Add(time.Second), Recovering, 0, good) }
-	for range fewestAnswers {
-		require.Equal(t, undecided, judge(true))
+// watch has a brake hear so many answers a second after its window has opened, the bad ones first.
+func (b *brake) watch(now time.Time, state State, answers, good int) (v verdict) {
+	for i := range answers {
+		if v = b.judge(now, state, time.Time{}, i >= answers-good, 1000); v != undecided {
+			return v
+		}
 	}
-	assert.InDelta(t, 0.95, b.best, 0.005, "fifty good ones can be luck")
-
-	b = brake{onTrial: true, share: 0.4, best: 0.1}
-	b.window.open(now, 0)
-	for i := range fewestAnswers - 1 {
-		require.Equal(t, undecided, judge(i%25 > 0))
-	}
-	assert.Equal(t, lessHelps, judge(true))
-	assert.InDelta(t, 0.96-2*0.037, b.best, 0.001)
-	assert.False(t, b.onTrial)
-	assert.Equal(t, now.Add(time.Second), b.tried)
+	return v
 }
 
-func TestTrialIsDecidedHalfwayInDoubt(t *testing.T) {
-	now := time.Now()
-	for good, want := range map[int]verdict{119: lessDoesNotHelp, 121: lessHelps} {
-		b := brake{onTrial: true, share: 0.4} // 0.8 if load is all that is wrong
-		b.window.open(now, 0)
-		var got verdict
-		for i := range mostAnswers {
-			require.Equal(t, undecided, got)
-			// As even as can be.
-			got = b.judge(now.Add(time.Second), Recovering, 0, (i+1)*good/mostAnswers > i*good/mostAnswers)
-		}
-		assert.Equal(t, want, got, "%d of %d", good, mostAnswers)
+func TestTrialIsMadeOfAShareThatIsBadBeyondChance(t *testing.T) {
+	now := epoch
+	for _, c := range []struct {
+		answers, good int
+		want          verdict
+	}{
+		{fewestAnswers - 1, 0, undecided}, {fewestAnswers, 0, lessMustBeTried},
+	} {
+		var b brake
+		b.window.open(now)
+		assert.Equal(t, undecided, b.watch(now.Add(settles-1), Up, 0, 0))
+		assert.Equal(t, c.want, b.watch(now.Add(settles), Up, c.answers, c.good), "%d of %d", c.good, c.answers)
 	}
+}
+
+// What was bad an hour ago says nothing of now.
+func TestShareIsOfAMinuteAtMost(t *testing.T) {
+	var b brake
+	b.window.open(epoch)
+	require.Equal(t, undecided, b.watch(epoch, Up, 100, 0))
+	assert.Equal(t, undecided, b.watch(epoch.Add(again), Up, 1, 0))
+	assert.False(t, b.window.isOpen)
+
+	b = brake{}
+	b.window.open(epoch)
+	require.Equal(t, undecided, b.watch(epoch, Up, 100, 0))
+	assert.Equal(t, lessMustBeTried, b.watch(epoch.Add(again-1), Up, 1, 0))
+}
+
+// After a trial a share is bad that is worse than what is normal; from the next time on
+// one that is bad, too.
+func TestShareIsBadComparedWithWhatIsNormal(t *testing.T) {
+	for _, c := range []struct {
+		best    float64
+		isAgain bool
+		good    int // of 200
+		want    verdict
+	}{
+		{0.5, false, 80, undecided}, {0.5, false, 60, lessMustBeTried},
+		{0.5, true, 80, lessMustBeTried}, {0.5, true, 170, undecided},
+		{1, false, 170, lessMustBeTried}, {1, true, 170, lessMustBeTried}, {1, false, 190, undecided},
+	} {
+		b := brake{best: c.best, next: epoch.Add(time.Hour)}
+		if c.isAgain {
+			b.next = epoch
+		}
+		b.window.open(epoch)
+		b.watch(epoch, Recovering, 199, c.good)
+		assert.Equal(t, c.want, b.watch(epoch.Add(settles), Recovering, 1, 0), "%+v", c)
+	}
+}
+
+// Errors that take twenty seconds tell of the turn in which their calls were sent.
+func TestSlowAnswerCountsForTheTurnInWhichItsCallWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGate(20)
+		load(g, 100, 3, func(_, call int) Result { return oneOf(3, call) })
+		require.True(t, g.brake.trial.isOn())
+		time.Sleep(12 * time.Second) // the next turn
+		w, permit, ok := g.Join(time.Time{})
+		require.True(t, ok)
+		if w != nil {
+			<-w.Released()
+			permit, _ = w.Permit()
+		}
+		time.Sleep(20 * time.Second)
+		was := g.brake.trial.turns
+		g.Answered(permit, ResultDown, nil)
+		now := g.brake.trial.turns
+		assert.Equal(t, was[1].answers+1, now[1].answers)
+		assert.Equal(t, was[1].heard+1, now[1].heard)
+		assert.Equal(t, was[3], now[3])
+	})
 }

@@ -11,18 +11,18 @@
 //	probe.go  when a probe is sent
 //	queue.go  the waiters, earliest deadline first
 //	rate.go   how fast waiters are released
-//	brake.go  whether less load helps
+//	brake.go  whether less load is to be tried
+//	trial.go  whether it helps
 //	law.go    the constants, each with why
 package outage
 
 import "time"
 
 // gate is the outage gate of one host, or of one of its paths, which is then what is
-// said of the host here. It is a circuit breaker with a queue and a
-// slow start: the host is up, down or recovering, which a circuit breaker calls
-// closed, open and half-open. While the host is up, calls pass, and the gate only
-// counts how many answers in a row say that the host is down. A run of them that is
-// long enough brings it down. While it is down, calls wait in a queue, and one at a
+// said of the host here. It is a circuit breaker with a queue and a slow start: the host
+// is up, down or recovering, which a circuit breaker calls closed, open and half-open.
+// While the host is up, calls pass, and the gate only counts how many answers in a row
+// say that the host is down. A run of them that is long enough brings it down. While it is down, calls wait in a queue, and one at a
 // time is released as a probe, after intervals that grow. A probe with any other
 // answer shows that the host is back: it is recovering. The waiters are then released
 // at a rate that starts low and rises with each success, since a host that has just
@@ -31,11 +31,12 @@ import "time"
 // the same outage.
 //
 // A host that is asked for too much gives the same answers as one that is down, but
-// not to all calls. Where the share of good answers falls, a brake tries whether half
-// the rate helps; if the host is up, it is recovering meanwhile, without an outage. If
-// that helps, the rate is lowered and rises slowly from there: additive increase,
-// multiplicative decrease. If it does not, the host fails by chance, and calls are
-// left to their own backoff, which serves them better.
+// not to all calls. Where the share of good answers is bad, a brake tries whether half
+// the rate helps, in every other turn of the clock, as all processes do in the same
+// turns; if the host is up, it is recovering meanwhile, without an outage. If that helps,
+// the rate is lowered and rises slowly from there: additive increase, multiplicative
+// decrease. If it does not, the host fails by chance, and calls are left to their own
+// backoff, which serves them better.
 //
 // Chance also makes runs. So how long a run must be depends on what was normal: three
 // times the longest that an answer has ended lately. A host that has had such runs
@@ -152,12 +153,9 @@ func (g *gate) answered(now time.Time, p Permit, result Result, cause error) (be
 	return began, ended
 }
 
-// untilNext returns how long it is until the next call may be sent, which is above 0.
-func (g *gate) untilNext(now time.Time) time.Duration { return max(1, g.due.Sub(now)) }
-
 // refusal is what is told to a call that cannot wait.
 func (g *gate) refusal(now time.Time) *Outage {
-	return &Outage{Path: g.path, Cause: g.outage.cause, UntilNext: g.untilNext(now)}
+	return &Outage{Path: g.path, Cause: g.outage.cause, UntilNext: max(1, g.due.Sub(now))}
 }
 
 // isWell reports whether the host is up and nothing is watched.
@@ -175,6 +173,12 @@ func (g *gate) status() Status {
 		status.NextProbe = g.due
 	}
 	return status
+}
+
+// heard takes in that a call which was released is not out any more.
+func (g *gate) heard(w *Waiter) {
+	g.out--
+	g.brake.trial.hears(w.exit.at)
 }
 
 // passOn gives the next waiter the permit of a call that did not use it or, if it was
@@ -207,7 +211,7 @@ func (g *gate) countDown(now time.Time, p Permit, cause error) bool {
 		g.runs.begin(now, g.tick())
 	}
 	if g.state == Up && !g.brake.window.isOpen {
-		g.brake.window.open(now, g.runs.from)
+		g.brake.window.open(now)
 	}
 	g.runs.length++
 	if g.state == Recovering {
@@ -226,7 +230,7 @@ func (g *gate) countDown(now time.Time, p Permit, cause error) bool {
 	// queue, and how fast it formed, stay.
 	again := g.state == Recovering && g.outage.isDown
 	g.runs.fall(now, again)
-	g.probes = probes{partial: g.runs.worst >= partialRun}
+	g.probes = probes{partial: g.runs.worst > 1}
 	fell := g.tick()
 	if !again {
 		g.outage = outage{began: now, number: fell, isDown: true}
@@ -254,50 +258,59 @@ func (g *gate) countUp(now time.Time, p Permit, result Result) *Summary {
 	}
 	switch g.state {
 	case Down:
-		g.rate.start(now, now.Sub(g.outage.began), g.outage.arrived)
+		g.startRate(now)
 		g.become(Recovering, now)
 		g.brake = brake{}
-		g.brake.window.open(now, *g.clock)
+		g.brake.window.open(now)
 		g.due = now
 	case Recovering:
-		if !g.brake.onTrial {
+		if !g.brake.trial.isOn() {
 			g.rate.adjust(now, result, g.outage.arrived)
 		}
 	}
 	return nil
 }
 
-// judge asks the brake what it makes of an answer, and does it.
+// judge asks the brake what it makes of an answer, and does it. What a path is asked for
+// is a part of what its host is, whose brake is enough.
 func (g *gate) judge(now time.Time, p Permit, result Result, cause error) {
-	if g.state == Down {
+	if g.state == Down || g.path != "" {
 		return
 	}
-	answered := g.brake.window // which a verdict replaces
-	switch g.brake.judge(now, g.state, p.sequence, !result.isDown()) {
+	watched := g.brake.window
+	switch g.brake.judge(now, g.state, p.sentFrom(&g.queue), !result.isDown(), g.config.Threshold) {
 	case lessMustBeTried:
-		tried := g.tick()
 		if g.state == Up {
-			g.outage = outage{began: now, number: tried, fellSequence: g.outage.fellSequence, cause: cause}
+			g.outage = outage{began: now, number: g.tick(), fellSequence: g.outage.fellSequence, cause: cause}
 			g.leavers = leavers{}
-			offered := (answered.answers + 1) / now.Sub(answered.opened).Seconds()
-			g.rate = rate{current: offered, ceiling: offered, floor: offered, share: answered.good / answered.answers, counted: now}
+			g.rate.hold(now, watched)
 			g.become(Recovering, now)
 			g.due = now
 		}
-		g.rate.try()
-		g.brake.window.open(now.Add(trialSettles), tried)
 	case lessHelps:
-		g.rate.keep(now)
+		g.rate.lower(now, g.brake.kept)
 	case lessDoesNotHelp:
-		g.rate.restore()
+		g.rate.slowed = time.Time{}
+		if !g.outage.isDown { // what has gathered meanwhile is a queue as after an outage
+			g.startRate(now)
+			g.rate.current = g.rate.ceiling
+		}
 	}
+}
+
+// startRate begins the release of a queue at a rate that is low.
+func (g *gate) startRate(now time.Time) {
+	g.rate.start(now, now.Sub(g.outage.began), g.outage.arrived)
 }
 
 // isOver reports whether the host is up, as nobody waits any more and an answer has
 // shown that it is back.
 func (g *gate) isOver() bool {
-	return g.state != Up && g.queue.len() == 0 && !g.brake.onTrial
+	return g.state != Up && g.queue.len() == 0 && !g.brake.trial.isOn()
 }
+
+// batch is how many waiters are released or refused before others have the lock.
+const batch = 50
 
 // advance releases the waiters who may go by now, refuses those who wait in vain, and
 // sets the timer for the next. Every change of the queue or the state ends here. It goes
@@ -318,7 +331,7 @@ func (g *gate) advance(now time.Time) {
 		switch {
 		case !mayGo, !head.hasUntil(now), g.state == Recovering && !head.hasUntil(now.Add(g.leavers.headroom)) && g.queue.len() > 1:
 			isRefused = true
-		case g.state == Down, g.leavers.early >= earlyLeavers:
+		case g.state == Down, g.leavers.early >= few:
 			w = g.queue.at(latest)
 		}
 		if isRefused {
@@ -351,7 +364,8 @@ func (g *gate) release(now time.Time, w *Waiter) {
 		passed.probe = g.probes.send()
 		g.scheduleProbe(now)
 	} else {
-		g.due = g.rate.next(g.due, now)
+		g.due = g.rate.next(g.due, now, g.brake.trial.part(now))
+		g.brake.trial.sends(now)
 	}
 	g.queue.remove(w)
 	w.pass(passed)
@@ -369,7 +383,7 @@ func (g *gate) hurry(now time.Time, head *Waiter) {
 	if g.state != Down || head.deadline.IsZero() {
 		return
 	}
-	notice := head.deadline.Add(-times(earlyNotice, g.config.InitialInterval))
+	notice := head.deadline.Add(-times(earlyProbe, g.config.InitialInterval))
 	if early := later(now, later(g.early, notice)); early.Before(g.due) {
 		g.due = early
 	}

@@ -152,7 +152,7 @@ func (h *Host) giveBack(now time.Time, w *Waiter) {
 	h.asked(w)
 	for _, passed := range w.passes() {
 		if g := h.gateWith(w.path, passed.queue); g != nil {
-			g.out--
+			g.heard(w)
 			g.passOn(now, passed.sequence, passed.probe, false)
 			h.touch(g)
 		}
@@ -207,7 +207,7 @@ func (h *Host) heard(p Permit, key string) {
 	}
 	for _, passed := range p.waiter.passes() {
 		if g := h.gateWith(key, passed.queue); g != nil {
-			g.out--
+			g.heard(p.waiter)
 		}
 	}
 }
@@ -227,6 +227,7 @@ func (h *Host) tell(now time.Time, key string, own *gate, p Permit, result Resul
 		h.touch(own)
 		if began {
 			changes = append(changes, Change{Path: key})
+			h.gate.brake.forget(now, h.gate.state, own.runs.began)
 		}
 		if ended != nil {
 			changes = append(changes, Change{Path: key, Ended: ended})

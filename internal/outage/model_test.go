@@ -49,7 +49,6 @@ type reference struct {
 	// Rates.
 	rate, ceiling, floor       float64
 	goodOfLate, goodBefore     float64
-	before                     float64 // a trial
 	counted, slowed            time.Time
 	arrivedThen                int
 	throttled                  float64
@@ -58,13 +57,36 @@ type reference struct {
 	// Shares.
 	looking       bool
 	lookFrom      time.Time
-	lookSequence  int
 	good, answers float64
 	badInARow     int
-	suspected     bool
-	best, trial   float64 // trial is the share before it; 0: there is none
-	tried         time.Time
+
+	// Trials.
+	trial     time.Time // when it began; zero: there is none
+	turns     map[int]*modelTurn
+	best      float64
+	nextTrial time.Time
+	noes      int
 }
+
+// modelTurn is ten seconds of the clock, of a trial.
+type modelTurn struct{ sent, heard, answers, good int }
+
+// turn is that in which a call was sent, nil if it does not count.
+func (r *reference) turn(sent time.Time) *modelTurn {
+	second := sent.Sub(time.Unix(0, 0)).Seconds()
+	into := math.Mod(second, 10)
+	if r.trial.IsZero() || sent.Before(r.trial) || into < 1 || into >= 9 {
+		return nil
+	}
+	number := int(second / 10)
+	if r.turns[number] == nil {
+		r.turns[number] = &modelTurn{}
+	}
+	return r.turns[number]
+}
+
+// isLess reports whether it is a turn with less load, of a trial.
+func (r *reference) isLess(now time.Time) bool { return !r.trial.IsZero() && now.Unix()/10%2 == 1 }
 
 var (
 	schedules = flag.Int("model.schedules", 250, "how many schedules to play against the reference model")
@@ -97,7 +119,7 @@ func (r *reference) order(a, b *modelCall) int {
 }
 
 func (r *reference) worst(now time.Time) float64 {
-	return r.worstRun * math.Pow(0.5, now.Sub(r.worstAt).Seconds()/30)
+	return r.worstRun * math.Pow(0.5, now.Sub(r.worstAt).Minutes())
 }
 
 func (r *reference) scheduleProbe(now time.Time) {
@@ -116,7 +138,7 @@ func (r *reference) moveTo(until time.Time) {
 	for r.state != Up && len(r.waiting) > 0 {
 		first, last := r.waiting[0], r.waiting[len(r.waiting)-1]
 		if r.state == Down && !first.deadline.IsZero() {
-			if early := latestOf(r.now, r.early, first.deadline.Add(-r.interval/5)); early.Before(r.due) {
+			if early := latestOf(r.now, r.early, first.deadline.Add(-time.Duration(0.49*float64(r.interval)))); early.Before(r.due) {
 				r.due = early
 			}
 		}
@@ -147,18 +169,26 @@ func (r *reference) moveTo(until time.Time) {
 				goes = last
 			}
 			// Nobody may have waited for a while, as a trial goes on.
-			r.due = latestOf(r.due, at.Add(-10*time.Millisecond)).Add(time.Duration(1e9 / r.rate))
+			rate := r.rate
+			if r.isLess(at) {
+				rate /= 2
+			}
+			gap := time.Duration(1e9 / rate)
+			r.due = latestOf(r.due.Add(gap), at)
+			if turn := r.turn(at); turn != nil {
+				turn.sent++
+			}
 		}
 		goes.released, goes.refused, goes.at, goes.waited, goes.sequence = true, isRefused, at, at, r.sequence
 		r.waiting = slices.DeleteFunc(r.waiting, func(w *modelCall) bool { return w == goes })
-		if r.state == Recovering && len(r.waiting) == 0 && !isRefused && r.trial == 0 {
+		if r.state == Recovering && len(r.waiting) == 0 && !isRefused && r.trial.IsZero() {
 			r.ended()
 		}
 	}
 }
 
 func (r *reference) ended() {
-	r.state, r.looking, r.suspected, r.trial, r.fatal = Up, false, false, 0, 0
+	r.state, r.looking, r.trial, r.fatal = Up, false, time.Time{}, 0
 }
 
 func (r *reference) join(now time.Time, c *modelCall) {
@@ -190,6 +220,10 @@ func (r *reference) leave(now time.Time, c *modelCall) {
 
 func (r *reference) answered(now time.Time, c *modelCall, result Result) {
 	r.now = now
+	turn := r.turn(c.waited)
+	if turn != nil {
+		turn.heard++
+	}
 	switch {
 	case result == ResultAbandoned && c.probe > 0:
 		if r.state == Down && c.sequence >= r.fellFrom && c.probe == r.probes && c.probe != r.passedOn {
@@ -201,7 +235,7 @@ func (r *reference) answered(now time.Time, c *modelCall, result Result) {
 		if r.state == Recovering && c.sequence >= r.fellFrom && !c.waited.IsZero() && (c.deadline.IsZero() || c.deadline.After(now)) {
 			r.leavers = min(r.leavers+1, 4)
 		} else if r.state == Recovering && c.sequence >= r.fellFrom && !c.waited.IsZero() {
-			r.headroom = max(r.headroom, min(max(10*time.Millisecond, 8*r.headroom), 2*now.Sub(c.waited)))
+			r.headroom = max(r.headroom, 2*now.Sub(c.waited))
 		}
 		return
 	case result == ResultNone, c.sequence < r.fellFrom:
@@ -212,7 +246,7 @@ func (r *reference) answered(now time.Time, c *modelCall, result Result) {
 	}
 	if r.state == Recovering {
 		r.headroom = time.Duration(float64(r.headroom) * 0.95)
-		r.leavers = max(0, r.leavers-0.01)
+		r.leavers = max(0, r.leavers-0.05/3)
 	}
 	if result == ResultDown {
 		r.down(now)
@@ -229,7 +263,7 @@ func (r *reference) down(now time.Time) {
 		r.runFrom, r.runBegan = r.sequence, now
 	}
 	if r.state == Up && !r.looking {
-		r.look(now, r.runFrom)
+		r.look(now)
 	}
 	r.run++
 	if r.state == Recovering {
@@ -248,13 +282,13 @@ func (r *reference) down(now time.Time) {
 		r.worstRun = max(r.worstRun, float64(r.fatal))
 	}
 	r.fatal = r.run
-	r.partial = r.worstRun >= 2
+	r.partial = r.worstRun > 1
 	if !again {
 		r.began, r.isDown, r.arrived, r.headroom, r.leavers = now, true, 0, 0, 0
 	}
 	r.sequence++
 	r.fellFrom = r.sequence
-	r.state, r.probes, r.passedOn, r.looking, r.suspected, r.trial, r.inVain = Down, 0, 0, false, false, 0, time.Time{}
+	r.state, r.probes, r.passedOn, r.looking, r.trial, r.inVain = Down, 0, 0, false, time.Time{}, time.Time{}
 	r.scheduleProbe(now)
 }
 
@@ -274,25 +308,30 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 	}
 	switch {
 	case r.state == Up:
-	case len(r.waiting) == 0 && r.trial == 0:
+	case len(r.waiting) == 0 && r.trial.IsZero():
 		r.ended()
 	case r.state == Down:
-		arrivals := float64(r.arrived) / max(1, now.Sub(r.began).Seconds())
-		r.rate = max(1, min(10, arrivals))
-		r.ceiling = max(r.rate, 2.5*arrivals)
-		r.floor, r.goodOfLate = r.ceiling, 1
-		r.counted, r.arrivedThen, r.throttled, r.slowed = now, r.arrived, 0, time.Time{}
+		r.release(now)
 		r.state, r.due, r.inVain = Recovering, now, time.Time{}
-		r.best, r.tried, r.badInARow = 0, time.Time{}, 0
-		r.look(now, r.sequence)
-	case r.trial == 0:
+		r.best, r.nextTrial, r.noes, r.badInARow = 0, time.Time{}, 0, 0
+		r.look(now)
+	case r.trial.IsZero():
 		r.adjust(now, result)
 	}
 }
 
+// release begins the release of a queue.
+func (r *reference) release(now time.Time) {
+	arrivals := float64(r.arrived) / max(1, now.Sub(r.began).Seconds())
+	r.rate = max(1, min(10, arrivals))
+	r.ceiling = max(r.rate, 2.5*arrivals)
+	r.floor, r.goodOfLate = r.ceiling, 1
+	r.counted, r.arrivedThen, r.throttled, r.slowed = now, r.arrived, 0, time.Time{}
+}
+
 func (r *reference) adjust(now time.Time, result Result) {
 	r.goodOfLate += (1 - r.goodOfLate) / 20
-	if fresh, since := r.arrived-r.arrivedThen, now.Sub(r.counted).Seconds(); since >= 1 && fresh >= 5 {
+	if fresh, since := r.arrived-r.arrivedThen, now.Sub(r.counted).Seconds(); since >= 1 && fresh >= 3 {
 		reserve := 0.3 * r.goodOfLate
 		if r.goodOfLate == 1 {
 			reserve = 0.5
@@ -303,13 +342,13 @@ func (r *reference) adjust(now time.Time, result Result) {
 	}
 	if result == ResultThrottled {
 		if r.throttled++; r.throttled >= 3 && (r.slowed.IsZero() || now.Sub(r.slowed) >= time.Second) {
-			r.rate, r.slowed, r.throttled = max(1, 0.8*r.rate), now, 0
+			r.rate, r.slowed, r.throttled = max(0.1, 0.8*r.rate), now, 0
 		}
 		return
 	}
 	rise := 3.0
 	if !r.slowed.IsZero() {
-		rise = max(1/r.rate, 0.02)
+		rise = 0.01 * r.ceiling / r.rate
 	}
 	if !r.slowed.IsZero() && now.Sub(r.slowed) < 10*time.Second {
 		rise = 0
@@ -319,8 +358,8 @@ func (r *reference) adjust(now time.Time, result Result) {
 }
 
 // look begins to take a share of good answers.
-func (r *reference) look(now time.Time, sequence int) {
-	r.looking, r.lookFrom, r.lookSequence, r.good, r.answers = true, now, sequence, 0, 0
+func (r *reference) look(now time.Time) {
+	r.looking, r.lookFrom, r.good, r.answers = true, now, 0, 0
 }
 
 func (r *reference) judge(now time.Time, c *modelCall, good bool) {
@@ -334,7 +373,18 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 	if good {
 		r.badInARow = 0
 	}
-	if !r.looking || now.Before(r.lookFrom) || c.sequence < r.lookSequence || r.badInARow > 20 {
+	counts := r.badInARow <= r.threshold
+	if !r.trial.IsZero() {
+		if turn := r.turn(c.waited); turn != nil && counts {
+			turn.answers++
+			if good {
+				turn.good++
+			}
+		}
+		r.decide(now)
+		return
+	}
+	if !counts || !r.looking {
 		return
 	}
 	r.answers++
@@ -342,67 +392,102 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 		r.good++
 	}
 	next := func() {
-		r.suspected = false
-		r.look(now, r.lookSequence)
+		r.look(now)
 		r.looking = r.state == Recovering
 	}
-	restore := func() {
-		r.rate, r.slowed, r.trial, r.tried = r.before, time.Time{}, 0, now
-		next()
-	}
 	age := now.Sub(r.lookFrom)
-	if r.answers < 50 || age < time.Second {
-		switch {
-		case age < 10*time.Second:
-		case r.trial > 0:
-			restore()
-		default:
-			next()
-		}
+	if age >= time.Minute {
+		next()
 		return
 	}
-	share, smoothed := r.good/r.answers, (r.good+2)/(r.answers+4)
-	chance := math.Sqrt(smoothed * (1 - smoothed) / r.answers)
-	decided := r.answers >= 200
-	if r.trial > 0 {
-		middle := (r.trial + min(1, 2*r.trial)) / 2
-		switch {
-		case !decided && math.Abs(share-middle) < 2*chance:
-		case share > middle:
-			r.helped++
-			r.best = max(r.best, share-2*chance)
-			r.rate, r.slowed, r.trial, r.tried = 0.75*r.before, now, 0, now
-			next()
-		default:
-			r.best = (share + r.trial) / 2
-			restore()
-		}
+	if r.answers < 10 || age < time.Second {
 		return
 	}
-	bar := 0.9 * r.best
-	if now.Sub(r.tried) > time.Minute && (r.state == Up || !r.tried.IsZero()) {
-		bar = 0.8
+	share, chance := shareOf(r.good, r.answers)
+	bar := 0.95 * r.best
+	if !now.Before(r.nextTrial) {
+		bar = max(bar, 0.8)
 	}
 	switch {
-	case share+3*chance < bar && r.state == Up && !r.suspected:
-		r.suspected = true
-		r.look(now, r.lookSequence)
 	case share+3*chance < bar:
 		r.trials++
-		r.suspected = false
 		if r.state == Up {
+			r.sequence++
 			r.state, r.began, r.isDown, r.arrived, r.headroom, r.leavers, r.due = Recovering, now, false, 0, 0, 0, now
 			r.rate = r.answers / age.Seconds()
 			r.ceiling, r.counted, r.arrivedThen, r.throttled, r.slowed = r.rate, now, 0, 0, time.Time{}
 			r.floor, r.goodOfLate = r.rate, r.goodBefore
 		}
-		r.trial, r.before, r.rate = share, r.rate, max(1, r.rate/2)
-		r.sequence++
-		r.look(now.Add(time.Second), r.sequence)
-	case decided || share-chance >= bar:
-		r.best = max(r.best, share-2*chance)
+		r.trial, r.turns = now, map[int]*modelTurn{}
+	case r.answers >= 200 || share-chance >= bar:
+		if !r.nextTrial.IsZero() {
+			r.best = max(r.best, share-3*chance)
+		}
 		next()
 	}
+}
+
+func shareOf(good, answers float64) (share, chance float64) {
+	smoothed := (good + 2) / (answers + 4)
+	return good / answers, math.Sqrt(smoothed * (1 - smoothed) / answers)
+}
+
+// decide ends a trial, if it can.
+func (r *reference) decide(now time.Time) {
+	var answers, good [2]float64 // with as much as before, and with less
+	var turns [2]int
+	for number, turn := range r.turns {
+		began := time.Unix(int64(10*number), 0)
+		if turn.heard*10 >= turn.sent*8 && now.Sub(began) >= 2*time.Second {
+			if turn.answers >= 3 {
+				turns[number%2]++
+			}
+			answers[number%2] += float64(turn.answers)
+			good[number%2] += float64(turn.good)
+		}
+	}
+	isKnown := answers[0] >= 5 && answers[1] >= 5
+	most := [2]float64{math.Inf(-1), math.Inf(-1)} // if nothing is better, and if it is
+	for share := 0.005; isKnown && share < 1; share *= 1.15 {
+		for i, less := range []float64{share, min(0.95, max(2*share, good[1]/answers[1]))} {
+			if i == 1 && less <= share {
+				continue
+			}
+			likelihood := 0.0
+			for arm, good := range good {
+				share := [2]float64{share, less}[arm]
+				likelihood += good*math.Log(share) + (answers[arm]-good)*math.Log(1-share)
+			}
+			most[i] = max(most[i], likelihood)
+		}
+	}
+	ratio := 0.0
+	if isKnown {
+		ratio = most[1] - most[0]
+	}
+	if now.Sub(r.trial) < 2*time.Minute && (math.Abs(ratio) < 3 || ratio > 0 && (turns[0] < 2 || turns[1] < 2)) {
+		return
+	}
+	minutes := int64(1)
+	if ratio > 0 {
+		r.helped++
+		r.best = 1
+		r.rate, r.slowed, r.noes = max(0.1, r.rate*min(0.8, max(0.5, math.Sqrt((good[0]+0.5)/(answers[0]+1))))), now, 0
+	} else {
+		if isKnown {
+			r.best = (good[0] + good[1]) / (answers[0] + answers[1])
+		}
+		minutes = []int64{1, 2, 4}[min(r.noes, 2)]
+		r.slowed = time.Time{}
+		r.noes++
+		if !r.isDown {
+			r.release(now)
+			r.rate = r.ceiling
+		}
+	}
+	r.trial = time.Time{}
+	r.nextTrial = time.Unix((now.Unix()/60/minutes+1)*60*minutes, 0)
+	r.look(now)
 }
 
 // TestGateAgreesWithItsReferenceModel plays random schedules of arrivals, answers,

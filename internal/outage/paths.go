@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// maxPaths is how many gates of paths a host has at most, since paths have ids in them.
+const maxPaths = 10_000
+
 // paths are the gates of those paths of a host that have failed lately. A phone number or
 // an endpoint can fail while the host is well. Whether it does is known from other paths
 // alone, so a path has a gate only while another one is well. The version of the API tells
@@ -71,7 +74,7 @@ func (p *paths) answered(now time.Time, path string, isGood bool) {
 // othersAreWell reports whether a path other than that one has been well of late.
 func (p *paths) othersAreWell(now time.Time, path string) bool {
 	for _, well := range p.well {
-		if well.path != path && !well.at.IsZero() && now.Sub(well.at) <= wellFor {
+		if well.path != path && !well.at.IsZero() && now.Sub(well.at) <= turn {
 			return true
 		}
 	}
@@ -144,14 +147,14 @@ func (p *paths) drop(g *pathGate) {
 // sweep drops the gates of the paths that have been well for a while, or silent, so that
 // calls need not look for a gate for ever.
 func (p *paths) sweep(now time.Time) {
-	if len(p.gates) == 0 || now.Sub(p.swept) < pathIdle/4 {
+	if len(p.gates) == 0 || now.Sub(p.swept) < again/4 {
 		return
 	}
 	p.swept = now
 	for place := p.ups.Front(); place != nil; {
 		g := place.Value.(*pathGate)
 		place = place.Next()
-		if g.isIdle() && (g.isWell() && now.Sub(g.lastBad) > pathIdle || now.Sub(g.heard) > pathIdle) {
+		if g.isIdle() && (g.isWell() && now.Sub(g.lastBad) > again || now.Sub(g.heard) > again) {
 			p.drop(g)
 		}
 	}

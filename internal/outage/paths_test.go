@@ -100,13 +100,59 @@ func TestPathIsDownAfterAsManyAnswersAsAHost(t *testing.T) {
 }
 
 // What others did well a while ago says nothing of now.
+// What a path is asked for is a part of what its host is, and two brakes in a row would
+// each be on trial for the other.
+func TestPathHasNoBrakeOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestHost()
+		for range 100 {
+			answers(t, h, "/v23.0/1/messages", ResultUp, ResultUp, ResultUp, ResultUp)
+			answers(t, h, noisy, ResultDown, ResultUp)
+			time.Sleep(100 * time.Millisecond)
+		}
+		own := h.paths.of(Key(noisy))
+		require.NotNil(t, own)
+		assert.Equal(t, Up, own.state)
+		assert.Zero(t, own.brake.trial.began)
+	})
+}
+
+// The bad answers that the host has heard of were the path's.
+func TestHostTriesNoLessLoadBecauseOfAPathThatHasFallen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Config{Threshold: 20, InitialInterval: 5 * time.Second, MaxInterval: 3 * time.Minute})
+		answers(t, h, noisy, ResultDown)
+		answers(t, h, quiet, ResultUp)
+		for range 18 {
+			answers(t, h, noisy, ResultDown)
+		}
+		require.True(t, h.gate.brake.window.isOpen)
+		h.gate.brake.trial.began = time.Now()
+		answers(t, h, noisy, ResultDown)
+		require.Equal(t, Down, h.paths.of(Key(noisy)).state)
+		assert.False(t, h.gate.brake.window.isOpen)
+		assert.False(t, h.gate.brake.trial.isOn())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestHost()
+		h.gate.brake.trial.began = time.Now()
+		h.gate.brake.window.open(time.Now())
+		time.Sleep(time.Second)
+		answers(t, h, noisy, ResultDown)
+		answers(t, h, quiet, ResultUp)
+		answers(t, h, noisy, ResultDown, ResultDown)
+		require.Equal(t, Down, h.paths.of(Key(noisy)).state)
+		assert.True(t, h.gate.brake.trial.isOn(), "it began before")
+	})
+}
+
 func TestPathHasAGateOnlyWhileAnotherIsWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHost()
 		answers(t, h, noisy, ResultDown)
 		answers(t, h, quiet, ResultUp)
 		assert.Len(t, h.paths.gates, 1)
-		time.Sleep(wellFor + 1)
+		time.Sleep(turn + 1)
 		assert.Equal(t, []Change{{}}, answers(t, h, noisy, ResultDown, ResultDown, ResultDown), "the host is down")
 		assert.Empty(t, h.paths.gates)
 	})
@@ -414,7 +460,7 @@ func TestGateOfAPathGoesOnceItHasBeenUpForAWhile(t *testing.T) {
 			answers(t, h, noisy, ResultUp)
 		}
 		assert.Len(t, h.paths.gates, 1)
-		time.Sleep(pathIdle)
+		time.Sleep(again)
 		answers(t, h, quiet, ResultUp)
 		assert.Empty(t, h.paths.gates)
 		assert.Zero(t, h.published.Load()&(gated|watched|notUp), "calls take no lock")
@@ -427,7 +473,7 @@ func TestGateOfAPathThatFailedOnceAndIsSilentGoes(t *testing.T) {
 		answers(t, h, noisy, ResultDown)
 		answers(t, h, quiet, ResultUp)
 		require.Len(t, h.paths.gates, 1)
-		time.Sleep(pathIdle + 1)
+		time.Sleep(again + 1)
 		answers(t, h, quiet, ResultUp)
 		assert.Empty(t, h.paths.gates)
 	})

@@ -139,6 +139,14 @@ func (p Permit) passOf(q *queue) pass {
 	return p.waiter.passOf(q)
 }
 
+// sentFrom returns when the call was released from a queue, zero if it was not.
+func (p Permit) sentFrom(q *queue) time.Time {
+	if p.passOf(q).queue == nil {
+		return time.Time{}
+	}
+	return p.waiter.exit.at
+}
+
 // hasUntil reports whether the deadline of w comes after a moment.
 func (w *Waiter) hasUntil(moment time.Time) bool {
 	return w.deadline.IsZero() || w.deadline.After(moment)
@@ -253,15 +261,14 @@ type leavers struct {
 // left takes in that the caller of a waiter has left.
 func (l *leavers) left(now time.Time, w *Waiter) {
 	if w.hasUntil(now) {
-		l.early = min(l.early+1, earlyLeavers+1)
+		l.early = min(l.early+1, few+1)
 		return
 	}
-	grown := min(max(firstHeadroom, times(headroomGrowth, l.headroom)), times(2, now.Sub(w.exit.at)))
-	l.headroom = max(l.headroom, grown)
+	l.headroom = max(l.headroom, 2*now.Sub(w.exit.at))
 }
 
 // stayed takes in that a caller was there for the answer.
 func (l *leavers) stayed() {
-	l.headroom = times(headroomShrink, l.headroom)
-	l.early = max(0, l.early-earlyShare)
+	l.headroom = times(1-fade, l.headroom)
+	l.early = max(0, l.early-fade/few)
 }

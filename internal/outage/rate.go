@@ -10,7 +10,6 @@ type rate struct {
 	ceiling float64 // what it may rise to ...
 	floor   float64 // ... which is never lower than that
 	share   float64 // of good answers, of late
-	untried float64 // the rate before a trial
 
 	counted time.Time // when the ceiling was last compared with the arrivals ...
 	arrived int       // ... and how many there were then
@@ -22,19 +21,22 @@ type rate struct {
 // start begins the release of a queue that so many have joined in the time elapsed.
 func (r *rate) start(now time.Time, elapsed time.Duration, arrived int) {
 	arrivals := float64(arrived) / max(elapsed.Seconds(), 1)
-	first := max(leastRate, min(firstRate, arrivals))
+	first := max(1, min(firstRate, arrivals)) // a call a second is not too much
 	ceiling := max(first, drain*arrivals)
 	*r = rate{current: first, ceiling: ceiling, floor: ceiling, share: 1, counted: now, arrived: arrived}
 }
 
-// try lowers the rate on trial.
-func (r *rate) try() { r.untried, r.current = r.current, max(leastRate, trialRate*r.current) }
+// hold begins a trial where nobody waits: calls go on as fast as they were answered until
+// now.
+func (r *rate) hold(now time.Time, watched window) {
+	offered := (watched.answers + 1) / now.Sub(watched.opened).Seconds()
+	*r = rate{current: offered, ceiling: offered, floor: offered, share: watched.good / watched.answers, counted: now}
+}
 
-// keep ends a trial that has helped.
-func (r *rate) keep(now time.Time) { r.current, r.slowed = keptRate*r.untried, now }
-
-// restore ends a trial that has not helped.
-func (r *rate) restore() { r.current, r.slowed = r.untried, time.Time{} }
+// lower lowers the rate to a part of itself.
+func (r *rate) lower(now time.Time, part float64) {
+	r.current, r.slowed = max(leastRate, part*r.current), now
+}
 
 // adjust takes in an answer of a host that is recovering; arrived is how many calls have
 // come to the queue since the outage began.
@@ -43,9 +45,9 @@ func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	// released, and a ceiling from before would hold them for ever. Retries are among
 	// them: where many answers are bad, a ceiling well above all who come would feed on
 	// itself.
-	r.share += shareOfLate * (1 - r.share)
+	r.share += fade * (1 - r.share)
 	since := now.Sub(r.counted)
-	if fresh := arrived - r.arrived; since >= time.Second && fresh >= fewestArrivals {
+	if fresh := arrived - r.arrived; since >= settles && fresh >= few {
 		reserve := reserve
 		if r.share < 1 {
 			reserve = reserveIfSomeFail * r.share
@@ -58,25 +60,25 @@ func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	switch {
 	case result == ResultThrottled:
 		r.throttled++
-		if r.throttled >= throttledAnswers && sinceSlowed >= throttledEvery {
-			r.current = max(leastRate, throttledRate*r.current)
-			r.throttled, r.slowed = 0, now
+		if r.throttled >= few && sinceSlowed >= settles {
+			r.lower(now, lowered)
+			r.throttled = 0
 		}
 		return
 	case r.slowed.IsZero():
-		r.current = min(r.current+slowStart, r.ceiling)
-	case sinceSlowed >= slowedFor:
-		r.current = min(r.current+max(1/r.current, increase), r.ceiling)
+		r.current = min(r.current+few, r.ceiling)
+	case sinceSlowed >= turn:
+		r.current = min(r.current+increase*r.ceiling/r.current, r.ceiling)
 	}
-	r.throttled = max(0, r.throttled-throttledShare)
+	r.throttled = max(0, r.throttled-fade)
 }
 
 // failed takes in the answer of a host that is down, while it is recovering.
-func (r *rate) failed() { r.share -= shareOfLate * r.share }
+func (r *rate) failed() { r.share -= fade * r.share }
 
 // next returns when the waiter after one that is released now, and was due then, may
-// go.
-func (r *rate) next(due, now time.Time) time.Time {
-	gap := time.Duration(float64(time.Second) / r.current)
-	return later(due, now.Add(-lateRelease)).Add(gap)
+// go, if a part of the rate is used.
+func (r *rate) next(due, now time.Time, part float64) time.Time {
+	gap := times(1/(part*r.current), time.Second)
+	return later(due.Add(gap), now)
 }

@@ -57,5 +57,5 @@ func (r *runs) good(now time.Time, state State, sequence uint64) {
 
 // worstOfLate returns the longest run of late.
 func (r *runs) worstOfLate(now time.Time) float64 {
-	return r.worst * math.Exp2(-now.Sub(r.worstAt).Seconds()/worstRunHalfLife.Seconds())
+	return r.worst * math.Exp2(-now.Sub(r.worstAt).Seconds()/again.Seconds())
 }

@@ -12,7 +12,7 @@ import (
 // a trial costs little, so it is made again after a while.
 type brake struct {
 	window window
-	best   float64   // the best share since the first trial, less what may be chance; 0: there was none
+	normal float64   // the share when all is well, as trials have found it; 0: there was none
 	next   time.Time // from then on a trial is made of a bad share, however bad it was before
 	noes   int       // how many trials in a row have not helped
 	kept   float64   // the part of the rate that is kept after one that has
@@ -52,7 +52,7 @@ func (b *brake) judge(now time.Time, state State, sent time.Time, good bool, lon
 		return undecided
 	}
 	share, chance := w.share()
-	bar := nearly * b.best
+	bar := nearly * b.normal
 	if !now.Before(b.next) {
 		bar = max(bar, most)
 	}
@@ -64,7 +64,7 @@ func (b *brake) judge(now time.Time, state State, sent time.Time, good bool, lon
 		return undecided
 	}
 	if !b.next.IsZero() {
-		b.best = max(b.best, share-sure*chance)
+		b.normal = max(b.normal, share-sure*chance)
 	}
 	b.look(now, state)
 	return undecided
@@ -75,7 +75,7 @@ func (b *brake) decide(now time.Time) verdict {
 	before, less := b.trial.arms(now)
 	// What happens at times, whatever is sent, can be worse in one turn and better in the
 	// next.
-	hasTurned := min(before.turns, less.turns) >= 2
+	isRepeated := min(before.turns, less.turns) >= 2
 	over := now.Sub(b.trial.began) >= longestTrial
 	isKnown := min(before.answers, less.answers) >= fewestAnswers/2
 	var ratio float64
@@ -83,10 +83,10 @@ func (b *brake) decide(now time.Time) verdict {
 		ratio = likelier(before, less)
 	}
 	switch {
-	case !over && (math.Abs(ratio) < sure || ratio > 0 && !hasTurned):
+	case !over && (math.Abs(ratio) < sure || ratio > 0 && !isRepeated):
 		return undecided
 	case ratio > 0:
-		b.best = 1
+		b.normal = 1
 		// As much as was carried out of what was asked for is the square of what the host
 		// can do, in parts of that, if it collapses.
 		b.kept = min(lowered, max(trialRate, math.Sqrt((before.good+0.5)/(before.answers+1))))
@@ -94,7 +94,7 @@ func (b *brake) decide(now time.Time) verdict {
 		b.end(now, again)
 		return lessHelps
 	case isKnown:
-		b.best = (before.good + less.good) / (before.answers + less.answers)
+		b.normal = (before.good + less.good) / (before.answers + less.answers)
 	}
 	b.end(now, again<<min(b.noes, 2))
 	b.noes++

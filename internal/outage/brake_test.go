@@ -99,7 +99,7 @@ func TestHostThatFailsByChanceIsAskedForAsMuchAsBefore(t *testing.T) {
 		assert.Less(t, trial, 150, "less was tried")
 		assert.Equal(t, 5000, all, "and then made up for")
 		assert.Equal(t, Up, g.Status().State)
-		assert.InDelta(t, 0.33, g.brake.best, 0.05, "that is what is normal")
+		assert.InDelta(t, 0.33, g.brake.normal, 0.05, "that is what is normal")
 		assert.Equal(t, 1, g.brake.noes)
 	})
 }
@@ -146,7 +146,7 @@ func TestTrialWithTooFewAnswersIsGivenUp(t *testing.T) {
 		})
 		assert.False(t, g.brake.trial.isOn())
 		assert.Equal(t, 1, g.brake.noes)
-		assert.Zero(t, g.brake.best, "nothing was learned")
+		assert.Zero(t, g.brake.normal, "nothing was learned")
 		assert.Equal(t, Up, g.Status().State)
 		assert.Equal(t, 1, sent[129])
 	})
@@ -272,7 +272,7 @@ func TestShareIsBadComparedWithWhatIsNormal(t *testing.T) {
 		{0.5, true, 80, lessMustBeTried}, {0.5, true, 170, undecided},
 		{1, false, 170, lessMustBeTried}, {1, true, 170, lessMustBeTried}, {1, false, 190, undecided},
 	} {
-		b := brake{best: c.best, next: epoch.Add(time.Hour)}
+		b := brake{normal: c.best, next: epoch.Add(time.Hour)}
 		if c.isAgain {
 			b.next = epoch
 		}

@@ -9,6 +9,7 @@
 //	state.go  the states, and what is told of them
 //	run.go    how many bad answers in a row bring a host down
 //	probe.go  when a probe is sent
+//	outage.go what is known of an outage
 //	queue.go  the waiters, earliest deadline first
 //	rate.go   how fast waiters are released
 //	brake.go  whether less load is to be tried
@@ -88,18 +89,6 @@ type keeper interface {
 	refuses(w *Waiter, why *Outage, now time.Time)
 	// wakes is called by the timer of that number.
 	wakes(g *gate, timer uint64)
-}
-
-// outage is one outage, from the answer that brings the host down until it is up; or
-// the time in which calls wait for less load to help, which the host is not down in.
-type outage struct {
-	began        time.Time
-	number       uint64 // tells it from others
-	isDown       bool   // or was
-	fellSequence uint64 // the sequence number since the host was last brought down
-	cause        error  // of the last answer that brought it down
-	arrived      int    // how often a call has joined the queue
-	held         int    // calls that have, each counted once
 }
 
 func newGate(config Config, keeper keeper, clock *uint64, path string) *gate {
@@ -258,7 +247,7 @@ func (g *gate) countUp(now time.Time, p Permit, result Result) *Summary {
 	}
 	switch g.state {
 	case Down:
-		g.startRate(now)
+		g.rate.start(now, g.outage)
 		g.become(Recovering, now)
 		g.brake = brake{}
 		g.brake.window.open(now)
@@ -292,15 +281,10 @@ func (g *gate) judge(now time.Time, p Permit, result Result, cause error) {
 	case lessDoesNotHelp:
 		g.rate.slowed = time.Time{}
 		if !g.outage.isDown { // what has gathered meanwhile is a queue as after an outage
-			g.startRate(now)
+			g.rate.start(now, g.outage)
 			g.rate.current = g.rate.ceiling
 		}
 	}
-}
-
-// startRate begins the release of a queue at a rate that is low.
-func (g *gate) startRate(now time.Time) {
-	g.rate.start(now, now.Sub(g.outage.began), g.outage.arrived)
 }
 
 // isOver reports whether the host is up, as nobody waits any more and an answer has

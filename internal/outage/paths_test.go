@@ -337,7 +337,7 @@ func bothDown(t *testing.T) (h *Host, own *gate) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.gate.become(Recovering, time.Now())
-	h.gate.rate.start(time.Now(), time.Second, 1)
+	h.gate.rate.start(time.Now(), outage{began: time.Now(), arrived: 1})
 	h.gate.due = time.Now().Add(time.Minute)
 	h.publish()
 	return h, own

@@ -18,12 +18,12 @@ type rate struct {
 	slowed    time.Time // when the rate was last lowered; zero: it was not
 }
 
-// start begins the release of a queue that so many have joined in the time elapsed.
-func (r *rate) start(now time.Time, elapsed time.Duration, arrived int) {
-	arrivals := float64(arrived) / max(elapsed.Seconds(), 1)
+// start begins the release of the queue that has formed in an outage.
+func (r *rate) start(now time.Time, o outage) {
+	arrivals := float64(o.arrived) / max(now.Sub(o.began).Seconds(), 1)
 	first := max(1, min(firstRate, arrivals)) // a call a second is not too much
 	ceiling := max(first, drain*arrivals)
-	*r = rate{current: first, ceiling: ceiling, floor: ceiling, share: 1, counted: now, arrived: arrived}
+	*r = rate{current: first, ceiling: ceiling, floor: ceiling, share: 1, counted: now, arrived: o.arrived}
 }
 
 // hold begins a trial where nobody waits: calls go on as fast as they were answered until

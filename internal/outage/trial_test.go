@@ -144,10 +144,10 @@ func TestLessHelpsOnlyIfItDoesMoreThanOnce(t *testing.T) {
 }
 
 func TestTrialThatTellsNothingIsOverAfterTwoMinutes(t *testing.T) {
-	b := brake{trial: trial{began: epoch}, best: 0.5}
+	b := brake{trial: trial{began: epoch}, normal: 0.5}
 	assert.Equal(t, undecided, b.decide(epoch.Add(longestTrial-1)))
 	assert.Equal(t, lessDoesNotHelp, b.decide(epoch.Add(longestTrial)))
-	assert.EqualValues(t, 0.5, b.best, "nothing was learned")
+	assert.EqualValues(t, 0.5, b.normal, "nothing was learned")
 
 	b = *tried(10, 4, 6, 4)
 	assert.Equal(t, undecided, b.decide(epoch.Add(longestTrial-1)))
@@ -181,10 +181,10 @@ func TestRateThatIsKeptIsTheRootOfTheShareThatWasCarriedOut(t *testing.T) {
 		b := tried(99, good, 50, 50)
 		require.Equal(t, lessHelps, b.decide(inTurn(4)))
 		assert.InDelta(t, kept, b.kept, 0.005, "%d of 99", good)
-		assert.EqualValues(t, 1, b.best)
+		assert.EqualValues(t, 1, b.normal)
 	}
 
 	b := tried(60, 30, 30, 12)
 	require.Equal(t, lessDoesNotHelp, b.decide(inTurn(4)))
-	assert.InDelta(t, 42./90, b.best, 1e-9, "that is what is normal")
+	assert.InDelta(t, 42./90, b.normal, 1e-9, "that is what is normal")
 }

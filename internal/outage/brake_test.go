@@ -116,12 +116,12 @@ func TestTrialIsMadeAgainInTheNextMinute(t *testing.T) {
 	})
 }
 
-// Nobody is overloaded by a call in seven seconds.
+// Nobody is overloaded by a call in nine seconds.
 func TestNoTrialIsMadeOfFewCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
 		sent := load(g, 1, 300, func(second, call int) Result {
-			if second%7 > 0 {
+			if second%9 > 0 {
 				return ResultNone
 			}
 			return oneOf(4, call)
@@ -138,8 +138,8 @@ func TestTrialWithTooFewAnswersIsGivenUp(t *testing.T) {
 		g := newTestGate(20)
 		load(g, 100, 3, func(_, call int) Result { return oneOf(3, call) })
 		require.True(t, g.brake.trial.isOn())
-		sent := load(g, 1, 130, func(second, call int) Result {
-			if second%12 > 0 {
+		sent := load(g, 1, 160, func(second, call int) Result {
+			if second%30 > 0 {
 				return ResultNone
 			}
 			return oneOf(3, call)
@@ -148,7 +148,7 @@ func TestTrialWithTooFewAnswersIsGivenUp(t *testing.T) {
 		assert.Equal(t, 1, g.brake.noes)
 		assert.Zero(t, g.brake.normal, "nothing was learned")
 		assert.Equal(t, Up, g.Status().State)
-		assert.Equal(t, 1, sent[129])
+		assert.Equal(t, 1, sent[159])
 	})
 }
 

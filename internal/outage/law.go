@@ -66,7 +66,7 @@ const (
 	// fewestAnswers are needed for a share of good answers, and half as many on each side of
 	// a trial: an API that gets fewer in a minute is not overloaded by this process. Where
 	// they do not decide it, up to twenty times as many are taken.
-	fewestAnswers = 10
+	fewestAnswers = 8
 	// most is what is most of all: a share of good answers below it is bad, and a turn counts
 	// once so many of its calls have been answered.
 	most = 0.8

@@ -400,7 +400,7 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 		next()
 		return
 	}
-	if r.answers < 10 || age < time.Second {
+	if r.answers < 8 || age < time.Second {
 		return
 	}
 	share, chance := shareOf(r.good, r.answers)
@@ -419,7 +419,7 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 			r.floor, r.goodOfLate = r.rate, r.goodBefore
 		}
 		r.trial, r.turns = now, map[int]*modelTurn{}
-	case r.answers >= 200 || share-chance >= bar:
+	case r.answers >= 160 || share-chance >= bar:
 		if !r.nextTrial.IsZero() {
 			r.best = max(r.best, share-3*chance)
 		}
@@ -446,7 +446,7 @@ func (r *reference) decide(now time.Time) {
 			good[number%2] += float64(turn.good)
 		}
 	}
-	isKnown := answers[0] >= 5 && answers[1] >= 5
+	isKnown := answers[0] >= 4 && answers[1] >= 4
 	most := [2]float64{math.Inf(-1), math.Inf(-1)} // if nothing is better, and if it is
 	for share := 0.005; isKnown && share < 1; share *= 1.15 {
 		for i, less := range []float64{share, min(0.95, max(2*share, good[1]/answers[1]))} {

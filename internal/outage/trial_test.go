@@ -115,8 +115,8 @@ func TestVerdictIsHowMuchLikelierItIsThatLessHelps(t *testing.T) {
 		{20, 14, 10, 7, lessDoesNotHelp},
 		{200, 10, 100, 10, undecided},
 		{6, 0, 6, 6, lessHelps},
-		{4, 0, 10, 10, undecided},
-		{10, 0, 4, 4, undecided},
+		{3, 0, 10, 10, undecided},
+		{10, 0, 3, 3, undecided},
 		{0, 0, 200, 200, undecided},
 		{200, 20, 2, 2, undecided},
 	} {

@@ -46,7 +46,7 @@ var mechanisms = []mechanism{
 	{"an abandoned probe is passed on", "probe.go", "	case probe > 0:\n", "	case true:\n		return false\n	case probe > 0:\n"},
 	{"headroom before a deadline", "queue.go", "	l.headroom = max(l.headroom, 2*now.Sub(w.exit.at))\n", ""},
 	{"the latest first where callers cancel", "gate.go", ", g.leavers.early >= few:", ":"},
-	{"recovering begins with the rate of arrival", "rate.go", "max(1, min(firstRate, arrivals))", "float64(firstRate)"},
+	{"recovering begins with the rate of arrival", "rate.go", "max(1, min(few, arrivals))", "float64(few)"},
 	{"slow start", "rate.go", "r.current+few", "r.current+1e6"},
 	{"a ceiling of the rate", "rate.go", "max(first, drain*arrivals)", "1e6 + first"},
 	{"... that follows those who arrive", "rate.go", "since >= settles && fresh", "false && fresh"},

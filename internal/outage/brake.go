@@ -43,12 +43,13 @@ func (b *brake) judge(now time.Time, state State, sent time.Time, good bool, lon
 	if !counts || !w.isOpen {
 		return undecided
 	}
-	w.take(good)
-	switch age := now.Sub(w.opened); {
-	case age >= again:
+	age := now.Sub(w.opened)
+	if age >= again || age >= 2*turn && w.answers < fewestAnswers {
 		b.look(now, state)
 		return undecided
-	case age < settles || w.answers < fewestAnswers:
+	}
+	w.take(good)
+	if age < settles || w.answers < fewestAnswers {
 		return undecided
 	}
 	share, chance := w.share()

@@ -116,12 +116,12 @@ func TestTrialIsMadeAgainInTheNextMinute(t *testing.T) {
 	})
 }
 
-// Nobody is overloaded by a call in nine seconds.
+// Nobody is overloaded by a call in three seconds.
 func TestNoTrialIsMadeOfFewCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(20)
 		sent := load(g, 1, 300, func(second, call int) Result {
-			if second%9 > 0 {
+			if second%3 > 0 {
 				return ResultNone
 			}
 			return oneOf(4, call)

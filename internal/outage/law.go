@@ -33,16 +33,14 @@ const (
 	// lost, and plain backoff would have each of them try twice or more.
 	earlyProbe = 0.49
 
-	// firstRate is what recovering begins with at most. It is the rate at which calls come,
-	// so that a hundred processes together begin with what they sent before the outage, and
-	// not with a hundred times what one may; and a call a second at least.
-	firstRate = 10
 	// leastRate is the rate below which none is lowered: a hundred processes that send a
 	// call a second each are as much of a load as one that sends a hundred.
 	leastRate = 0.1
-	// few is by how much each success raises the rate until it is first lowered, and how
-	// many of anything are not one by chance: arrivals that tell a rate, answers that
-	// throttle, callers who leave.
+	// few is what recovering begins with at most, and by how much each success raises that
+	// until it is first lowered. It begins with the rate at which calls come, so that a
+	// hundred processes together begin with what they sent before the outage, and not with a
+	// hundred times what one may. And few is how many of anything are not one by chance:
+	// arrivals that tell a rate, answers that throttle, callers who leave.
 	few = 3
 	// drain is the ceiling of the rate, in rates of arrival: beside what goes on arriving
 	// the queue is gone in two thirds of the time it took to form, and the host is not
@@ -59,13 +57,14 @@ const (
 	// with a few answers, and at most once in settles; and at most when less load has
 	// helped.
 	lowered = 0.8
+
 	// increase is the part of its ceiling by which the rate rises in a second, a turn after
 	// it was lowered: about where the limit is has been learned.
 	increase = 0.01
 
 	// fewestAnswers are needed for a share of good answers, and half as many on each side of
-	// a trial: an API that gets fewer in a minute is not overloaded by this process. Where
-	// they do not decide it, up to twenty times as many are taken.
+	// a trial: an API that gets fewer in two turns is not overloaded by this process. Where
+	// they do not decide it, up to twenty times as many are taken, of a minute at most.
 	fewestAnswers = 8
 	// most is what is most of all: a share of good answers below it is bad, and a turn counts
 	// once so many of its calls have been answered.

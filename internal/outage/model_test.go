@@ -323,7 +323,7 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 // release begins the release of a queue.
 func (r *reference) release(now time.Time) {
 	arrivals := float64(r.arrived) / max(1, now.Sub(r.began).Seconds())
-	r.rate = max(1, min(10, arrivals))
+	r.rate = max(1, min(3, arrivals))
 	r.ceiling = max(r.rate, 2.5*arrivals)
 	r.floor, r.goodOfLate = r.ceiling, 1
 	r.counted, r.arrivedThen, r.throttled, r.slowed = now, r.arrived, 0, time.Time{}
@@ -387,18 +387,18 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 	if !counts || !r.looking {
 		return
 	}
-	r.answers++
-	if good {
-		r.good++
-	}
 	next := func() {
 		r.look(now)
 		r.looking = r.state == Recovering
 	}
 	age := now.Sub(r.lookFrom)
-	if age >= time.Minute {
+	if age >= time.Minute || age >= 20*time.Second && r.answers < 8 {
 		next()
 		return
+	}
+	r.answers++
+	if good {
+		r.good++
 	}
 	if r.answers < 8 || age < time.Second {
 		return

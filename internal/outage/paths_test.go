@@ -106,7 +106,7 @@ func TestPathHasNoBrakeOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHost()
 		for range 100 {
-			answers(t, h, "/v23.0/1/messages", ResultUp, ResultUp, ResultUp, ResultUp)
+			answers(t, h, quiet, ResultUp, ResultUp, ResultUp, ResultUp)
 			answers(t, h, noisy, ResultDown, ResultUp)
 			time.Sleep(100 * time.Millisecond)
 		}

@@ -21,7 +21,7 @@ type rate struct {
 // start begins the release of the queue that has formed in an outage.
 func (r *rate) start(now time.Time, o outage) {
 	arrivals := float64(o.arrived) / max(now.Sub(o.began).Seconds(), 1)
-	first := max(1, min(firstRate, arrivals)) // a call a second is not too much
+	first := max(1, min(few, arrivals)) // a call a second is not too much
 	ceiling := max(first, drain*arrivals)
 	*r = rate{current: first, ceiling: ceiling, floor: ceiling, share: 1, counted: now, arrived: o.arrived}
 }

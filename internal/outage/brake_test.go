@@ -304,3 +304,33 @@ func TestSlowAnswerCountsForTheTurnInWhichItsCallWasSent(t *testing.T) {
 		assert.Equal(t, was[3], now[3])
 	})
 }
+
+// A share that was good before anything was tried does not make a worse one bad: a host
+// may fail by chance for a fifth of the calls at any time.
+func TestWhatIsNormalIsLearnedOnceATrialWasMade(t *testing.T) {
+	for next, want := range map[time.Time]float64{{}: 0, epoch: 0.9} {
+		b := brake{next: next}
+		b.window.open(epoch)
+		b.watch(epoch, Recovering, 99, 99)
+		require.Equal(t, undecided, b.watch(epoch.Add(settles), Recovering, 1, 1))
+		assert.InDelta(t, want, b.normal, 0.1)
+	}
+}
+
+// What has gathered while less was tried in vain are retries first. At a low rate they alone
+// would be sent, and where they fail whenever they are, that would look like an outage.
+func TestWhatHasGatheredInATrialIsDrainedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGate(20)
+		load(g, 100, 3, func(_, call int) Result { return oneOf(3, call) })
+		require.True(t, g.brake.trial.isOn())
+		waiter := joins(t, g, time.Time{})
+		time.Sleep(longestTrial)
+		g.outage.arrived = 1000
+		g.Answered(waiter.permit(), ResultUp, nil)
+		require.False(t, g.brake.trial.isOn())
+		assert.Equal(t, Recovering, g.Status().State)
+		assert.Equal(t, g.rate.ceiling, g.rate.current)
+		assert.Greater(t, g.rate.current, 2*1000/longestTrial.Seconds())
+	})
+}

@@ -122,15 +122,16 @@ func TestLaneThatIsHeldLeavesTheOthersAlone(t *testing.T) {
 // A message that waits uses no worker.
 func TestWaitsOfOneNumberKeepNothingOut(t *testing.T) {
 	b := newHarness(t, outbox.WithRate(1e6), outbox.WithWorkers(16),
-		outbox.WithTransportOptions(graphretry.WithInitialInterval(time.Minute), graphretry.WithMaxInterval(time.Minute)))
+		outbox.WithTransportOptions(graphretry.WithInitialInterval(time.Hour), graphretry.WithMaxInterval(time.Hour)))
 	const waiting = 300
-	b.api.AnswerNext(waiting, graphtest.Answer{Code: graphretry.CodePairRateLimitHit, RetryAfter: "60"})
+	b.api.AnswerNext(waiting, graphtest.Answer{Code: graphretry.CodePairRateLimitHit, RetryAfter: "3600"})
 	ids := b.enqueueMany("111", waiting)
 	run(t, b.Outbox)
 	b.calls(waiting)
 	require.NoError(t, b.Enqueue(t.Context(), "one-time code", "222", payload("4711")))
 	b.becomes("one-time code", outbox.StateSent)
-	assert.Equal(t, waiting, b.states(ids)[outbox.StateQueued]+b.states(ids)[outbox.StateSending])
+	states := b.states(ids)
+	assert.Equal(t, waiting, states[outbox.StateQueued]+states[outbox.StateSending])
 }
 
 // A proxy that refuses a CONNECT has let nothing through.

@@ -37,9 +37,8 @@ type source struct {
 const (
 	fromQueue   = `{queue} AS q JOIN {message} AS m ON m.seq = q.seq LEFT JOIN {claim} AS c ON c.seq = q.seq LEFT JOIN {record} AS r ON r.seq = q.seq`
 	fromClaim   = `{claim} AS c JOIN {message} AS m ON m.seq = c.seq LEFT JOIN {queue} AS q ON q.seq = c.seq LEFT JOIN {record} AS r ON r.seq = c.seq`
-	fromNew     = `{message} AS m LEFT JOIN {queue} AS q ON q.seq = m.seq LEFT JOIN {claim} AS c ON c.seq = m.seq LEFT JOIN {record} AS r ON r.seq = m.seq`
+	fromMessage = `{message} AS m LEFT JOIN {queue} AS q ON q.seq = m.seq LEFT JOIN {claim} AS c ON c.seq = m.seq LEFT JOIN {record} AS r ON r.seq = m.seq`
 	fromRecord  = `{record} AS r JOIN {message} AS m ON m.seq = r.seq LEFT JOIN {queue} AS q ON q.seq = r.seq LEFT JOIN {claim} AS c ON c.seq = r.seq`
-	fromMessage = fromNew
 )
 
 // sources returns where the messages of a filter are found.
@@ -60,7 +59,7 @@ func sources(f *Filter) []source {
 	for _, state := range f.States {
 		switch state {
 		case message.StateQueued:
-			found = append(found, source{fromQueue, "q.seq > @after", false}, source{fromClaim, "c.token = '' AND c.seq > @after", false}, source{fromNew, "NOT m.adopted AND m.seq > @after", false})
+			found = append(found, source{fromQueue, "q.seq > @after", false}, source{fromClaim, "c.token = '' AND c.seq > @after", false}, source{fromMessage, whereUnadopted, false})
 		case message.StateSending:
 			found = append(found, source{fromClaim, "c.token <> '' AND c.seq > @after", false})
 		case message.StateFailed, message.StateUnknown:
@@ -94,8 +93,17 @@ func isParked(state message.State) bool {
 	return state == message.StateFailed || state == message.StateUnknown
 }
 
+// whereUnadopted is the condition on a message that no Run has adopted. There are few: SQLite sorts
+// them, as their index does not serve an order by seq, and would otherwise read all messages.
+const whereUnadopted = "NOT m.adopted AND +m.seq > @after"
+
 // order returns the column that sorts a source: its own, so that an index serves.
-func (f source) order() string { return f.alias() + ".seq" }
+func (f source) order() string {
+	if f.where == whereUnadopted {
+		return "+m.seq"
+	}
+	return f.alias() + ".seq"
+}
 
 // alias returns the alias of the source's first table.
 func (f source) alias() string { return f.from[strings.Index(f.from, " AS ")+4:][:1] }

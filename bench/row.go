@@ -152,7 +152,7 @@ func noisy(percent int, deadline time.Duration) scenario {
 
 // brownoutOf is a brownout that so many processes meet, with as many messages in all.
 func brownoutOf(processes int) scenario {
-	name := fmt.Sprintf("brownout of %d processes", processes)
+	name := fmt.Sprintf("%d processes in an overload", processes)
 	return scenario{name: name, rate: 50, send: 10 * time.Minute, capacity: 40, brownout: 5 * time.Minute, processes: processes, full: true}
 }
 
@@ -183,15 +183,15 @@ var overloadRows = []row{
 	{"50/s, capacity of 40/s for 5 min, collapsing: messages served a second meanwhile", "brownout", inTrouble, higher, 30},
 	{"the same: requests a message", "brownout", amplification, lower, 1.3},
 	{"the same: messages lost of 36,000", "brownout", lost, lower, 0},
-	{"5 processes, the same capacity: calls for 30,000 messages", "brownout of 5 processes", calls, lower, 35_000},
-	{"the same: busiest second", "brownout of 5 processes", busiestOfAll, lower, 200},
-	{"the same: mean time to deliver, of plain's", "brownout of 5 processes", slowdown, lower, 1},
-	{"20 processes: calls for 30,000 messages", "brownout of 20 processes", calls, lower, 40_000},
-	{"the same: busiest second", "brownout of 20 processes", busiestOfAll, lower, 200},
-	{"the same: mean time to deliver, of plain's", "brownout of 20 processes", slowdown, lower, 1},
-	{"100 processes: calls for 30,000 messages", "brownout of 100 processes", calls, lower, 55_000},
-	{"the same: busiest second", "brownout of 100 processes", busiestOfAll, lower, 240},
-	{"the same: mean time to deliver, of plain's", "brownout of 100 processes", slowdown, lower, 1},
+	{"5 processes, the same capacity: calls for 30,000 messages", "5 processes in an overload", calls, lower, 35_000},
+	{"the same: busiest second", "5 processes in an overload", busiestOfAll, lower, 200},
+	{"the same: mean time to deliver, of plain's", "5 processes in an overload", slowdown, lower, 1},
+	{"20 processes: calls for 30,000 messages", "20 processes in an overload", calls, lower, 40_000},
+	{"the same: busiest second", "20 processes in an overload", busiestOfAll, lower, 200},
+	{"the same: mean time to deliver, of plain's", "20 processes in an overload", slowdown, lower, 1},
+	{"100 processes: calls for 30,000 messages", "100 processes in an overload", calls, lower, 55_000},
+	{"the same: busiest second", "100 processes in an overload", busiestOfAll, lower, 240},
+	{"the same: mean time to deliver, of plain's", "100 processes in an overload", slowdown, lower, 1},
 	{"one process, errors that take 20 s: calls for 30,000 messages", "slow errors", calls, lower, 40_000},
 	{"50/s, down 3 min, then a capacity of 100/s, collapsing, 20 processes: calls for 30,000 messages", "collapse of 20 processes after 3 min", calls, lower, 35_000},
 	{"100 processes", "collapse of 100 processes after 3 min", calls, lower, 55_000},

@@ -57,8 +57,11 @@ func (b *brake) judge(now time.Time, state State, sent time.Time, good bool, lon
 	if !now.Before(b.next) {
 		bar = max(bar, most)
 	}
+	// Where less load has not helped, the share of a host that comes and goes is often worse
+	// than it was. With a trial of each of these the rate would not rise.
+	mayTry := b.noes == 0 || !now.Before(b.next)
 	switch {
-	case share+sure*chance < bar:
+	case mayTry && share+sure*chance < bar:
 		b.trial = trial{began: now}
 		return lessMustBeTried
 	case share-chance < bar && w.answers < 20*fewestAnswers:

@@ -305,6 +305,22 @@ func TestSlowAnswerCountsForTheTurnInWhichItsCallWasSent(t *testing.T) {
 	})
 }
 
+// A host that comes and goes has a share that is often worse than it was.
+func TestNoTrialFollowsOneInVainBeforeItsTime(t *testing.T) {
+	for _, c := range []struct {
+		noes int
+		next time.Time
+		want verdict
+	}{
+		{0, epoch.Add(again), lessMustBeTried}, {1, epoch.Add(again), undecided}, {1, epoch, lessMustBeTried},
+	} {
+		b := brake{normal: 0.5, next: c.next, noes: c.noes}
+		b.window.open(epoch)
+		b.watch(epoch, Recovering, 199, 0)
+		assert.Equal(t, c.want, b.watch(epoch.Add(settles), Recovering, 1, 0), "%+v", c)
+	}
+}
+
 // A share that was good before anything was tried does not make a worse one bad: a host
 // may fail by chance for a fifth of the calls at any time.
 func TestWhatIsNormalIsLearnedOnceATrialWasMade(t *testing.T) {

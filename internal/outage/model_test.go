@@ -409,7 +409,7 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 		bar = max(bar, 0.8)
 	}
 	switch {
-	case share+3*chance < bar:
+	case share+3*chance < bar && (r.noes == 0 || !now.Before(r.nextTrial)):
 		r.trials++
 		if r.state == Up {
 			r.sequence++

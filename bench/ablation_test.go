@@ -61,7 +61,7 @@ var mechanisms = []mechanism{
 	{"who waits at the host moves to a path that falls", "host.go", "if g != h.gate || own == nil", "if true || own == nil"},
 	{"throttling answers lower the rate", "rate.go", "if r.throttled >= few", "if false && r.throttled >= few"},
 	{"the rate stays for a while once lowered", "rate.go", "sinceSlowed >= turn", "true"},
-	{"the brake", "brake.go", "	case share+sure*chance < bar:", "	case false:"},
+	{"the brake", "brake.go", "	case mayTry && share+sure*chance < bar:", "	case mayTry && false:"},
 	{"... also while the host is up", "brake.go", "if !counts || !w.isOpen {", "if !counts || !w.isOpen || state == Up {"},
 	{"... of the host alone", "gate.go", "g.state == Down || g.path != \"\"", "g.state == Down"},
 	{"... lets off where less does not help", "brake.go", "case ratio > 0:", "case isKnown:"},

@@ -19,17 +19,17 @@ package outage
 
 import "time"
 
-// gate is the outage gate of one host, or of one of its paths, which is then what is
-// said of the host here. It is a circuit breaker with a queue and a slow start: the host
-// is up, down or recovering, which a circuit breaker calls closed, open and half-open.
-// While the host is up, calls pass, and the gate only counts how many answers in a row
-// say that the host is down. A run of them that is long enough brings it down. While it is down, calls wait in a queue, and one at a
-// time is released as a probe, after intervals that grow. A probe with any other
-// answer shows that the host is back: it is recovering. The waiters are then released
-// at a rate that starts low and rises with each success, since a host that has just
-// come back must not be met by all that have gathered. The release that empties the
-// queue makes the host up. A run while it is recovering brings it down again; that is
-// the same outage.
+// gate is the outage gate of one host, or of one of its paths, which is then what is said
+// of the host here. It is a circuit breaker with a queue and a slow start: the host is
+// up, down or recovering, which a circuit breaker calls closed, open and half-open. While
+// the host is up, calls pass, and the gate only counts how many answers in a row say that
+// the host is down. A run of them that is long enough brings it down. While it is down,
+// calls wait in a queue, and one at a time is released as a probe, after intervals that
+// grow. A probe with any other answer shows that the host is back: it is recovering. The
+// waiters are then released at a rate that starts low and rises with each success, since
+// a host that has just come back must not be met by all that have gathered. The release
+// that empties the queue makes the host up. A run while it is recovering brings it down
+// again; that is the same outage.
 //
 // A host that is asked for too much gives the same answers as one that is down, but
 // not to all calls. Where the share of good answers is bad, a brake tries whether half

@@ -18,7 +18,7 @@ type Execer interface {
 // The statement writes new rows of one table and nothing else, so that a transaction that stays
 // open delays no other program. A Run does the rest: see Adopt. The messages get the time of
 // the first one and then a microsecond each, in their order.
-const insertAtOnce = `WITH clock AS MATERIALIZED (SELECT {now} AS now)
+const insertManyStatement = `WITH clock AS MATERIALIZED (SELECT {now} AS now)
 INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
 SELECT g.id, g.number, g.payload, g.headers, g.label, g.urgent, g.not_before, g.expires, clock.now + g.place
 FROM unnest(CAST(@ids AS text[]), CAST(@numbers AS text[]), CAST(@payloads AS text[]), CAST(@headers AS text[]), CAST(@labels AS text[]),
@@ -59,7 +59,7 @@ func (s *Store) insertOne(m *New) (text string, given args) {
 	return "INSERT INTO {message} (" + columns + ") VALUES (" + values + ") ON CONFLICT (id) DO NOTHING", given
 }
 
-const insertInTurn = `INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
+const insertManyAsJSON = `INSERT INTO {message} (id, phone_number_id, payload, headers, label, urgent, not_before, expires_at, enqueued_at)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, {now} + (value ->> 8)
 FROM json_each(@messages) WHERE true ORDER BY key ON CONFLICT (id) DO NOTHING`
 
@@ -91,7 +91,7 @@ func (s *Store) insertion(messages []New) (text string, given args, err error) {
 			rows = append(rows, []any{m.ID, m.Number, m.Payload, m.Headers, m.Label, flag(m.Urgent), micro(m.NotBefore), micro(m.ExpiresAt), i})
 		}
 		text, err := json.Marshal(rows)
-		return insertInTurn, args{"messages": string(text)}, err
+		return insertManyAsJSON, args{"messages": string(text)}, err
 	}
 	columns := make([]array, 9)
 	for _, i := range order {
@@ -108,7 +108,7 @@ func (s *Store) insertion(messages []New) (text string, given args, err error) {
 	for i, name := range []string{"ids", "numbers", "payloads", "headers", "labels", "urgent", "not_before", "expires", "places"} {
 		given[name] = columns[i].String()
 	}
-	return insertAtOnce, given, nil
+	return insertManyStatement, given, nil
 }
 
 // Unadopted is a message that a program has inserted and no Run has adopted.

@@ -150,6 +150,51 @@ func TestPanicInABatchLeavesNobodyWaiting(t *testing.T) {
 	assert.NoError(t, retries())
 }
 
+// Nobody else may take a write for done that ended in a panic.
+func TestPanicInABatchIsNoSuccessOfTheOthers(t *testing.T) {
+	var g *group[int]
+	batches := 0 // one at a time
+	done := make(map[int]bool)
+	g = &group[int]{most: 8, abreast: 1, size: func(int) int { return 1 }, share: func(_ context.Context, batch []*member[int]) {
+		batches++
+		switch batches {
+		case 1: // until two others are the next batch
+			for g.waits() < 2 {
+				runtime.Gosched()
+			}
+		case 2:
+			assert.Len(t, batch, 2)
+			panic("a driver's")
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for _, w := range batch {
+			done[w.what] = true
+		}
+	}}
+	var panics atomic.Int64
+	var all sync.WaitGroup
+	for what := range 3 {
+		all.Go(func() {
+			defer func() {
+				if recover() != nil {
+					panics.Add(1)
+					return
+				}
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				assert.True(t, done[what], "caller %d was told that it is done", what)
+			}()
+			assert.NoError(t, persist(t.Context(), nil, func(ctx context.Context) error { return g.do(ctx, what) }))
+		})
+		for what == 0 && g.isIdle() {
+			runtime.Gosched()
+		}
+	}
+	all.Wait()
+	assert.EqualValues(t, 1, panics.Load())
+}
+
 // If the time of the one that carries out a batch is up, the batch has failed for all.
 func TestBatchIsCarriedOutByTheCallerThatHasTheMostTime(t *testing.T) {
 	type name struct{}

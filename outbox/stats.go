@@ -19,7 +19,8 @@ type Stats struct {
 	// Labels counts the messages of each label by state.
 	Labels map[string]map[State]int
 	// OldestQueued is when the queued message that was enqueued first was enqueued, zero if
-	// none is queued.
+	// none is queued. That message may be for a later time: WaitingSince tells whether messages
+	// wait that could be sent.
 	OldestQueued time.Time
 	// WaitingSince is since when the longest waiting message has been in the queue, zero if
 	// none waits. A message waits since it was enqueued, was resent, or became due by its

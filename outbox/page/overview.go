@@ -17,7 +17,7 @@ const shownRows = 100
 type overviewPage struct {
 	frame
 	States     []stateCount
-	Oldest     moment
+	Waiting    moment // since when the message that waits longest has waited
 	Paused     bool
 	APIDown    bool
 	HeldFor    string
@@ -74,7 +74,7 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 	}
 	now := p.outbox.Now()
 	page := overviewPage{
-		frame: p.frame(r, "Overview", now), Oldest: newMoment(stats.OldestQueued, now),
+		frame: p.frame(r, "Overview", now), Waiting: newMoment(stats.WaitingSince, now),
 		Paused: stats.Paused, APIDown: stats.APIDown, HeldFor: words.Plain(stats.HeldFor), NextProbe: newMoment(stats.NextProbe, now),
 		Number: wanted, Queued: stats.States[outbox.StateQueued],
 	}

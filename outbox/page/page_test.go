@@ -26,6 +26,9 @@ var (
 func TestOverviewCountsByStateNumberAndLabel(t *testing.T) {
 	d := newDesk(t)
 	assert.Contains(t, words(d.get("")), "No number has a message here.")
+	require.NoError(t, d.Enqueue(t.Context(), "tonight", "333", []byte(payload), outbox.NotBefore(time.Now().Add(12*time.Hour))))
+	assert.Contains(t, words(d.get("")), "1 queued 0 sending 0 sent 0 failed 0 unknown – longest wait", "a message for tonight does not wait yet")
+	require.NoError(t, d.Delete(t.Context(), "tonight"))
 	d.becomes("failed", outbox.StateFailed, refused)
 	d.becomes("sent", outbox.StateSent)
 	d.enqueue("a", "b")
@@ -34,7 +37,7 @@ func TestOverviewCountsByStateNumberAndLabel(t *testing.T) {
 
 	text := words(d.get(""))
 	assert.Contains(t, text, "3 queued 0 sending 1 sent 1 failed 0 unknown")
-	assert.Regexp(t, `\ds ago oldest queued`, text)
+	assert.Regexp(t, `\ds longest wait`, text)
 	assert.Contains(t, text, "0 live Runs")
 	assert.Contains(t, text, "No Run is alive")
 	assert.Regexp(t, "222 paused [0-9.–]+ 1 0 0 0 0 Resume 222", text)

@@ -47,6 +47,9 @@ func (m moment) Exact() string { return m.at.UTC().Format(time.RFC3339) }
 // Away returns how far the time is from now, as in "12s ago" or "in 3m".
 func (m moment) Away() string { return words.Away(m.at, m.now) }
 
+// Span returns how long ago the time is, as in "12s".
+func (m moment) Span() string { return words.Span(max(0, m.now.Sub(m.at))) }
+
 // why returns why a message is in its state, Meta's title first.
 func why(s outbox.Status) string {
 	reason := words.Plain(s.Reason)

@@ -78,9 +78,10 @@
 // participant_graph. graph is Meta's error, with the names of graphretry's log: code, subcode,
 // class, title, message, details, user_title, user_message, fbtrace_id, advice and status.
 //
-// stats has at, states, oldest_queued_at, paused, held_for, next_probe_at, numbers, labels and
-// runs. top adds sent_per_second, oldest_queued and last_failed_or_unknown. A decision has
-// decision, meant, sending, done and dry_run.
+// stats has at, states, waiting_since, paused, held_for, next_probe_at, numbers, labels and runs.
+// waiting_since is since when the message that waits longest has waited. top adds
+// sent_per_second, oldest_queued and last_failed_or_unknown. A decision has decision, meant,
+// sending, done and dry_run.
 //
 // # Exit status
 //

@@ -55,15 +55,15 @@ func graphDocumentOf(e *graphretry.Error) graphDocument {
 
 // statsDocument is what is in an outbox.
 type statsDocument struct {
-	At             time.Time                 `json:"at"`
-	States         counts                    `json:"states"`
-	OldestQueuedAt time.Time                 `json:"oldest_queued_at,omitzero"`
-	Paused         bool                      `json:"paused"`
-	HeldFor        string                    `json:"held_for,omitempty"`
-	NextProbeAt    time.Time                 `json:"next_probe_at,omitzero"`
-	Numbers        map[string]numberDocument `json:"numbers"`
-	Labels         map[string]counts         `json:"labels"`
-	Runs           []runDocument             `json:"runs"`
+	At           time.Time                 `json:"at"`
+	States       counts                    `json:"states"`
+	WaitingSince time.Time                 `json:"waiting_since,omitzero"`
+	Paused       bool                      `json:"paused"`
+	HeldFor      string                    `json:"held_for,omitempty"`
+	NextProbeAt  time.Time                 `json:"next_probe_at,omitzero"`
+	Numbers      map[string]numberDocument `json:"numbers"`
+	Labels       map[string]counts         `json:"labels"`
+	Runs         []runDocument             `json:"runs"`
 }
 
 // counts are how many messages there are in each state.
@@ -103,7 +103,7 @@ type runDocument struct {
 
 func statsDocumentOf(stats outbox.Stats, at time.Time) statsDocument {
 	document := statsDocument{
-		At: at, States: countsOf(stats.States), OldestQueuedAt: stats.OldestQueued, Paused: stats.Paused, HeldFor: stats.HeldFor,
+		At: at, States: countsOf(stats.States), WaitingSince: stats.WaitingSince, Paused: stats.Paused, HeldFor: stats.HeldFor,
 		NextProbeAt: stats.NextProbe, Numbers: make(map[string]numberDocument), Labels: make(map[string]counts), Runs: []runDocument{},
 	}
 	for number, n := range stats.Numbers {

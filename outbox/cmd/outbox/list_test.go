@@ -24,14 +24,30 @@ func TestStatsCountsEachNumber(t *testing.T) {
 	assert.Regexp(t, `(?m)^all +3 +0 +0 +0 +0  no Run is alive, so nothing is sent$`, out)
 	assert.Regexp(t, `(?m)^222 +1 +0 +0 +0 +0  paused by a person$`, out)
 	assert.Less(t, strings.Index(out, "\n222"), strings.Index(out, "\n"+number), "what needs a person comes first")
-	assert.Regexp(t, `oldest queued: \d+s ago \(20\S+Z\)`, out)
+	assert.Regexp(t, `^longest wait: \d+s \(since 20\S+Z\)\n`, out)
 
 	var stats statsDocument
 	c.decode(&stats, "stats")
 	assert.Equal(t, counts{Queued: 2}, stats.Numbers[number].States)
 	assert.True(t, stats.Numbers["222"].Paused)
 	assert.Equal(t, 3, stats.States.Queued)
-	assert.WithinDuration(t, time.Now(), stats.OldestQueuedAt, patience)
+	assert.WithinDuration(t, time.Now(), stats.WaitingSince, patience)
+}
+
+func TestMessageForLaterDoesNotWait(t *testing.T) {
+	c := newOperator(t)
+	require.NoError(t, c.Enqueue(t.Context(), "tonight", number, []byte(payload), outbox.NotBefore(time.Now().Add(12*time.Hour))))
+	for _, verb := range []string{"stats", "top"} {
+		assert.NotContains(t, c.must("", verb), "longest wait", verb)
+		var document map[string]any
+		c.decode(&document, verb)
+		assert.NotContains(t, document, "waiting_since", verb)
+		assert.Contains(t, document, "states", verb)
+	}
+	c.enqueue("now")
+	for _, verb := range []string{"stats", "top"} {
+		assert.Contains(t, c.must("", verb), "longest wait: ", verb)
+	}
 }
 
 func TestStatsShowTheRuns(t *testing.T) {

@@ -103,8 +103,8 @@ func TestJSONIsAnObjectALineWithNamesInSnakeCase(t *testing.T) {
 		args string
 		want []string
 	}{
-		{"stats", []string{"at", "states", "oldest_queued_at", "paused", "numbers", "labels", "runs"}},
-		{"top -n 1", []string{"at", "states", "oldest_queued_at", "paused", "numbers", "labels", "runs", "oldest_queued", "last_failed_or_unknown"}},
+		{"stats", []string{"at", "states", "waiting_since", "paused", "numbers", "labels", "runs"}},
+		{"top -n 1", []string{"at", "states", "waiting_since", "paused", "numbers", "labels", "runs", "oldest_queued", "last_failed_or_unknown"}},
 		{"list -state failed", []string{"id", "phone_number_id", "state", "why", "reason", "graph", "retries", "enqueued_at", "changed_at"}},
 		{"show sent", []string{"id", "phone_number_id", "state", "message_id", "retries", "enqueued_at", "changed_at"}},
 		{"show queued", []string{"id", "phone_number_id", "label", "state", "why", "retries", "enqueued_at", "changed_at"}},

@@ -148,8 +148,8 @@ func (s *screen) title(l look, asOf string, columns int) string {
 		}
 		parts = append(parts, runs)
 	}
-	if !l.stats.OldestQueued.IsZero() {
-		parts = append(parts, "oldest queued: "+words.Away(l.stats.OldestQueued, l.at))
+	if wait := longestWait(l.stats, l.at); wait != "" {
+		parts = append(parts, wait)
 	}
 	return strings.Join(parts, gap)
 }

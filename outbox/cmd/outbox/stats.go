@@ -19,6 +19,7 @@ var statsVerb = verb{
 	name:  "stats",
 	short: "Counts the messages, and lists the Runs of all machines.",
 	about: "It counts them by state, for each phone number and label. It says why a number is paused or held. " +
+		"The longest wait begins when a message is enqueued, is resent or becomes due, whichever comes last. " +
 		"Numbers that are held or paused come first, then those with the most messages in the queue.",
 	define: func(c *command, _ *flag.FlagSet) func([]string) (action, error) {
 		return func([]string) (action, error) { return c.stats, nil }
@@ -33,8 +34,8 @@ func (c *command) stats(ctx context.Context) error {
 	now := c.Now()
 	columns, _ := c.size()
 	lines := []string{}
-	if !stats.OldestQueued.IsZero() {
-		lines = append(lines, fmt.Sprintf("oldest queued: %s (%s)", words.Away(stats.OldestQueued, now), stats.OldestQueued.Format(time.RFC3339)), "")
+	if wait := longestWait(stats, now); wait != "" {
+		lines = append(lines, fmt.Sprintf("%s (since %s)", wait, stats.WaitingSince.Format(time.RFC3339)), "")
 	}
 	for _, entry := range numberTable(stats, now, nil, columns) {
 		lines = append(lines, entry...)
@@ -46,6 +47,14 @@ func (c *command) stats(ctx context.Context) error {
 		lines = append(append(lines, ""), aligned(runRows(stats, now), 3)...)
 	}
 	return c.print(statsDocumentOf(stats, now), lines...)
+}
+
+// longestWait returns for how long the message that waits longest has waited, "" if none waits.
+func longestWait(stats outbox.Stats, now time.Time) string {
+	if stats.WaitingSince.IsZero() {
+		return ""
+	}
+	return "longest wait: " + words.Span(max(0, now.Sub(stats.WaitingSince)))
 }
 
 // labelRows returns the counts of the labels as rows of a table.

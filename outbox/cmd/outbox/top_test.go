@@ -83,7 +83,7 @@ func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 	assert.Regexp(t, `(?m)^`+number+` +1 +0 +2 +1 +1 +\d+\.\d  paused by a person$`, text)
 	assert.Regexp(t, `(?m)^queued  \d+s ago  `+number+`  waits  its number is paused$`, text)
 	assert.Regexp(t, `(?s)unknown  \d+s ago .* lost .*\nfailed   \d+s ago .* wrong `, text, "the last comes first")
-	assert.Contains(t, text, "oldest queued: ")
+	assert.Contains(t, text, "longest wait: ")
 }
 
 // command returns the command as run makes it.
@@ -188,7 +188,7 @@ func TestTopShowsFirstWhatNothingElseExplains(t *testing.T) {
 func someLook(now time.Time) look {
 	l := look{at: now, stats: outbox.Stats{
 		States: map[outbox.State]int{outbox.StateQueued: 4812, outbox.StateSent: 120331},
-		Runs:   []outbox.RunStats{{ID: 1}}, OldestQueued: now.Add(-3 * time.Hour), Numbers: make(map[string]outbox.NumberStats),
+		Runs:   []outbox.RunStats{{ID: 1}}, WaitingSince: now.Add(-3 * time.Hour), Numbers: make(map[string]outbox.NumberStats),
 	}}
 	for i := range 30 {
 		l.stats.Numbers[fmt.Sprint(106540352242900+i)] = outbox.NumberStats{States: map[outbox.State]int{outbox.StateQueued: 100 - i}, Share: 1}
@@ -236,7 +236,7 @@ func TestTopStaysWithinTheTerminal(t *testing.T) {
 			}
 			switch {
 			case i == 1 && size[0] >= 80:
-				assert.Contains(t, text, "outbox graphretry  20:03:11Z, 12s ago  Runs: 1  oldest queued: 3h ago\r\ncannot look: a long error")
+				assert.Contains(t, text, "outbox graphretry  20:03:11Z, 12s ago  Runs: 1  longest wait: 3h\r\ncannot look: a long error")
 			case size[1] == 24:
 				assert.Len(t, lines, 24)
 				assert.Contains(t, text, "\r\n106540352242929      71        0        0       0        0       -\r\n  Access token has expired (190); held, next probe in 2m: Error validating...\r\n")
@@ -283,9 +283,9 @@ func TestTopGoesOnWhileTheDatabaseIsAway(t *testing.T) {
 		require.Len(t, frames, 7)
 		assert.Contains(t, frames[0], "cannot look: connection refused")
 		assert.NotContains(t, frames[1], "cannot look")
-		assert.Contains(t, frames[2], "01Z, 1s ago  Runs: 1  oldest queued: 3h ago\r\ncannot look: connection refused")
+		assert.Contains(t, frames[2], "01Z, 1s ago  Runs: 1  longest wait: 3h\r\ncannot look: connection refused")
 		assert.Contains(t, frames[2], "order-0")
-		assert.Contains(t, frames[3], ", 4s ago  Runs: 1  oldest queued: 3h ago\r\ncannot look: the database has not answered for 2s\r\n")
+		assert.Contains(t, frames[3], ", 4s ago  Runs: 1  longest wait: 3h\r\ncannot look: the database has not answered for 2s\r\n")
 		assert.Contains(t, frames[4], "cannot look: the database has not answered for 4s\r\n")
 		assert.NotContains(t, frames[5], "cannot look")
 

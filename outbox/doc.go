@@ -99,7 +99,7 @@
 // [Outbox.Unknown] lists the messages that no webhook has settled. Meta has never accepted most
 // of these. A person decides with [Outbox.Resend] and [Outbox.Drop]. [Outbox.ResendAll],
 // [Outbox.DropAll], [Outbox.ParkAll] and [Outbox.DeleteAll] act on all messages of a [Filter],
-// such as those of a [Label].
+// such as those of a [Label]. [Outbox.ResendListed] resends only what a person has seen.
 //
 // # The database
 //

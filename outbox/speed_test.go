@@ -414,7 +414,7 @@ func (m meter) decisions(t *testing.T) {
 	where := m.place()
 	o := openAt(t, where, nil) // another process, which only decides
 	n := measured(100_000)
-	campaign := func(prefix string) {
+	campaign := func(prefix string, n int) {
 		for begin := 0; begin < n; begin += 500 {
 			var messages []outbox.Message
 			for i := begin; i < min(n, begin+500); i++ {
@@ -424,7 +424,7 @@ func (m meter) decisions(t *testing.T) {
 		}
 	}
 	require.NoError(t, o.Pause(t.Context(), "222"))
-	campaign("june")
+	campaign("june", n)
 	enqueueAll(t, o, "other", measured(20_000), 500)
 	if where.kind == "postgres" {
 		db, _, err := where.connect()
@@ -473,6 +473,37 @@ func (m meter) decisions(t *testing.T) {
 		went := float64(after.States[outbox.StateSent]-before.States[outbox.StateSent]) / took.Seconds()
 		m.judge(t, took <= 3*time.Second, "%s of %d messages takes %v, %.1f of one statement's %v, while another number sends %.0f a second; want 3s", decision.name, n, took, took.Seconds()/least.Seconds(), least, went)
 	}
+	n = measured(5000)
+	campaign("july", n)
+	m.resends(t, o, n, outbox.Filter{Label: "july"})
+}
+
+// resends measures ResendListed beside Resend of each message, while another number sends.
+func (m meter) resends(t *testing.T, o *outbox.Outbox, n int, filter outbox.Filter) {
+	resend := func(resend func([]outbox.Status) int) time.Duration {
+		parked, err := o.ParkAll(t.Context(), filter)
+		require.NoError(t, err)
+		require.Equal(t, n, parked)
+		began := time.Now()
+		listed, err := o.List(t.Context(), filter)
+		require.NoError(t, err)
+		require.Equal(t, n, resend(listed))
+		return time.Since(began)
+	}
+	each := resend(func(listed []outbox.Status) (done int) {
+		for _, s := range listed {
+			if o.Resend(t.Context(), s.ID) == nil {
+				done++
+			}
+		}
+		return done
+	})
+	all := resend(func(listed []outbox.Status) int {
+		done, err := o.ResendListed(t.Context(), listed)
+		require.NoError(t, err)
+		return done
+	})
+	m.judge(t, each >= 5*all, "List and ResendListed of %d messages take %v, and Resend of each %v, %.1f times as long; want 5", n, all, each, each.Seconds()/all.Seconds())
 }
 
 // openAt opens an outbox, with a pool of its own.

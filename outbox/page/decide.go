@@ -198,8 +198,7 @@ func (p *pages) decideOne(ctx context.Context, w http.ResponseWriter, r *http.Re
 }
 
 // decideAll decides about the messages that the user has agreed to. Messages that were enqueued
-// after the count are left alone. If others match now that did not before, the user is asked
-// again.
+// after the count are left alone. If more match now than did before, the user is asked again.
 func (p *pages) decideAll(ctx context.Context, w http.ResponseWriter, r *http.Request, s subject) error {
 	agreed, err := strconv.Atoi(r.PostForm.Get("count"))
 	at, err2 := strconv.ParseInt(r.PostForm.Get("at"), 10, 64)
@@ -219,12 +218,37 @@ func (p *pages) decideAll(ctx context.Context, w http.ResponseWriter, r *http.Re
 	if n > agreed {
 		return p.ask(w, r, s, agreed)
 	}
-	n, err = s.decision.all(p.outbox, ctx, f)
+	if s.decision.listed != nil {
+		n, err = p.decideUnchanged(ctx, s.decision, f, time.UnixMicro(at))
+	} else {
+		n, err = s.decision.all(p.outbox, ctx, f)
+	}
 	p.log(r, s, slog.Int("graphretry.outbox.messages", n), err)
 	if err != nil {
 		return err
 	}
 	return done(w, "messages", s.filter.values(), s.decision, n)
+}
+
+// decidedAtOnce is how many messages are listed for a decision at once.
+const decidedAtOnce = 4000
+
+// decideUnchanged decides about the messages that match a filter and have not changed since the
+// user was asked: one that has changed may have been settled by a webhook or by somebody else.
+func (p *pages) decideUnchanged(ctx context.Context, d decision, f outbox.Filter, asked time.Time) (total int, err error) {
+	f.Limit = decidedAtOnce
+	for {
+		found, err := p.outbox.List(ctx, f)
+		if err != nil || len(found) == 0 {
+			return total, err
+		}
+		f.After = found[len(found)-1].ID
+		n, err := d.listed(p.outbox, ctx, slices.DeleteFunc(found, func(m outbox.Status) bool { return !m.Changed.Before(asked) }))
+		total += n
+		if err != nil {
+			return total, err
+		}
+	}
 }
 
 // refused returns the error of a decision that the message's state does not allow.

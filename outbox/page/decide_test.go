@@ -94,6 +94,7 @@ func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
 	// There are more meanwhile: the user is asked again.
 	asked = d.get("confirm?verb=resend&label=june")
 	require.NoError(t, d.Drop(t.Context(), "june-12"))
+	d.passes()
 	got = d.do(http.MethodPost, "decide", fields(asked))
 	assert.Contains(t, words(got.body), "Resend 13 messages?")
 	assert.Contains(t, got.body, "Nothing was changed: there were 12 when you were asked")
@@ -109,6 +110,26 @@ func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
 	assert.Equal(t, outbox.StateQueued, d.state("other"))
 	assert.Contains(t, words(d.get("confirm?verb=drop&label=june")), "Drop 0 messages?")
 	assert.NotContains(t, d.get("confirm?verb=drop&label=june"), "<button", "there is nothing to agree to")
+}
+
+// A user has not agreed to what became unknown since, although there are no more than before.
+func TestWhatChangesAfterTheUserWasAskedIsNotResent(t *testing.T) {
+	d := newDesk(t)
+	d.enqueue("as it was", "dropped", "late")
+	require.NoError(t, d.Park(t.Context(), "as it was"))
+	require.NoError(t, d.Park(t.Context(), "dropped"))
+	d.passes()
+	asked := d.get("confirm?verb=resend&state=unknown")
+	assert.Contains(t, words(asked), "Resend 2 messages?")
+	assert.Contains(t, words(asked), "those that are enqueued or change from now on, are left alone.")
+	assert.NotContains(t, words(d.get("confirm?verb=drop&state=unknown")), "or change")
+	require.NoError(t, d.Drop(t.Context(), "dropped"))
+	require.NoError(t, d.Park(t.Context(), "late"))
+	got := d.do(http.MethodPost, "decide", fields(asked))
+	assert.Contains(t, got.body, "1 message was put back into the queue.")
+	assert.Equal(t, outbox.StateQueued, d.state("as it was"))
+	assert.Equal(t, outbox.StateFailed, d.state("dropped"))
+	assert.Equal(t, outbox.StateUnknown, d.state("late"))
 }
 
 func TestNothingIsDecidedForManyWithoutACount(t *testing.T) {

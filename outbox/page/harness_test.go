@@ -95,6 +95,19 @@ func (d *desk) becomes(id string, state outbox.State, answers ...graphtest.Answe
 	require.NoError(d.t, <-ended)
 }
 
+// passes waits until the database's clock has passed each time that a message has. That is at
+// once, unless the machine has much else to do.
+func (d *desk) passes() {
+	d.t.Helper()
+	all, err := d.List(d.t.Context(), outbox.Filter{})
+	require.NoError(d.t, err)
+	for _, s := range all {
+		for !d.Now().After(s.Changed) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
 // state returns the state of a message, "" if there is none.
 func (d *desk) state(id string) outbox.State {
 	d.t.Helper()

@@ -23,9 +23,10 @@ type decision struct {
 	// states are the states of the messages that it applies to.
 	states []outbox.State
 	one    func(*outbox.Outbox, context.Context, string) error
-	// all carries it out for all messages that match a filter by then. It is nil if the
-	// decision is carried out one by one, for the messages that were counted.
-	all func(*outbox.Outbox, context.Context, outbox.Filter) (int, error)
+	// all carries it out for all messages that match a filter by then, and listed for those that
+	// were counted and have not changed since. One of them is nil.
+	all    func(*outbox.Outbox, context.Context, outbox.Filter) (int, error)
+	listed func(*outbox.Outbox, context.Context, []outbox.Status) (int, error)
 }
 
 var decisions = []decision{
@@ -33,18 +34,18 @@ var decisions = []decision{
 		"A message that is resent is queued as if it were new. One that was sent after all is received twice.", "",
 		// Not ResendAll, which would also resend messages that become unknown after a person
 		// was asked.
-		[]outbox.State{outbox.StateUnknown, outbox.StateFailed}, (*outbox.Outbox).Resend, nil},
+		[]outbox.State{outbox.StateUnknown, outbox.StateFailed}, (*outbox.Outbox).Resend, nil, (*outbox.Outbox).ResendListed},
 	{"drop", "Gives up unknown or queued messages.", "dropped",
 		"A message that is dropped becomes failed and is not sent. \"resend\" takes that back.", "",
-		[]outbox.State{outbox.StateUnknown, outbox.StateQueued}, (*outbox.Outbox).Drop, (*outbox.Outbox).DropAll},
+		[]outbox.State{outbox.StateUnknown, outbox.StateQueued}, (*outbox.Outbox).Drop, (*outbox.Outbox).DropAll, nil},
 	{"park", "Stops queued messages, since they may have been sent.", "parked",
 		"A message that is parked becomes unknown and is not sent until a webhook or a person settles it.",
 		" After a restore, or after a replica that lagged has taken over, use \"park -changed-after T\" before any Run begins. " +
 			"T is the time that the database's data is from. So what was sent since then is not sent again.",
-		[]outbox.State{outbox.StateQueued}, (*outbox.Outbox).Park, (*outbox.Outbox).ParkAll},
+		[]outbox.State{outbox.StateQueued}, (*outbox.Outbox).Park, (*outbox.Outbox).ParkAll, nil},
 	{"delete", "Deletes messages and everything about them.", "deleted",
 		"A message that is deleted is not sent, and everything about it is deleted. Nothing takes that back.", "",
-		[]outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Delete, (*outbox.Outbox).DeleteAll},
+		[]outbox.State{outbox.StateQueued, outbox.StateSent, outbox.StateFailed, outbox.StateUnknown}, (*outbox.Outbox).Delete, (*outbox.Outbox).DeleteAll, nil},
 }
 
 func decisionVerbs() []verb {
@@ -65,6 +66,8 @@ type deciding struct {
 	decision
 	filter outbox.Filter
 	ids    []string
+	// found are the messages that match, if the decision needs them.
+	found []outbox.Status
 	// named reports whether a person has given the IDs of the messages.
 	named, yes, dryRun bool
 }
@@ -90,7 +93,7 @@ func (c *command) decide(d decision, flags *flag.FlagSet) func([]string) (action
 		if len(filter.States) == 0 {
 			filter.States = d.states
 		}
-		this := deciding{d, filter, distinct(ids), named, *yes, *dryRun}
+		this := deciding{decision: d, filter: filter, ids: distinct(ids), named: named, yes: *yes, dryRun: *dryRun}
 		return func(ctx context.Context) error { return c.carryOut(ctx, this) }, nil
 	}
 }
@@ -128,12 +131,15 @@ func (c *command) carryOut(ctx context.Context, d deciding) error {
 		}
 	}
 	var err error
-	if !d.named && d.all != nil {
-		document.Done, err = d.all(c.Outbox, ctx, d.filter)
-	} else {
+	switch {
+	case d.named:
 		document.Done, err = c.oneByOne(ctx, d)
+	case d.listed != nil:
+		document.Done, err = d.listed(c.Outbox, ctx, d.found)
+	default:
+		document.Done, err = d.all(c.Outbox, ctx, d.filter)
 	}
-	if left := document.Meant - document.Done; err == nil && left > 0 && !d.named && d.all != nil {
+	if left := document.Meant - document.Done; err == nil && left > 0 && !d.named {
 		err = fmt.Errorf("%s of %s were left alone, since they have changed meanwhile", words.Count(left), ofMessages(document.Meant))
 	}
 	if len(d.ids) == 1 && err != nil {
@@ -142,23 +148,23 @@ func (c *command) carryOut(ctx context.Context, d deciding) error {
 	return errors.Join(err, c.print(document, wasOf(document.Done)+" "+d.done))
 }
 
-// count counts the messages, and lists those of a decision that is carried out one by one. It
-// returns the count in words.
+// count counts the messages, and lists them if the decision needs that. It returns the count in
+// words.
 func (c *command) count(ctx context.Context, d *deciding, document *decisionDocument) (string, error) {
 	var parts []string
-	if d.all == nil {
+	if d.listed != nil {
 		counts := make(map[outbox.State]int)
 		for found, err := range c.pages(ctx, d.filter) {
 			if err != nil {
 				return "", err
 			}
 			for _, s := range found {
-				d.ids = append(d.ids, s.ID)
+				// There may be many: what is not needed is not kept.
+				d.found = append(d.found, outbox.Status{ID: s.ID, Changed: s.Changed})
 				counts[s.State]++
 			}
 		}
-		d.ids = distinct(d.ids) // a message that changes meanwhile is listed twice
-		document.Meant = len(d.ids)
+		document.Meant = len(d.found)
 		for _, state := range states {
 			parts = appendCount(parts, counts[state], state)
 		}

@@ -97,15 +97,36 @@ func TestWhatIsEnqueuedAfterTheCountIsLeftAlone(t *testing.T) {
 }
 
 // A person has not agreed to messages that became unknown since: a webhook may be on its way.
+// Nor are messages resent that somebody else has decided about since.
 func TestResendTouchesOnlyWhatWasCounted(t *testing.T) {
-	c := newOperator(t, "a", "b")
-	require.NoError(t, c.Park(t.Context(), "a"))
-	asked := between{calls: []func(){func() { assert.NoError(t, c.Park(t.Context(), "b")) }}}
+	c := newOperator(t, "a", "late", "dropped", "parked again")
+	for _, id := range []string{"a", "dropped", "parked again"} {
+		require.NoError(t, c.Park(t.Context(), id))
+	}
+	asked := between{calls: []func(){func() {
+		assert.NoError(t, c.Park(t.Context(), "late"))
+		assert.NoError(t, c.Drop(t.Context(), "dropped"))
+		assert.NoError(t, c.Resend(t.Context(), "parked again"))
+		assert.NoError(t, c.Park(t.Context(), "parked again"))
+	}}}
 	var out bytes.Buffer
-	require.NoError(t, c.run(streams{in: strings.NewReader("y\n"), out: &out, err: &asked, asks: true, size: noTerminal}, "resend", "-state", "unknown"))
+	err := c.run(streams{in: strings.NewReader("y\n"), out: &out, err: &asked, asks: true, size: noTerminal}, "resend", "-state", "unknown")
+	assert.ErrorContains(t, err, "2 of 3 messages were left alone, since they have changed meanwhile")
+	assert.Contains(t, asked.String(), "3 messages: 3 unknown\n")
 	assert.Equal(t, "1 message was put back into the queue\n", out.String())
 	assert.Equal(t, outbox.StateQueued, c.state("a"))
-	assert.Equal(t, outbox.StateUnknown, c.state("b"))
+	assert.Equal(t, outbox.StateUnknown, c.state("late"))
+	assert.Equal(t, outbox.StateFailed, c.state("dropped"))
+	assert.Equal(t, outbox.StateUnknown, c.state("parked again"))
+}
+
+func TestResendTakesMessagesInTheOrderOfEnqueueing(t *testing.T) {
+	c := newOperator(t, "a", "b", "c", "d")
+	c.must("", "drop", "-yes", "-number", number)
+	assert.Equal(t, "1 message was put back into the queue\n", c.must("", "resend", "-yes", "-after", "a", "-limit", "1"))
+	assert.Equal(t, outbox.StateQueued, c.state("b"))
+	assert.Equal(t, "3 messages were put back into the queue\n", c.must("", "resend", "-yes", "-number", number))
+	assert.Equal(t, outbox.StateQueued, c.state("d"))
 }
 
 func TestAgeSaysWhichMessagesAreMeant(t *testing.T) {

@@ -62,9 +62,10 @@
 // terminal they do nothing unless -yes is given. -dry-run only counts.
 //
 // Messages that are enqueued after the count are left alone, and so are messages that are being
-// sent. resend applies only to the messages that were counted, and takes about a millisecond for
-// each. The others apply to all messages that match by then. If one of several IDs is refused,
-// standard error says why, and the command goes on with the others.
+// sent. resend applies only to the messages that were counted and have not changed since: a
+// webhook or somebody else may have settled the others. drop, park and delete apply to all
+// messages that match by then. Pages of 4,000 messages are changed at once. If one of several IDs
+// is refused, standard error says why, and the command goes on with the others.
 //
 // # JSON
 //

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -95,6 +96,37 @@ ON CONFLICT (seq) DO UPDATE SET ` + replaceRecord}
 		{columnsOfDeleted, `INSERT INTO {deleted} (hash, deleted_at) SELECT g.hash, {now} FROM {given} WHERE true ON CONFLICT (hash) DO NOTHING`},
 	}
 )
+
+// MostLoaded is how many messages LoadAll loads at most, as many as a page has.
+const MostLoaded = listPage
+
+// loadAll finds messages by their ids.
+var loadAll = part{[]column{{"id", "text", func(c *Change) any { return c.Before.ID }}}, `SELECT ` + columns + ` FROM {given} CROSS JOIN {message} AS m
+LEFT JOIN {queue} AS q ON q.seq = m.seq LEFT JOIN {claim} AS c ON c.seq = m.seq LEFT JOIN {record} AS r ON r.seq = m.seq WHERE m.id = g.id`}
+
+// LoadAll returns those messages of these ids that exist, in the order of enqueueing. No id may
+// be there twice.
+func (s *Store) LoadAll(ctx context.Context, ids []string) (found []Stored, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	wanted := make([]Change, len(ids))
+	for i, id := range ids {
+		wanted[i].Before.ID = id
+	}
+	text, given := s.written(loadAll, wanted)
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		found = nil
+		return s.query(ctx, on, text, given, func(rows *sql.Rows) error {
+			var m Stored
+			err := scan(rows, &m)
+			found = append(found, m)
+			return err
+		})
+	})
+	slices.SortFunc(found, func(a, b Stored) int { return cmp.Compare(a.Seq, b.Seq) })
+	return found, err
+}
 
 // partsOf returns the parts that move a message from one place to another, nil if SaveAll
 // cannot do that.

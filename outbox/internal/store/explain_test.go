@@ -61,6 +61,7 @@ func hotStatements(s *Store) map[string]string {
 		text, _ := s.written(p, change)
 		found[fmt.Sprint("found in ", at)] = text
 	}
+	found["load all"], _ = s.written(loadAll, change)
 	for i, p := range slices.Concat(bulkDeleted, []part{bulkTakeIn, bulkAdopt, bulkJoin, bulkRecord}) {
 		text, _ := s.written(p, change)
 		found[fmt.Sprint("part ", i)] = text

@@ -376,6 +376,25 @@ func TestMessageStandsWhereItWasEnqueuedAlsoIfLaterOnesWereDeleted(t *testing.T)
 }
 
 // A message in the queue that is also to be adopted would be sent twice.
+// The order is that of all who lock many rows, so that two of them do not wait for each other.
+func TestMessagesAreLoadedInTheOrderOfEnqueueing(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		require.NoError(t, s.Enqueue(t.Context(), news(20)))
+		loaded, err := s.LoadAll(t.Context(), []string{"7", "none", "19", "0", "3", "12"})
+		require.NoError(t, err)
+		assert.Len(t, loaded, 5)
+		for i, m := range loaded {
+			assert.True(t, i == 0 || loaded[i-1].Seq < m.Seq)
+			one, err := s.Load(t.Context(), m.ID)
+			require.NoError(t, err)
+			assert.Equal(t, one, m)
+		}
+		loaded, err = s.LoadAll(t.Context(), nil)
+		require.NoError(t, err)
+		assert.Empty(t, loaded)
+	})
+}
+
 func TestRowOfATriggerIsAdopted(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		ctx := t.Context()

@@ -3,6 +3,7 @@ package page_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"io"
 	"log/slog"
 	"net/http"
@@ -36,6 +37,7 @@ type desk struct {
 	t   *testing.T
 	api *graphtest.API
 	*outbox.Outbox
+	db       *sql.DB
 	web      *httptest.Server
 	log      buffer
 	outcomes chan outbox.Outcome
@@ -46,10 +48,11 @@ func newDesk(t *testing.T, opts ...page.Option) *desk {
 	d := &desk{t: t, api: graphtest.New(), outcomes: make(chan outbox.Outcome, 1000)}
 	api := httptest.NewServer(d.api)
 	t.Cleanup(api.Close)
-	db, err := sqlite.Open(filepath.Join(t.TempDir(), "outbox.db"))
+	var err error
+	d.db, err = sqlite.Open(filepath.Join(t.TempDir(), "outbox.db"))
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, db.Close()) })
-	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), nil, outbox.WithBaseURL(api.URL+"/v25.0"),
+	t.Cleanup(func() { assert.NoError(t, d.db.Close()) })
+	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(d.db), nil, outbox.WithBaseURL(api.URL+"/v25.0"),
 		outbox.WithOutcome(func(_ context.Context, o outbox.Outcome) error {
 			d.outcomes <- o
 			return nil

@@ -75,7 +75,7 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 	now := p.outbox.Now()
 	page := overviewPage{
 		frame: p.frame(r, "Overview", now), Waiting: newMoment(stats.WaitingSince, now),
-		Paused: stats.Paused, APIDown: stats.APIDown, HeldFor: words.Plain(stats.HeldFor), NextProbe: newMoment(stats.NextProbe, now),
+		Paused: stats.Paused, APIDown: stats.APIDown, HeldFor: words.Why(stats.HeldFor, nil), NextProbe: newMoment(stats.NextProbe, now),
 		Number: wanted, Queued: stats.States[outbox.StateQueued],
 	}
 	for _, state := range states {
@@ -87,7 +87,7 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		row := numberRow{ID: number, NumberStats: s, NextProbe: newMoment(s.NextProbe, now)}
-		row.HeldFor = words.Plain(s.HeldFor)
+		row.HeldFor = words.Why(s.HeldFor, nil)
 		if perSecond != nil {
 			row.Rate = fmt.Sprintf("%.1f", perSecond[number])
 		}

@@ -64,9 +64,17 @@ func TestOverviewSaysWhatIsHeldAndWhy(t *testing.T) {
 		assert.NotEmpty(c, stats.Numbers[number].HeldFor)
 	}, patience, 10*time.Millisecond)
 	text := words(d.get(""))
-	assert.Regexp(t, number+` held : .*; next probe in \ds`, text)
+	assert.Regexp(t, number+` held : Access token has expired \(190\); next probe in \ds`, text, "in the words of the command")
 	assert.Contains(t, text, "1 live Run")
 	assert.Regexp(t, `Runs Run is began last heartbeat messages it has \d+ alive \ds ago \ds ago \d`, text)
+}
+
+func TestOverviewSaysWhyAllNumbersAreHeld(t *testing.T) {
+	d := newDesk(t)
+	_, err := d.db.ExecContext(t.Context(), "INSERT INTO graphretry_number (number, held_at, probe_at, reason) VALUES ('', ?, ?, ?)",
+		d.Now().UnixMicro(), d.Now().Add(150*time.Second).UnixMicro(), "graphretry: Graph error 2 (API Service): (#2) the API does not answer [fbtrace_id A]")
+	require.NoError(t, err)
+	assert.Contains(t, words(d.get("")), "All numbers are held: API Service (2): (#2) the API does not answer. The next probe: in 2m .")
 }
 
 func TestListFindsByEachFieldOfTheFilter(t *testing.T) {
@@ -99,7 +107,7 @@ func TestListFindsByEachFieldOfTheFilter(t *testing.T) {
 		}
 	}
 	text := words(d.get("messages?state=failed"))
-	assert.Contains(t, text, "failed failed Message Undeliverable · ", "Meta's title comes first")
+	assert.Contains(t, text, "failed failed Message Undeliverable (131026) ", "Meta's title comes first")
 }
 
 func TestListGoesPageByPage(t *testing.T) {

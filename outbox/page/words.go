@@ -51,12 +51,6 @@ func (m moment) Away() string { return words.Away(m.at, m.now) }
 func (m moment) Span() string { return words.Span(max(0, m.now.Sub(m.at))) }
 
 // why returns why a message is in its state, Meta's title first.
-func why(s outbox.Status) string {
-	reason := words.Plain(s.Reason)
-	if s.Graph == nil {
-		return reason
-	}
-	return strings.TrimSuffix(words.Title(s.Graph)+" · "+reason, " · ")
-}
+func why(s outbox.Status) string { return words.Why(s.Reason, s.Graph) }
 
 func capital(text string) string { return strings.ToUpper(text[:1]) + text[1:] }

@@ -50,7 +50,7 @@ func messageLines(s outbox.Status, stats outbox.Stats, now time.Time, columns in
 	if text != "" {
 		lines = append(lines, wrapped(gap, text, columns)...)
 	}
-	if strings.Contains(text, clean(reason)) {
+	if strings.Contains(text, words.Clean(reason)) {
 		reason = ""
 	}
 	section := func(heading string, fields ...field) {

@@ -2,21 +2,12 @@ package main
 
 import (
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/outbox"
 	"github.com/graphretry/graphretry/outbox/internal/words"
 )
-
-// graphText finds Meta's error in a reason, as Error.Error and Decision.Cause write it.
-var graphText = regexp.MustCompile(`Graph error (\d+)(?:, subcode (\d+))?`)
-
-// implied are reasons that say no more than the state does.
-var implied = []string{graphretry.ReasonNotRetried.String(), graphretry.ReasonNever.String()}
 
 // why returns why a message is in its state.
 func why(s outbox.Status, stats outbox.Stats, now time.Time) string {
@@ -28,80 +19,14 @@ func why(s outbox.Status, stats outbox.Stats, now time.Time) string {
 
 // whyMessage returns why a message is in its state: Meta's title and code first, then the rest.
 // It is "" if nothing has happened to the message.
-func whyMessage(s outbox.Status) string {
-	head, said := headOf(s)
-	return strings.TrimSuffix(head+": "+said, ": ")
-}
-
-// headOf returns why a message is in its state in few words, and what else Meta said.
-func headOf(s outbox.Status) (head, said string) {
-	reason := clean(s.Reason)
-	if s.Graph == nil {
-		return titled(reason)
-	}
-	said = words.Line(s.Graph.Details)
-	if said == "" {
-		said = words.Line(s.Graph.Message)
-	}
-	if strings.EqualFold(strings.TrimSuffix(said, "."), words.Title(s.Graph)) {
-		said = ""
-	}
-	before, _ := around(reason)
-	return withTitle(s.Graph, before), said
-}
-
-// titled returns the same as headOf, from the text of a reason alone. Without an error of Meta
-// in it, head is its beginning.
-func titled(reason string) (head, said string) {
-	found := graphText.FindStringSubmatch(reason)
-	if found == nil {
-		head, said, _ = strings.Cut(reason, ": ")
-		return head, said
-	}
-	before, after := around(reason)
-	code, _ := strconv.Atoi(found[1])
-	subcode, _ := strconv.Atoi(found[2])
-	e := &graphretry.Error{Code: graphretry.Code(code), Subcode: subcode}
-	return withTitle(e, before), strings.TrimPrefix(strings.TrimPrefix(after, " ("+words.Title(e)+")"), ": ")
-}
-
-// withTitle returns Meta's title and code, and then what decided.
-func withTitle(e *graphretry.Error, before string) string {
-	text := fmt.Sprintf("%s (%d)", words.Title(e), e.Code)
-	before = strings.Trim(before, " :")
-	for _, reason := range implied {
-		before = strings.Trim(strings.TrimSuffix(before, reason), " :")
-	}
-	if before != "" {
-		text += ", " + strings.ReplaceAll(before, ": ", ", ")
-	}
-	return text
-}
-
-// around returns the parts of a reason before Meta's error and after its code. before is the
-// whole reason if it has no such error.
-func around(reason string) (before, after string) {
-	at := graphText.FindStringIndex(reason)
-	if at == nil {
-		return reason, ""
-	}
-	return reason[:at[0]], reason[at[1]:]
-}
-
-// traceID is the end of what Meta said. show prints it separately.
-var traceID = regexp.MustCompile(` \[fbtrace_id [^]]*\]$`)
-
-// clean returns a reason on one line, without the prefix of the package.
-func clean(reason string) string {
-	return traceID.ReplaceAllString(strings.ReplaceAll(words.Line(reason), "graphretry: ", ""), "")
-}
+func whyMessage(s outbox.Status) string { return words.Why(s.Reason, s.Graph) }
 
 // whyHeld returns why a number, or all numbers, are held, "" if they are not.
 func whyHeld(heldFor string, nextProbe, now time.Time) string {
 	if heldFor == "" {
 		return ""
 	}
-	head, said := titled(clean(heldFor))
+	head, said := words.Reason(heldFor, nil)
 	head += "; held"
 	if nextProbe.After(now) {
 		head += ", next probe " + words.Away(nextProbe, now)
@@ -143,7 +68,7 @@ func whyAll(stats outbox.Stats, now time.Time) string {
 // number or all numbers.
 func whyQueued(s outbox.Status, stats outbox.Stats, now time.Time) string {
 	n := stats.Numbers[s.PhoneNumberID]
-	head, said := headOf(s)
+	head, said := words.Reason(s.Reason, s.Graph)
 	var then string
 	switch alive, _ := runsOf(stats); {
 	case stats.Paused:
@@ -153,12 +78,12 @@ func whyQueued(s outbox.Status, stats outbox.Stats, now time.Time) string {
 	case n.HeldFor != "":
 		then = "its number is held"
 		if head == "" {
-			head, said = titled(clean(n.HeldFor))
+			head, said = words.Reason(n.HeldFor, nil)
 		}
 	case stats.HeldFor != "":
 		then = "all numbers are held"
 		if head == "" {
-			head, said = titled(clean(stats.HeldFor))
+			head, said = words.Reason(stats.HeldFor, nil)
 		}
 	case alive == 0:
 		then = "no Run is alive"

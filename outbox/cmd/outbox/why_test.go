@@ -10,33 +10,6 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-func TestReasonBeginsWithMetasTitle(t *testing.T) {
-	said := func(code graphretry.Code, details string) *graphretry.Error {
-		return &graphretry.Error{Code: code, Message: "(#1) a message", Details: details, TraceID: "AbC"}
-	}
-	policy, err := graphretry.NewPolicy()
-	assert.NoError(t, err)
-	cause := func(e *graphretry.Error) string { return policy.Decide(e, graphretry.History{}).Cause }
-	for _, this := range []struct {
-		s    outbox.Status
-		want string
-	}{
-		{outbox.Status{}, ""},
-		{outbox.Status{Reason: "dropped"}, "dropped"},
-		{outbox.Status{Reason: "may have been carried out: EOF"}, "may have been carried out: EOF"},
-		{outbox.Status{Reason: cause(said(131026, "")), Graph: said(131026, "")}, "Message Undeliverable (131026): (#1) a message"},
-		{outbox.Status{Reason: cause(said(131026, "the recipient")), Graph: said(131026, "the recipient")}, "Message Undeliverable (131026): the recipient"},
-		{outbox.Status{Reason: "x", Graph: said(131026, "Message undeliverable.")}, "Message Undeliverable (131026), x"},
-		{outbox.Status{Reason: "no retries left: " + said(131000, "").Error(), Graph: said(131000, "d")}, "Something went wrong (131000), no retries left: d"},
-		{outbox.Status{Reason: "older than the maximum age: temporary failure: " + said(2, "").Error(), Graph: said(2, "d")},
-			"API Service (2), older than the maximum age, temporary failure: d"},
-		{outbox.Status{Graph: said(7777, "d")}, "(#1) a message (7777): d"},
-		{outbox.Status{Reason: "refused: " + said(190, "expired on Friday").Error()}, "Access token has expired (190), refused: (#1) a message: expired on Friday"},
-	} {
-		assert.Equal(t, this.want, whyMessage(this.s))
-	}
-}
-
 func TestQueuedMessageSaysWhatItWaitsFor(t *testing.T) {
 	now := time.Date(2026, 11, 29, 20, 0, 0, 0, time.UTC)
 	alive := []outbox.RunStats{{ID: 1}}

@@ -59,7 +59,7 @@ func TestMessageWhoseTextIsAScriptIsShownAsText(t *testing.T) {
 	d.click(script) // its label
 	d.click(script) // it
 	d.see("What Meta said")
-	assert.Equal(t, 4, strings.Count(d.text(), script), "the id, the label, and what Meta said twice:\n%s", d.text())
+	assert.Equal(t, 5, strings.Count(d.text(), script), "the id, why it failed, the label, and what Meta said twice:\n%s", d.text())
 	assert.Equal(t, "Message · outbox", of[string](d, "document.title"))
 
 	// If one got through, the policy would stop it.

@@ -3,6 +3,7 @@ package browsertest
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"log/slog"
@@ -93,6 +94,7 @@ type desk struct {
 	t   *testing.T
 	api *graphtest.API
 	*outbox.Outbox
+	db  *sql.DB
 	web *httptest.Server
 	tab context.Context
 	// noToken is the phone number whose token has expired, "" for none.
@@ -106,10 +108,11 @@ func newDesk(t *testing.T, before ...chromedp.Action[chromedp.Void]) *desk {
 	d := &desk{t: t, api: graphtest.New()}
 	api := httptest.NewServer(d.api)
 	t.Cleanup(api.Close)
-	db, err := sqlite.Open(filepath.Join(t.TempDir(), "outbox.db"))
+	var err error
+	d.db, err = sqlite.Open(filepath.Join(t.TempDir(), "outbox.db"))
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, db.Close()) })
-	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(db), d, outbox.WithBaseURL(api.URL+"/v25.0"))
+	t.Cleanup(func() { assert.NoError(t, d.db.Close()) })
+	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(d.db), d, outbox.WithBaseURL(api.URL+"/v25.0"))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, d.Close()) })
 	mux := http.NewServeMux()

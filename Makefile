@@ -44,7 +44,7 @@ ports = windows/amd64 darwin/arm64 linux/386 js/wasm
 layers = . ./internal/outage,./internal/netfail,./internal/redact ./internal/jsonbody
 
 # The same of the outbox, which is a module of its own.
-outbox_layers = ./cmd/outbox,./internal/readme ./page . ./sqlite,./internal/store ./internal/lane,./internal/message,./internal/pgtest,./internal/words
+outbox_layers = ./cmd/outbox,./internal/readme,./internal/outboxtest ./page . ./sqlite,./internal/store ./internal/lane,./internal/message,./internal/pgtest,./internal/words
 
 .PHONY: lint
 lint: ## Check every module: gofmt, go vet, staticcheck, go mod tidy, circles of files

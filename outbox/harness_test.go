@@ -1,7 +1,6 @@
 package outbox_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 	"github.com/graphretry/graphretry/outbox/sqlite"
 )
@@ -56,7 +56,7 @@ type bench struct {
 	url      string
 	database func() outbox.Database // opens it once more
 	*outbox.Outbox
-	log *syncBuffer
+	log *outboxtest.Buffer
 }
 
 // parallel has the tests that run in parallel.
@@ -75,7 +75,7 @@ func newHarness(t *testing.T, opts ...outbox.Option) *bench {
 	if !strings.Contains(t.Name(), "/") { // what one of several does, they say themselves
 		beside(t)
 	}
-	b := &bench{t: t, api: graphtest.New(), log: &syncBuffer{}}
+	b := &bench{t: t, api: graphtest.New(), log: &outboxtest.Buffer{}}
 	web := httptest.NewServer(b.api)
 	t.Cleanup(web.Close)
 	b.url = web.URL + "/v25.0"
@@ -195,24 +195,6 @@ func (b *bench) past(at time.Time) {
 	for wait := at.Sub(b.Now()); wait >= 0; wait = at.Sub(b.Now()) {
 		time.Sleep(wait + time.Microsecond)
 	}
-}
-
-// syncBuffer is a buffer for several writers.
-type syncBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
 }
 
 func newBody(text string) io.ReadCloser { return io.NopCloser(strings.NewReader(text)) }

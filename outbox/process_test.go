@@ -21,6 +21,7 @@ import (
 
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 )
 
 var roles = map[string]func() error{
@@ -123,14 +124,14 @@ func enqueuerRole() error {
 // process is this binary in one of its roles.
 type process struct {
 	*exec.Cmd
-	output *syncBuffer
+	output *outboxtest.Buffer
 	exited chan struct{}
 	once   sync.Once
 }
 
 func start(t *testing.T, role string, environment ...string) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(os.Args[0]), output: &syncBuffer{}, exited: make(chan struct{})}
+	p := &process{Cmd: exec.Command(os.Args[0]), output: &outboxtest.Buffer{}, exited: make(chan struct{})}
 	p.Env = append(append(os.Environ(), roleVariable+"="+role), environment...)
 	p.Stdout, p.Stderr = p.output, p.output
 	require.NoError(t, p.Start())

@@ -19,6 +19,7 @@ import (
 
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 )
 
@@ -92,7 +93,7 @@ func TestProofDatabaseThatAnswersLateLosesNothing(t *testing.T) {
 	watch, err := outbox.Open(t.Context(), place{"postgres", url}.open(t), api)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, watch.Close()) }()
-	log := &syncBuffer{}
+	log := &outboxtest.Buffer{}
 	o, err := outbox.Open(t.Context(), place{"postgres", slow}.open(t), api, outbox.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, o.Close()) }()
@@ -121,7 +122,7 @@ func TestDiskOfTheServerThatIsFullIsWaitedOutAndSaidInWords(t *testing.T) {
 	server, folder := pgtest.Small(t, 24<<20)
 	where := place{"postgres", server.Schema(t)}
 	api := graphtest.New()
-	log := &syncBuffer{}
+	log := &outboxtest.Buffer{}
 	o, err := outbox.Open(t.Context(), where.open(t), api, append(fast(), outbox.WithLogger(slog.New(slog.NewTextHandler(log, nil))))...)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, o.Close()) }()

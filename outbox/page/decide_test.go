@@ -1,7 +1,6 @@
 package page_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,21 +13,9 @@ import (
 	"github.com/graphretry/graphretry/outbox"
 )
 
-// run sends until the returned function is called.
-func (d *desk) run() (stop func()) {
-	d.t.Helper()
-	ctx, cancel := context.WithCancel(d.t.Context())
-	ended := make(chan error)
-	go func() { ended <- d.Run(ctx) }()
-	return func() {
-		cancel()
-		require.NoError(d.t, <-ended)
-	}
-}
-
 func TestOneMessageIsDecidedForAndLoggedWithTheUser(t *testing.T) {
 	d := newDesk(t)
-	d.enqueue("a")
+	d.Add("a")
 	for _, step := range []struct {
 		verb  string
 		after outbox.State
@@ -45,7 +32,7 @@ func TestOneMessageIsDecidedForAndLoggedWithTheUser(t *testing.T) {
 		assert.Equal(t, http.StatusOK, got.StatusCode)
 		assert.Contains(t, got.body, step.says)
 		assert.Equal(t, http.MethodGet, got.Request.Method, "a reload does nothing again")
-		assert.Equal(t, step.after, d.state("a"), step.verb)
+		assert.Equal(t, step.after, d.State("a"), step.verb)
 		assert.Regexp(t, `level=INFO msg="outbox: a person has decided" user.name=ana graphretry.outbox.decision=`+step.verb+` graphretry.outbox.message_id=a\n`, d.log.String())
 	}
 }
@@ -61,7 +48,7 @@ func TestDecisionThatTheStateDoesNotAllowSaysSo(t *testing.T) {
 	assert.Contains(t, d.log.String(), `level=WARN msg="outbox: what a person has decided was not done, or not all"`)
 	got := d.do(http.MethodPost, "decide", url.Values{"verb": {"drop"}, "id": {"gone"}})
 	assert.Equal(t, http.StatusNotFound, got.StatusCode)
-	assert.Equal(t, outbox.StateSent, d.state("sent"))
+	assert.Equal(t, outbox.StateSent, d.State("sent"))
 }
 
 func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
@@ -73,7 +60,7 @@ func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
 		}
 	}
 	campaign(0, 12)
-	d.enqueue("other")
+	d.Add("other")
 	last, err := d.Status(t.Context(), "other")
 	require.NoError(t, err)
 	for !d.Now().After(last.Enqueued) { // Now is a little late
@@ -86,9 +73,9 @@ func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
 	campaign(12, 14)
 	got := d.do(http.MethodPost, "decide", fields(asked), "X-User", "ana")
 	assert.Contains(t, got.body, "12 messages were dropped.")
-	assert.Equal(t, outbox.StateFailed, d.state("june-11"))
-	assert.Equal(t, outbox.StateQueued, d.state("june-12"), "it was enqueued after the user was asked")
-	assert.Equal(t, outbox.StateQueued, d.state("other"))
+	assert.Equal(t, outbox.StateFailed, d.State("june-11"))
+	assert.Equal(t, outbox.StateQueued, d.State("june-12"), "it was enqueued after the user was asked")
+	assert.Equal(t, outbox.StateQueued, d.State("other"))
 	assert.Contains(t, d.log.String(), `user.name=ana graphretry.outbox.decision=drop graphretry.outbox.messages=12 graphretry.outbox.filter="queued or unknown, with the label “june”"`)
 
 	// There are more meanwhile: the user is asked again.
@@ -98,16 +85,16 @@ func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
 	got = d.do(http.MethodPost, "decide", fields(asked))
 	assert.Contains(t, words(got.body), "Resend 13 messages?")
 	assert.Contains(t, got.body, "Nothing was changed: there were 12 when you were asked")
-	assert.Equal(t, outbox.StateFailed, d.state("june-0"))
+	assert.Equal(t, outbox.StateFailed, d.State("june-0"))
 	got = d.do(http.MethodPost, "decide", fields(got.body))
 	assert.Contains(t, got.body, "13 messages were put back into the queue.")
-	assert.Equal(t, outbox.StateQueued, d.state("june-0"))
+	assert.Equal(t, outbox.StateQueued, d.State("june-0"))
 
 	for _, verb := range []string{"park", "delete"} {
 		d.agree("verb=" + verb + "&number=" + number + "&label=june")
 	}
-	assert.Empty(t, d.state("june-0"))
-	assert.Equal(t, outbox.StateQueued, d.state("other"))
+	assert.Empty(t, d.State("june-0"))
+	assert.Equal(t, outbox.StateQueued, d.State("other"))
 	assert.Contains(t, words(d.get("confirm?verb=drop&label=june")), "Drop 0 messages?")
 	assert.NotContains(t, d.get("confirm?verb=drop&label=june"), "<button", "there is nothing to agree to")
 }
@@ -115,7 +102,7 @@ func TestManyAreDecidedForByACountThatTheUserHasSeen(t *testing.T) {
 // A user has not agreed to what became unknown since, although there are no more than before.
 func TestWhatChangesAfterTheUserWasAskedIsNotResent(t *testing.T) {
 	d := newDesk(t)
-	d.enqueue("as it was", "dropped", "late")
+	d.Add("as it was", "dropped", "late")
 	require.NoError(t, d.Park(t.Context(), "as it was"))
 	require.NoError(t, d.Park(t.Context(), "dropped"))
 	d.passes()
@@ -127,14 +114,14 @@ func TestWhatChangesAfterTheUserWasAskedIsNotResent(t *testing.T) {
 	require.NoError(t, d.Park(t.Context(), "late"))
 	got := d.do(http.MethodPost, "decide", fields(asked))
 	assert.Contains(t, got.body, "1 message was put back into the queue.")
-	assert.Equal(t, outbox.StateQueued, d.state("as it was"))
-	assert.Equal(t, outbox.StateFailed, d.state("dropped"))
-	assert.Equal(t, outbox.StateUnknown, d.state("late"))
+	assert.Equal(t, outbox.StateQueued, d.State("as it was"))
+	assert.Equal(t, outbox.StateFailed, d.State("dropped"))
+	assert.Equal(t, outbox.StateUnknown, d.State("late"))
 }
 
 func TestNothingIsDecidedForManyWithoutACount(t *testing.T) {
 	d := newDesk(t)
-	d.enqueue("a", "b")
+	d.Add("a", "b")
 	for _, form := range []url.Values{
 		{"verb": {"drop"}}, {"verb": {"delete"}, "state": {"queued"}}, {"verb": {"drop"}, "count": {"x"}, "at": {"1"}},
 		{"verb": {"drop"}, "count": {"2"}}, {"verb": {"pause"}}, {"verb": {""}}, {"verb": {"drop"}, "state": {"sent"}, "count": {"9"}, "at": {"1"}},
@@ -150,7 +137,7 @@ func TestNothingIsDecidedForManyWithoutACount(t *testing.T) {
 
 func TestNumbersArePausedAndResumed(t *testing.T) {
 	d := newDesk(t)
-	d.enqueue("a")
+	d.Add("a")
 	paused := func() (all, one bool) {
 		stats, err := d.Stats(t.Context())
 		require.NoError(t, err)
@@ -181,7 +168,7 @@ func TestNumbersArePausedAndResumed(t *testing.T) {
 
 func TestFormFromAnotherOriginChangesNothing(t *testing.T) {
 	d := newDesk(t)
-	d.enqueue("a")
+	d.Add("a")
 	form := url.Values{"verb": {"drop"}, "id": {"a"}}
 	for _, header := range [][]string{
 		{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"},
@@ -190,22 +177,22 @@ func TestFormFromAnotherOriginChangesNothing(t *testing.T) {
 		assert.Equal(t, http.StatusForbidden, got.StatusCode, header)
 		assert.Contains(t, got.body, "This form came from another site")
 	}
-	assert.Equal(t, outbox.StateQueued, d.state("a"))
+	assert.Equal(t, outbox.StateQueued, d.State("a"))
 	assert.Contains(t, d.log.String(), `level=WARN msg="outbox: a form from another origin was refused" user.name=ana`)
 	got := d.do(http.MethodPost, "decide", form, "Sec-Fetch-Site", "same-origin")
 	assert.Equal(t, http.StatusOK, got.StatusCode)
-	assert.Equal(t, outbox.StateFailed, d.state("a"))
+	assert.Equal(t, outbox.StateFailed, d.State("a"))
 }
 
 func TestNothingIsChangedByAGet(t *testing.T) {
 	d := newDesk(t)
-	d.enqueue("a")
+	d.Add("a")
 	for _, path := range []string{"decide?verb=drop&id=a", "confirm?verb=drop&id=a", "message?id=a&verb=drop&did=drop&n=1"} {
 		d.do(http.MethodGet, path, nil)
 		d.do(http.MethodHead, path, nil)
 	}
 	// The query of a POST is ignored.
 	d.do(http.MethodPost, "decide?verb=drop&id=a", url.Values{})
-	assert.Equal(t, outbox.StateQueued, d.state("a"))
+	assert.Equal(t, outbox.StateQueued, d.State("a"))
 	assert.Empty(t, d.log.String())
 }

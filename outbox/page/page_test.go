@@ -14,13 +14,8 @@ import (
 
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 	"github.com/graphretry/graphretry/outbox/page"
-)
-
-// The answers after which a message is failed or unknown.
-var (
-	refused = graphtest.Answer{Code: 131026}
-	broken  = graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true}
 )
 
 func TestOverviewCountsByStateNumberAndLabel(t *testing.T) {
@@ -29,9 +24,9 @@ func TestOverviewCountsByStateNumberAndLabel(t *testing.T) {
 	require.NoError(t, d.Enqueue(t.Context(), "tonight", "333", []byte(payload), outbox.NotBefore(time.Now().Add(12*time.Hour))))
 	assert.Contains(t, words(d.get("")), "1 queued 0 sending 0 sent 0 failed 0 unknown – longest wait", "a message for tonight does not wait yet")
 	require.NoError(t, d.Delete(t.Context(), "tonight"))
-	d.becomes("failed", outbox.StateFailed, refused)
+	d.becomes("failed", outbox.StateFailed, outboxtest.Refused)
 	d.becomes("sent", outbox.StateSent)
-	d.enqueue("a", "b")
+	d.Add("a", "b")
 	require.NoError(t, d.Enqueue(t.Context(), "c", "222", []byte(payload), outbox.Label("june")))
 	require.NoError(t, d.Pause(t.Context(), "222"))
 
@@ -53,10 +48,10 @@ func TestOverviewCountsByStateNumberAndLabel(t *testing.T) {
 func TestOverviewSaysWhatIsHeldAndWhy(t *testing.T) {
 	d := newDesk(t)
 	for i := range 3 {
-		d.api.AnswerNext(1, graphtest.Answer{Code: 190})
-		d.enqueue(fmt.Sprint("m", i))
+		d.API.AnswerNext(1, graphtest.Answer{Code: 190})
+		d.Add(fmt.Sprint("m", i))
 	}
-	stop := d.run()
+	stop := d.Send()
 	defer stop()
 	assert.EventuallyWithT(t, func(c *assert.CollectT) {
 		stats, err := d.Stats(t.Context())
@@ -79,9 +74,9 @@ func TestOverviewSaysWhyAllNumbersAreHeld(t *testing.T) {
 
 func TestListFindsByEachFieldOfTheFilter(t *testing.T) {
 	d := newDesk(t)
-	d.becomes("failed", outbox.StateFailed, refused)
-	d.becomes("unknown", outbox.StateUnknown, broken)
-	d.enqueue("queued")
+	d.becomes("failed", outbox.StateFailed, outboxtest.Refused)
+	d.becomes("unknown", outbox.StateUnknown, outboxtest.Broken)
+	d.Add("queued")
 	require.NoError(t, d.Enqueue(t.Context(), "june-1", "222", []byte(payload), outbox.Label("june & july")))
 
 	for query, ids := range map[string][]string{
@@ -133,7 +128,7 @@ func TestListGoesPageByPage(t *testing.T) {
 
 func TestMessageShowsItsLifeAndWhatMetaSaid(t *testing.T) {
 	d := newDesk(t)
-	d.becomes("a message", outbox.StateFailed, refused)
+	d.becomes("a message", outbox.StateFailed, outboxtest.Refused)
 	text := d.get("message?id=a+message")
 	for _, part := range []string{"a message", "failed : Message Undeliverable", "Enqueued", "Last changed", "What Meta said", "131026", "fbtrace_id", "What to do"} {
 		assert.Contains(t, words(text), part)
@@ -156,9 +151,9 @@ func TestPayloadIsShownWithTheOptionAlone(t *testing.T) {
 
 // delivered is a webhook that says that a message was delivered.
 func delivered(d *desk, id string) []byte {
-	d.t.Helper()
-	status, err := d.Status(d.t.Context(), id)
-	require.NoError(d.t, err)
+	d.T.Helper()
+	status, err := d.Status(d.T.Context(), id)
+	require.NoError(d.T, err)
 	return fmt.Appendf(nil, `{"object":"whatsapp_business_account","entry":[{"id":"1","changes":[{"field":"messages","value":{"messaging_product":"whatsapp","metadata":{"phone_number_id":%q},`+
 		`"statuses":[{"id":%q,"status":"delivered","timestamp":"%d","recipient_id":"15550001111","biz_opaque_callback_data":%q}]}}]}]}`,
 		number, status.MessageID, time.Now().Unix(), id)
@@ -168,10 +163,10 @@ func TestTextsOfOthersAreEscaped(t *testing.T) {
 	d := newDesk(t, page.WithPayload())
 	const script = `<script>alert("1")</script>`
 	hostile := graphtest.Answer{Body: []byte(`{"error":{"message":"<img src=x onerror=alert(1)>","code":131026,"error_user_title":"</dd><script>alert(2)</script>","error_data":{"details":"\u202e<b>"},"fbtrace_id":"\"><script>"}}`), Status: 400}
-	d.api.AnswerNext(1, hostile)
+	d.API.AnswerNext(1, hostile)
 	require.NoError(t, d.Enqueue(t.Context(), script, number, []byte(strings.ReplaceAll(payload, "hello", `<script>alert(3)</script>`)), outbox.Label(`"'><script>`)))
-	stop := d.run()
-	<-d.outcomes
+	stop := d.Send()
+	<-d.Outcomes
 	stop()
 	id := url.QueryEscape(script)
 	for _, path := range []string{"", "messages", "messages?label=" + url.QueryEscape(`"'><script>`), "message?id=" + id, "confirm?verb=delete&id=" + id,
@@ -205,7 +200,7 @@ func TestEachAnswerHasAStrictPolicy(t *testing.T) {
 
 func TestWhatCannotBeShownHasAPageThatSaysSo(t *testing.T) {
 	d := newDesk(t)
-	d.enqueue("a")
+	d.Add("a")
 	for _, test := range []struct {
 		method, path string
 		status       int

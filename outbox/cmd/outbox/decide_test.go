@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 )
 
 func TestManyMessagesAreCountedAndAskedFor(t *testing.T) {
@@ -32,17 +33,17 @@ func TestManyMessagesAreCountedAndAskedFor(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
 	assert.Equal(t, "2 messages were dropped\n", c.must("y\n", "drop", "a", "b", "a"))
 	assert.Equal(t, "1 message was dropped\n", c.must("YES\n", "drop", "-state", "unknown"))
 	assert.Equal(t, "0 messages\n", c.must("", "drop", "-state", "queued"), "there is nothing to ask")
 	for _, id := range []string{"a", "b", "c"} {
-		assert.Equal(t, outbox.StateFailed, c.state(id))
+		assert.Equal(t, outbox.StateFailed, c.State(id))
 	}
 	assert.Equal(t, "3 messages were put back into the queue\n", c.must("y\n", "resend", "-state", "failed"))
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
 	assert.Equal(t, "3 messages were deleted\n", c.must("", "delete", "-yes", "-older", "0s"))
-	assert.Empty(t, c.state("a"))
+	assert.Empty(t, c.State("a"))
 }
 
 // A script must not hang, and must not do for one message what it does not do for two.
@@ -55,10 +56,10 @@ func TestNothingIsDoneWhereNobodyCanBeAsked(t *testing.T) {
 		assert.Regexp(t, `^[12] messages?`, c.stderr, args)
 		assert.NotContains(t, c.stderr, "[y/N]", args)
 	}
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
 	assert.Equal(t, "1 message was dropped\n", c.must("", "drop", "a"), "one that is named")
 	assert.Equal(t, "1 message was dropped\n", c.must("", "drop", "-yes", "-limit", "1"))
-	assert.Equal(t, outbox.StateFailed, c.state("b"))
+	assert.Equal(t, outbox.StateFailed, c.State("b"))
 }
 
 func TestDryRunCountsAndDoesNothing(t *testing.T) {
@@ -68,8 +69,8 @@ func TestDryRunCountsAndDoesNothing(t *testing.T) {
 	assert.Equal(t, "2 messages\n", c.must("", "drop", "-dry-run", "-limit", "2", "-number", number))
 	assert.Equal(t, "1 message: 1 unknown\n", c.must("", "resend", "-dry-run", "-number", number))
 	assert.Equal(t, "2 messages\n", c.must("", "drop", "-dry-run", "a", "b"))
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
-	assert.Equal(t, outbox.StateUnknown, c.state("c"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
+	assert.Equal(t, outbox.StateUnknown, c.State("c"))
 }
 
 func TestInterruptEndsTheQuestion(t *testing.T) {
@@ -81,18 +82,18 @@ func TestInterruptEndsTheQuestion(t *testing.T) {
 	err := run(ctx, []string{"-db", c.where, "drop", "-number", number}, streams{in: never, out: io.Discard, err: &asked, asks: true, size: noTerminal})
 	assert.ErrorContains(t, err, "nothing was done")
 	assert.Contains(t, asked.String(), "[y/N]")
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
 }
 
 func TestWhatIsEnqueuedAfterTheCountIsLeftAlone(t *testing.T) {
 	for _, verb := range []string{"drop", "delete", "park"} {
 		c := newOperator(t, "a", "b")
-		asked := between{calls: []func(){func() { c.enqueue("late") }}}
+		asked := between{calls: []func(){func() { c.Add("late") }}}
 		var out bytes.Buffer
 		require.NoError(t, c.run(streams{in: strings.NewReader("y\n"), out: &out, err: &asked, asks: true, size: noTerminal}, verb, "-number", number, "-older", "0s"))
 		assert.Contains(t, out.String(), "2 messages were ", verb)
-		assert.Equal(t, outbox.StateQueued, c.state("late"), verb)
-		assert.NotEqual(t, outbox.StateQueued, c.state("a"), verb)
+		assert.Equal(t, outbox.StateQueued, c.State("late"), verb)
+		assert.NotEqual(t, outbox.StateQueued, c.State("a"), verb)
 	}
 }
 
@@ -114,25 +115,25 @@ func TestResendTouchesOnlyWhatWasCounted(t *testing.T) {
 	assert.ErrorContains(t, err, "2 of 3 messages were left alone, since they have changed meanwhile")
 	assert.Contains(t, asked.String(), "3 messages: 3 unknown\n")
 	assert.Equal(t, "1 message was put back into the queue\n", out.String())
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
-	assert.Equal(t, outbox.StateUnknown, c.state("late"))
-	assert.Equal(t, outbox.StateFailed, c.state("dropped"))
-	assert.Equal(t, outbox.StateUnknown, c.state("parked again"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
+	assert.Equal(t, outbox.StateUnknown, c.State("late"))
+	assert.Equal(t, outbox.StateFailed, c.State("dropped"))
+	assert.Equal(t, outbox.StateUnknown, c.State("parked again"))
 }
 
 func TestResendTakesMessagesInTheOrderOfEnqueueing(t *testing.T) {
 	c := newOperator(t, "a", "b", "c", "d")
 	c.must("", "drop", "-yes", "-number", number)
 	assert.Equal(t, "1 message was put back into the queue\n", c.must("", "resend", "-yes", "-after", "a", "-limit", "1"))
-	assert.Equal(t, outbox.StateQueued, c.state("b"))
+	assert.Equal(t, outbox.StateQueued, c.State("b"))
 	assert.Equal(t, "3 messages were put back into the queue\n", c.must("", "resend", "-yes", "-number", number))
-	assert.Equal(t, outbox.StateQueued, c.state("d"))
+	assert.Equal(t, outbox.StateQueued, c.State("d"))
 }
 
 func TestAgeSaysWhichMessagesAreMeant(t *testing.T) {
 	c := newOperator(t, "a")
 	assert.Equal(t, "0 messages\n", c.must("", "drop", "-yes", "-older", "1h"))
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
 }
 
 func TestWhatHasChangedMeanwhileIsSaid(t *testing.T) {
@@ -146,20 +147,20 @@ func TestWhatHasChangedMeanwhileIsSaid(t *testing.T) {
 
 func TestResendPutsUnknownAndFailedMessagesBack(t *testing.T) {
 	c := newOperator(t)
-	c.send()
-	c.becomes("sent", outbox.StateSent)
-	c.becomes("failed", outbox.StateFailed, refused)
-	c.becomes("unknown", outbox.StateUnknown, broken)
+	c.Send()
+	c.Becomes("sent", outbox.StateSent)
+	c.Becomes("failed", outbox.StateFailed, outboxtest.Refused)
+	c.Becomes("unknown", outbox.StateUnknown, outboxtest.Broken)
 	require.NoError(t, c.Pause(t.Context(), number))
 	assert.Equal(t, "1 message was put back into the queue\n", c.must("", "resend", "-yes", "-code", "131026"))
-	assert.Equal(t, outbox.StateQueued, c.state("failed"))
+	assert.Equal(t, outbox.StateQueued, c.State("failed"))
 	c.must("", "drop", "failed")
 
 	var d decisionDocument
 	c.decode(&d, "resend", "-yes", "-number", number)
 	assert.Equal(t, decisionDocument{Decision: "resend", Meant: 2, Done: 2}, d)
-	assert.Equal(t, outbox.StateQueued, c.state("failed"))
-	assert.Equal(t, outbox.StateQueued, c.state("unknown"))
+	assert.Equal(t, outbox.StateQueued, c.State("failed"))
+	assert.Equal(t, outbox.StateQueued, c.State("unknown"))
 	_, err := c.do("", "resend", "sent")
 	assert.ErrorContains(t, err, `cannot resend message "sent"`)
 }
@@ -171,18 +172,18 @@ func TestMessageThatIsBeingSentIsLeftAloneAndTheOthersGoOn(t *testing.T) {
 		begun <- true
 		<-goOn
 	}
-	c.send()
-	c.enqueue("busy")
+	c.Send()
+	c.Add("busy")
 	<-begun
 	require.NoError(t, c.Pause(t.Context(), number))
-	c.enqueue("a", "b")
+	c.Add("a", "b")
 
 	out, err := c.do("", "delete", "-yes", "busy", "a", "none")
 	assert.ErrorContains(t, err, "2 of 3 messages were refused")
 	assert.Contains(t, c.stderr, `cannot delete message "busy": it is being sent`)
 	assert.Contains(t, c.stderr, `"none"`)
 	assert.Equal(t, "1 message was deleted\n", out)
-	assert.Empty(t, c.state("a"))
+	assert.Empty(t, c.State("a"))
 	out, err = c.do("n\n", "delete", "-number", number)
 	assert.Error(t, err)
 	assert.Empty(t, out)
@@ -190,14 +191,14 @@ func TestMessageThatIsBeingSentIsLeftAloneAndTheOthersGoOn(t *testing.T) {
 	var d decisionDocument
 	c.decode(&d, "delete", "-yes", "-number", number)
 	assert.Equal(t, decisionDocument{Decision: "delete", Meant: 1, Sending: 1, Done: 1}, d)
-	assert.Empty(t, c.state("b"))
+	assert.Empty(t, c.State("b"))
 	_, err = c.do("", "delete", "busy")
 	assert.ErrorContains(t, err, "it is being sent")
 	_, err = c.do("", "delete", "none")
 	assert.ErrorIs(t, err, outbox.ErrNotFound)
 
 	close(goOn)
-	assert.Equal(t, outbox.StateSent, (<-c.outcomes).Status.State)
+	assert.Equal(t, outbox.StateSent, (<-c.Outcomes).Status.State)
 	c.must("", "delete", "busy")
 }
 
@@ -206,16 +207,16 @@ func TestParkKeepsWhatMayHaveGoneOutFromBeingSent(t *testing.T) {
 	at := time.Now().Add(time.Hour)
 	require.NoError(t, c.Enqueue(t.Context(), "later", number, []byte(payload), outbox.NotBefore(at)))
 	assert.Equal(t, "1 message was parked\n", c.must("", "park", "named"))
-	assert.Equal(t, outbox.StateUnknown, c.state("named"))
+	assert.Equal(t, outbox.StateUnknown, c.State("named"))
 
 	asOf := time.Now().UTC().Add(time.Second).Format(time.RFC3339Nano)
 	assert.Contains(t, c.must("", "list", "-changed-after", asOf, "-state", "queued"), "old")
 	assert.Equal(t, "1 message was parked\n", c.must("", "park", "-yes", "-changed-after", asOf))
-	assert.Equal(t, outbox.StateUnknown, c.state("old"))
-	assert.Equal(t, outbox.StateQueued, c.state("later"), "it was not due")
+	assert.Equal(t, outbox.StateUnknown, c.State("old"))
+	assert.Equal(t, outbox.StateQueued, c.State("later"), "it was not due")
 	asOf = time.Now().UTC().Add(-time.Hour).Format(time.RFC3339)
 	c.must("", "park", "-yes", "-changed-after", asOf)
-	assert.Equal(t, outbox.StateUnknown, c.state("later"), "it has changed since")
+	assert.Equal(t, outbox.StateUnknown, c.State("later"), "it has changed since")
 }
 
 func TestLabelSaysWhichMessagesAreMeant(t *testing.T) {
@@ -228,11 +229,11 @@ func TestLabelSaysWhichMessagesAreMeant(t *testing.T) {
 	assert.ErrorContains(t, err, "nothing was done")
 	assert.Contains(t, c.stderr, "Drop 3 messages?")
 	assert.Equal(t, "3 messages were dropped\n", c.must("y\n", "drop", "-label", "june"))
-	assert.Equal(t, outbox.StateQueued, c.state("other"))
+	assert.Equal(t, outbox.StateQueued, c.State("other"))
 	assert.Equal(t, "3 messages were put back into the queue\n", c.must("", "resend", "-yes", "-label", "june"))
 	assert.Equal(t, "3 messages were parked\n", c.must("", "park", "-yes", "-label", "june"))
 	assert.Equal(t, "3 messages were deleted\n", c.must("", "delete", "-yes", "-label", "june"))
-	assert.Empty(t, c.state("a"))
+	assert.Empty(t, c.State("a"))
 	assert.NotContains(t, c.must("", "-json", "show", "other"), "label")
 }
 

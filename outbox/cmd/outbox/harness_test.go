@@ -2,43 +2,35 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 	"github.com/graphretry/graphretry/outbox/sqlite"
 )
 
 const (
-	payload = `{"messaging_product":"whatsapp","to":"1","type":"text","text":{"body":"hello"}}`
-	number  = "106540352242922"
-	// patience bounds what usually takes milliseconds.
-	patience = 20 * time.Second
+	payload  = outboxtest.Payload
+	number   = outboxtest.Number
+	patience = outboxtest.Patience
 )
 
 // operator runs the command on an outbox of its own.
 type operator struct {
-	t *testing.T
+	*outboxtest.Bench
 	// where is the value of -db.
 	where string
-	*outbox.Outbox
-	api *graphtest.API
-	// outcomes has the outcome of each message.
-	outcomes chan outbox.Outcome
 	// attempt, if a test sets it before Run, is called before each attempt.
 	attempt func()
 	// stderr is what the last command printed there.
@@ -47,17 +39,9 @@ type operator struct {
 
 func newOperator(t *testing.T, ids ...string) *operator {
 	t.Helper()
-	c := &operator{t: t, api: graphtest.New(), outcomes: make(chan outbox.Outcome, 100)}
-	web := httptest.NewServer(c.api)
-	t.Cleanup(web.Close)
-	c.where = newDatabase(t)
-	var err error
-	c.Outbox, err = outbox.Open(t.Context(), open(t, c.where), c,
-		outbox.WithBaseURL(web.URL+"/v25.0"),
-		outbox.WithOutcome(func(_ context.Context, o outbox.Outcome) error { c.outcomes <- o; return nil }))
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, c.Close()) })
-	c.enqueue(ids...)
+	c := &operator{where: newDatabase(t)}
+	c.Bench = outboxtest.New(t, open(t, c.where), c)
+	c.Add(ids...)
 	return c
 }
 
@@ -68,48 +52,6 @@ func (c *operator) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return http.DefaultTransport.RoundTrip(r)
 }
-
-func (c *operator) enqueue(ids ...string) {
-	c.t.Helper()
-	for _, id := range ids {
-		require.NoError(c.t, c.Enqueue(c.t.Context(), id, number, []byte(payload)))
-	}
-}
-
-// send sends until the test ends.
-func (c *operator) send() {
-	c.t.Helper()
-	ctx, cancel := context.WithCancel(c.t.Context())
-	ended := make(chan error)
-	go func() { ended <- c.Run(ctx) }()
-	c.t.Cleanup(func() {
-		cancel()
-		assert.NoError(c.t, <-ended)
-	})
-}
-
-// becomes enqueues a message, has the API answer it, and waits for its outcome. The queue must
-// have no other message.
-func (c *operator) becomes(id string, state outbox.State, answers ...graphtest.Answer) {
-	c.t.Helper()
-	for _, answer := range answers {
-		c.api.AnswerNext(1, answer)
-	}
-	c.enqueue(id)
-	select {
-	case o := <-c.outcomes:
-		require.Equal(c.t, id, o.Status.ID)
-		require.Equal(c.t, state, o.Status.State)
-	case <-time.After(patience):
-		require.FailNow(c.t, "no outcome", id)
-	}
-}
-
-// The answers after which a message is failed or unknown.
-var (
-	refused = graphtest.Answer{Code: 131026}
-	broken  = graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true}
-)
 
 // newDatabase returns the value of -db for an empty database.
 func newDatabase(t *testing.T) string {
@@ -142,7 +84,7 @@ func open(t *testing.T, where string) outbox.Database {
 
 // do runs the command with a person who types that, if it is not "".
 func (c *operator) do(in string, args ...string) (string, error) {
-	c.t.Helper()
+	c.T.Helper()
 	var out, stderr bytes.Buffer
 	err := c.run(streams{in: strings.NewReader(in), out: &out, err: &stderr, asks: in != "", size: noTerminal}, args...)
 	c.stderr = stderr.String()
@@ -151,44 +93,34 @@ func (c *operator) do(in string, args ...string) (string, error) {
 
 // on returns what the command prints on a terminal with that many columns.
 func (c *operator) on(columns int, args ...string) string {
-	c.t.Helper()
+	c.T.Helper()
 	var out bytes.Buffer
-	require.NoError(c.t, c.run(streams{out: &out, err: io.Discard, size: func() (int, int) { return columns, 24 }}, args...))
+	require.NoError(c.T, c.run(streams{out: &out, err: io.Discard, size: func() (int, int) { return columns, 24 }}, args...))
 	return out.String()
 }
 
 func noTerminal() (columns, lines int) { return 0, 0 }
 
 func (c *operator) run(s streams, args ...string) error {
-	return run(c.t.Context(), append([]string{"-db", c.where}, args...), s)
+	return run(c.T.Context(), append([]string{"-db", c.where}, args...), s)
 }
 
 // must is do for a command that succeeds.
 func (c *operator) must(in string, args ...string) string {
-	c.t.Helper()
+	c.T.Helper()
 	out, err := c.do(in, args...)
-	require.NoError(c.t, err, c.stderr)
+	require.NoError(c.T, err, c.stderr)
 	return out
 }
 
 // decode is must with -json, and decodes the object.
 func (c *operator) decode(document any, args ...string) {
-	c.t.Helper()
+	c.T.Helper()
 	out := c.must("", append([]string{"-json"}, args...)...)
-	require.Equal(c.t, 1, strings.Count(out, "\n"), out)
+	require.Equal(c.T, 1, strings.Count(out, "\n"), out)
 	decoder := json.NewDecoder(strings.NewReader(out))
 	decoder.DisallowUnknownFields()
-	require.NoError(c.t, decoder.Decode(document), out)
-}
-
-// state returns the state of a message, "" if there is none.
-func (c *operator) state(id string) outbox.State {
-	c.t.Helper()
-	status, err := c.Status(c.t.Context(), id)
-	if err != nil {
-		require.ErrorIs(c.t, err, outbox.ErrNotFound)
-	}
-	return status.State
+	require.NoError(c.T, decoder.Decode(document), out)
 }
 
 func TestMain(m *testing.M) { os.Exit(pgtest.RunOnBoth(m)) }

@@ -44,7 +44,7 @@ func TestMessageForLaterDoesNotWait(t *testing.T) {
 		assert.NotContains(t, document, "waiting_since", verb)
 		assert.Contains(t, document, "states", verb)
 	}
-	c.enqueue("now")
+	c.Add("now")
 	for _, verb := range []string{"stats", "top"} {
 		assert.Contains(t, c.must("", verb), "longest wait: ", verb)
 	}
@@ -53,7 +53,7 @@ func TestMessageForLaterDoesNotWait(t *testing.T) {
 func TestStatsShowTheRuns(t *testing.T) {
 	c := newOperator(t)
 	assert.NotContains(t, c.must("", "stats"), "heartbeat")
-	c.send()
+	c.Send()
 	require.Eventually(t, func() bool {
 		stats, err := c.Stats(t.Context())
 		return err == nil && len(stats.Runs) == 1
@@ -140,8 +140,8 @@ func TestShowLeavesOutWhatIsEmpty(t *testing.T) {
 
 func TestShowSaysWhatMetaSaidAndWhen(t *testing.T) {
 	c := newOperator(t)
-	c.send()
-	c.becomes("gone", outbox.StateFailed, graphtest.Answer{Code: 131026, Details: strings.TrimSpace(strings.Repeat("a long text of Meta's ", 20))})
+	c.Send()
+	c.Becomes("gone", outbox.StateFailed, graphtest.Answer{Code: 131026, Details: strings.TrimSpace(strings.Repeat("a long text of Meta's ", 20))})
 	out := c.on(80, "show", "gone")
 	assert.Regexp(t, `^gone is failed\n  Message Undeliverable \(131026\): a long text`, out)
 	assert.Regexp(t, `(?m)^  20\S+Z  \d+s ago: enqueued\n  20\S+Z  \d+s ago: last change$`, out)

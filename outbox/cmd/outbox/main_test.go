@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 )
 
 func TestWrongCommandLineIsSaidSo(t *testing.T) {
@@ -37,8 +38,8 @@ func TestWrongCommandLineIsSaidSo(t *testing.T) {
 		assert.Regexp(t, `; see outbox (\w+ )?-h$`, fmt.Sprint(err), fmt.Sprint(args))
 		assert.Empty(t, out, fmt.Sprint(args))
 	}
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
-	assert.Equal(t, outbox.StateQueued, c.state("b"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
+	assert.Equal(t, outbox.StateQueued, c.State("b"))
 }
 
 // A person who asks for help has no database yet, and a terminal of 80 columns.
@@ -80,9 +81,9 @@ var snakeCase = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 // TestJSONIsAnObjectALineWithNamesInSnakeCase goes through all verbs that print.
 func TestJSONIsAnObjectALineWithNamesInSnakeCase(t *testing.T) {
 	c := newOperator(t)
-	c.send()
-	c.becomes("sent", outbox.StateSent)
-	c.becomes("failed", outbox.StateFailed, refused)
+	c.Send()
+	c.Becomes("sent", outbox.StateSent)
+	c.Becomes("failed", outbox.StateFailed, outboxtest.Refused)
 	c.must("", "pause", number)
 	c.must(payload, "enqueue", "-label", "june", "queued", number)
 	var check func(args string, value any, keys bool)

@@ -17,8 +17,8 @@ import (
 
 // serve serves until the test ends, and returns the address and what was logged.
 func (c *operator) serve(args ...string) (address string, stop func() string) {
-	c.t.Helper()
-	ctx, cancel := context.WithCancel(c.t.Context())
+	c.T.Helper()
+	ctx, cancel := context.WithCancel(c.T.Context())
 	out, printed := io.Pipe()
 	var log strings.Builder
 	ended := make(chan error, 1)
@@ -28,12 +28,12 @@ func (c *operator) serve(args ...string) (address string, stop func() string) {
 	}()
 	line := make([]byte, 100)
 	n, err := out.Read(line)
-	require.NoError(c.t, err)
+	require.NoError(c.T, err)
 	var once sync.Once
 	return strings.TrimSpace(string(line[:n])), func() string {
 		once.Do(func() {
 			cancel()
-			assert.NoError(c.t, <-ended)
+			assert.NoError(c.T, <-ended)
 		})
 		return log.String()
 	}
@@ -53,7 +53,7 @@ func TestServeShowsThePageUntilAnInterrupt(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
-	assert.Equal(t, outbox.StateFailed, c.state("a"))
+	assert.Equal(t, outbox.StateFailed, c.State("a"))
 	assert.Regexp(t, `user.name=\S+ graphretry.outbox.decision=drop graphretry.outbox.message_id=a`, stop())
 	_, err = http.Get(address)
 	assert.Error(t, err)
@@ -74,7 +74,7 @@ func TestServeRefusesTheNameOfASite(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	assert.Equal(t, http.StatusMisdirectedRequest, resp.StatusCode)
-	assert.Equal(t, outbox.StateQueued, c.state("a"))
+	assert.Equal(t, outbox.StateQueued, c.State("a"))
 }
 
 func TestServeListensOnLoopbackAlone(t *testing.T) {

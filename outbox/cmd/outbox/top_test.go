@@ -20,6 +20,7 @@ import (
 
 	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
 )
 
@@ -41,21 +42,21 @@ func (b *between) Write(p []byte) (int, error) {
 
 // top runs top, calls these functions between its looks, and returns what it printed.
 func (c *operator) top(asJSON bool, calls ...func()) string {
-	c.t.Helper()
+	c.T.Helper()
 	out := between{calls: calls}
 	args := []string{"top", "-every", "1ms", "-n", fmt.Sprint(len(calls) + 1)}
 	if asJSON {
 		args = append([]string{"-json"}, args...)
 	}
-	require.NoError(c.t, c.run(streams{out: &out, err: io.Discard, size: noTerminal}, args...))
+	require.NoError(c.T, c.run(streams{out: &out, err: io.Discard, size: noTerminal}, args...))
 	return out.String()
 }
 
 func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 	c := newOperator(t)
-	c.send()
-	c.becomes("before", outbox.StateSent)
-	c.becomes("wrong", outbox.StateFailed, refused)
+	c.Send()
+	c.Becomes("before", outbox.StateSent)
+	c.Becomes("wrong", outbox.StateFailed, outboxtest.Refused)
 	first := c.must("", "top")
 	assert.NotContains(t, first, "\x1b")
 	assert.Regexp(t, `^outbox graphretry  20\S+Z  Runs: 1\n`, first)
@@ -69,10 +70,10 @@ func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 	l := looker{command: this, recent: recent{list: this.List}}
 	before, err := l.look(t.Context())
 	require.NoError(t, err)
-	c.becomes("meanwhile", outbox.StateSent)
-	c.becomes("lost", outbox.StateUnknown, broken)
+	c.Becomes("meanwhile", outbox.StateSent)
+	c.Becomes("lost", outbox.StateUnknown, outboxtest.Broken)
 	require.NoError(t, c.Pause(t.Context(), number))
-	c.enqueue("waits")
+	c.Add("waits")
 	l.recent.next = time.Time{}
 	after, err := l.look(t.Context())
 	require.NoError(t, err)
@@ -88,22 +89,22 @@ func TestTopShowsWhatHappensBetweenTwoLooks(t *testing.T) {
 
 // command returns the command as run makes it.
 func (c *operator) command() *command {
-	c.t.Helper()
+	c.T.Helper()
 	p, err := placeOf(c.where)
-	require.NoError(c.t, err)
+	require.NoError(c.T, err)
 	this := &command{streams: streams{out: io.Discard, err: io.Discard, size: noTerminal}, place: p, name: "graphretry"}
-	closeIt, err := this.open(c.t.Context())
-	require.NoError(c.t, err)
-	c.t.Cleanup(closeIt)
+	closeIt, err := this.open(c.T.Context())
+	require.NoError(c.T, err)
+	c.T.Cleanup(closeIt)
 	return this
 }
 
 func TestTopPrintsAnObjectALine(t *testing.T) {
 	c := newOperator(t)
-	c.send()
+	c.Send()
 	out := c.top(true, func() {
-		c.becomes("a", outbox.StateSent)
-		c.becomes("b", outbox.StateFailed, refused)
+		c.Becomes("a", outbox.StateSent)
+		c.Becomes("b", outbox.StateFailed, outboxtest.Refused)
 	})
 	assert.Contains(t, out, `"oldest_queued":[],"last_failed_or_unknown":[]`, "no list is null")
 	decoder := json.NewDecoder(strings.NewReader(out))
@@ -157,7 +158,7 @@ func TestTopFindsTheLastOfManyFailures(t *testing.T) {
 	require.Len(t, first, shownMessages)
 	assert.Equal(t, []string{"0", "1", "2"}, first[:3])
 	assert.Len(t, asked, 5, "it looks 1, 8, 64, 512 and 4096 minutes back, and no further")
-	c.enqueue("now")
+	c.Add("now")
 	require.NoError(t, c.Drop(t.Context(), "now"))
 	assert.Equal(t, []string{"now", "0", "1"}, look()[:3])
 	assert.Len(t, asked, 1, "it knows how far")
@@ -179,7 +180,7 @@ func TestTopShowsFirstWhatNothingElseExplains(t *testing.T) {
 	require.NoError(t, c.Enqueue(t.Context(), "later", number, []byte(payload), outbox.NotBefore(time.Now().Add(14*time.Hour))))
 	require.NoError(t, c.Enqueue(t.Context(), "paused", "222", []byte(payload)))
 	require.NoError(t, c.Pause(t.Context(), "222"))
-	c.enqueue("now")
+	c.Add("now")
 	out := c.must("", "top")
 	assert.Regexp(t, `(?s)longest in the queue:\n[^\n]* now +no Run is alive\n[^\n]* paused +its number is paused\n[^\n]* later `, out)
 }

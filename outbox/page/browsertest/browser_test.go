@@ -25,7 +25,7 @@ func TestCampaignBehindAHeldNumberIsFoundPausedAndDropped(t *testing.T) {
 	d.noToken.Store(number)
 	d.campaign("june", number, 40)
 	require.NoError(t, d.Enqueue(t.Context(), "code-1", "222", payload("4711"), outbox.NotBefore(time.Now().Add(time.Hour))))
-	d.run()
+	d.Send()
 	d.until(func(s outbox.Stats) bool { return s.Numbers[number].HeldFor != "" })
 
 	d.open("")
@@ -51,9 +51,9 @@ func TestMessageWhoseTextIsAScriptIsShownAsText(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	const script = `<script>document.title = "owned"</script><img src=x onerror="document.title = 'owned'">`
-	d.api.AnswerNext(1, graphtest.Answer{Status: 400, Body: fmt.Appendf(nil, `{"error":{"code":131026,"message":%q,"error_data":{"details":%q}}}`, script, script)})
+	d.API.AnswerNext(1, graphtest.Answer{Status: 400, Body: fmt.Appendf(nil, `{"error":{"code":131026,"message":%q,"error_data":{"details":%q}}}`, script, script)})
 	require.NoError(t, d.Enqueue(t.Context(), script, number, payload(script), outbox.Label(script)))
-	d.run()
+	d.Send()
 	d.until(func(s outbox.Stats) bool { return s.States[outbox.StateFailed] == 1 })
 	d.open("")
 	d.click(script) // its label
@@ -155,7 +155,7 @@ func TestPagesWorkByKeyboard(t *testing.T) {
 
 // shown is an outbox with something of everything, and its pages.
 func (d *desk) shown() (paths []string) {
-	d.t.Helper()
+	d.T.Helper()
 	d.fill()
 	return []string{
 		"", "?number=" + heldNumber, "messages", "messages?state=failed&state=unknown", "messages?label=none", "messages?code=x",

@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,17 +21,16 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/graphretry/graphretry/graphtest"
 	"github.com/graphretry/graphretry/outbox"
+	"github.com/graphretry/graphretry/outbox/internal/outboxtest"
 	"github.com/graphretry/graphretry/outbox/page"
-	"github.com/graphretry/graphretry/outbox/sqlite"
 )
 
 const (
-	number = "106540352242922"
+	number = outboxtest.Number
 	// patience bounds what usually takes milliseconds, or seconds if a browser starts or a page
 	// refreshes itself.
 	patience = 60 * time.Second
@@ -91,30 +89,20 @@ func start(t *testing.T) {
 
 // desk is an outbox, its pages, and a tab of the browser with them.
 type desk struct {
-	t   *testing.T
-	api *graphtest.API
-	*outbox.Outbox
+	*outboxtest.Bench
 	db  *sql.DB
 	web *httptest.Server
 	tab context.Context
 	// noToken is the phone number whose token has expired, "" for none.
 	noToken atomic.Value
-	log     buffer
+	log     outboxtest.Buffer
 }
 
 func newDesk(t *testing.T, before ...chromedp.Action[chromedp.Void]) *desk {
 	t.Helper()
 	start(t)
-	d := &desk{t: t, api: graphtest.New()}
-	api := httptest.NewServer(d.api)
-	t.Cleanup(api.Close)
-	var err error
-	d.db, err = sqlite.Open(filepath.Join(t.TempDir(), "outbox.db"))
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, d.db.Close()) })
-	d.Outbox, err = outbox.Open(t.Context(), outbox.SQLite(d.db), d, outbox.WithBaseURL(api.URL+"/v25.0"))
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, d.Close()) })
+	d := &desk{db: outboxtest.OpenSQLite(t)}
+	d.Bench = outboxtest.New(t, outbox.SQLite(d.db), d)
 	mux := http.NewServeMux()
 	mux.Handle("/ops/", http.StripPrefix("/ops", page.Handler(d.Outbox,
 		page.WithLogger(slog.New(slog.NewTextHandler(&d.log, nil))),
@@ -143,15 +131,15 @@ func (d *desk) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // do carries out an action in the tab.
 func (d *desk) do(actions ...chromedp.Action[chromedp.Void]) {
-	d.t.Helper()
-	require.NoError(d.t, chromedp.Do(d.tab, actions...), "the log:\n%s", d.log.String())
+	d.T.Helper()
+	require.NoError(d.T, chromedp.Do(d.tab, actions...), "the log:\n%s", d.log.String())
 }
 
 // of returns the value of an expression on the page.
 func of[T any](d *desk, expression string) T {
-	d.t.Helper()
+	d.T.Helper()
 	value, err := chromedp.Run(d.tab, chromedp.Evaluate[T](expression))
-	require.NoError(d.t, err, expression)
+	require.NoError(d.T, err, expression)
 	return value
 }
 
@@ -175,13 +163,13 @@ func command[P any](c cdp.Command[P, cdp.Empty], params P) chromedp.Action[chrom
 
 // open opens one of the pages.
 func (d *desk) open(path string) {
-	d.t.Helper()
+	d.T.Helper()
 	d.do(chromedp.Navigate(d.web.URL + "/ops/" + path))
 }
 
 // click follows the link, or pushes the button, with that text, and waits for the next page.
 func (d *desk) click(text string) {
-	d.t.Helper()
+	d.T.Helper()
 	d.holds(fmt.Sprintf(`{
 		const found = [...document.querySelectorAll("main a, main button")].find(e => e.textContent.replace(/\s+/g, " ").trim() === %q);
 		found?.setAttribute("data-test", "");
@@ -190,24 +178,24 @@ func (d *desk) click(text string) {
 	ctx, cancel := context.WithTimeout(d.tab, patience)
 	defer cancel()
 	_, err := chromedp.RunResponse(ctx, chromedp.Click("[data-test]"))
-	require.NoError(d.t, err, "click %q on:\n%s", text, d.text())
+	require.NoError(d.T, err, "click %q on:\n%s", text, d.text())
 }
 
 // text returns the text of the page.
 func (d *desk) text() string {
-	d.t.Helper()
+	d.T.Helper()
 	return of[string](d, `document.body.innerText`)
 }
 
 // see waits until the page has a text.
 func (d *desk) see(text string) {
-	d.t.Helper()
+	d.T.Helper()
 	d.holds(fmt.Sprintf(`document.querySelector("main")?.textContent.replace(/\s+/g, " ").includes(%q)`, text))
 }
 
 // holds waits until an expression is true on the page.
 func (d *desk) holds(expression string) {
-	d.t.Helper()
+	d.T.Helper()
 	deadline := time.Now().Add(patience)
 	for {
 		// An error means that another page has just come.
@@ -216,28 +204,10 @@ func (d *desk) holds(expression string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			require.FailNow(d.t, "it never happened", "%s on:\n%s", expression, d.text())
+			require.FailNow(d.T, "it never happened", "%s on:\n%s", expression, d.text())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-}
-
-// buffer is a buffer for several writers.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // payload is a text message.
@@ -247,37 +217,25 @@ func payload(text string) []byte {
 
 // campaign enqueues messages with a label.
 func (d *desk) campaign(label, number string, n int) {
-	d.t.Helper()
+	d.T.Helper()
 	var messages []outbox.Message
 	for i := range n {
 		messages = append(messages, outbox.Message{ID: fmt.Sprintf("%s-%04d", label, i+1), PhoneNumberID: number, Payload: payload(label), Options: []outbox.EnqueueOption{outbox.Label(label)}})
 	}
-	require.NoError(d.t, d.EnqueueAll(d.t.Context(), messages))
-}
-
-// run sends, until the test ends.
-func (d *desk) run() {
-	d.t.Helper()
-	ctx, cancel := context.WithCancel(d.t.Context())
-	ended := make(chan error)
-	go func() { ended <- d.Run(ctx) }()
-	d.t.Cleanup(func() {
-		cancel()
-		assert.NoError(d.t, <-ended)
-	})
+	require.NoError(d.T, d.EnqueueAll(d.T.Context(), messages))
 }
 
 // until waits until something is true of the outbox.
 func (d *desk) until(such func(outbox.Stats) bool) {
-	d.t.Helper()
+	d.T.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		stats, err := d.Stats(d.t.Context())
-		require.NoError(d.t, err)
+		stats, err := d.Stats(d.T.Context())
+		require.NoError(d.T, err)
 		if such(stats) {
 			return
 		}
-		require.True(d.t, time.Now().Before(deadline), "%+v", stats)
+		require.True(d.T, time.Now().Before(deadline), "%+v", stats)
 		time.Sleep(10 * time.Millisecond)
 	}
 }

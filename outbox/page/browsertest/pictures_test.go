@@ -28,43 +28,43 @@ const (
 // fill puts something of everything into an outbox: a number that is held, one that is paused,
 // one that sends, and messages in each state except sending.
 func (d *desk) fill() {
-	d.t.Helper()
+	d.T.Helper()
 	d.noToken.Store(heldNumber)
-	d.run()
+	d.Send()
 	for i := range 8 {
 		switch i {
 		case 2:
-			d.api.AnswerNext(1, graphtest.Answer{Code: 131026})
+			d.API.AnswerNext(1, graphtest.Answer{Code: 131026})
 		case 5:
-			d.api.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
+			d.API.AnswerNext(1, graphtest.Answer{Fault: graphtest.FaultBreak, Accept: true})
 		}
-		require.NoError(d.t, d.Enqueue(d.t.Context(), fmt.Sprintf("receipt-%04d", i+1), number, payload("receipt"), outbox.Label("receipts")))
+		require.NoError(d.T, d.Enqueue(d.T.Context(), fmt.Sprintf("receipt-%04d", i+1), number, payload("receipt"), outbox.Label("receipts")))
 		d.until(func(s outbox.Stats) bool {
 			return s.Numbers[number].States[outbox.StateQueued]+s.Numbers[number].States[outbox.StateSending] == 0
 		})
 	}
-	require.NoError(d.t, d.Enqueue(d.t.Context(), "receipt-0009", number, payload("receipt"), outbox.Label("receipts"), outbox.NotBefore(time.Now().Add(time.Hour))))
+	require.NoError(d.T, d.Enqueue(d.T.Context(), "receipt-0009", number, payload("receipt"), outbox.Label("receipts"), outbox.NotBefore(time.Now().Add(time.Hour))))
 	d.campaign("spring-sale", heldNumber, 120)
-	require.NoError(d.t, d.Pause(d.t.Context(), pausedNumber))
+	require.NoError(d.T, d.Pause(d.T.Context(), pausedNumber))
 	d.campaign("reminders", pausedNumber, 14)
 	d.until(func(s outbox.Stats) bool { return s.Numbers[heldNumber].HeldFor != "" })
 }
 
 // age has everything have happened that long ago, except what is still to come.
 func (d *desk) age(by time.Duration) {
-	d.t.Helper()
+	d.T.Helper()
 	for _, update := range []string{
 		"graphretry_message SET enqueued_at = enqueued_at - ?", "graphretry_record SET changed_at = changed_at - ?",
 		"graphretry_queue SET place = place - ? WHERE due <= place + 60000000 AND label <> 'receipts'",
 	} {
-		_, err := d.db.ExecContext(d.t.Context(), "UPDATE "+update, by.Microseconds())
-		require.NoError(d.t, err)
+		_, err := d.db.ExecContext(d.T.Context(), "UPDATE "+update, by.Microseconds())
+		require.NoError(d.T, err)
 	}
 }
 
 // picture draws a page as a PNG.
 func (d *desk) picture(path string, width, height int64, scheme, file string) {
-	d.t.Helper()
+	d.T.Helper()
 	d.do(chromedp.EmulateViewport(width, height), colors(scheme))
 	d.open(path)
 	shot := chromedp.FullScreenshot(100)
@@ -72,8 +72,8 @@ func (d *desk) picture(path string, width, height int64, scheme, file string) {
 		shot = chromedp.CaptureScreenshot()
 	}
 	png, err := chromedp.Run(d.tab, shot)
-	require.NoError(d.t, err)
-	require.NoError(d.t, os.WriteFile(file, png, 0o644))
+	require.NoError(d.T, err)
+	require.NoError(d.T, os.WriteFile(file, png, 0o644))
 }
 
 func TestPictures(t *testing.T) {

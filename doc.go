@@ -41,9 +41,9 @@
 // The calls of a [Transport] to one host share an outage gate, a circuit breaker
 // with a queue. While the API is down, calls wait in the queue, earliest deadline
 // first, and one at a time goes out as a probe. When the API is back they are
-// released at a rate that starts low. A call whose time ends before the next probe
-// returns at once: its last response, or a [*WaitError] that wraps [ErrOutage] if
-// it was never sent. See [WithOutageThreshold] and [Transport.Hosts].
+// released at the rate at which they came, which rises from there. A call whose time
+// ends before the next probe returns at once: its last response, or a [*WaitError]
+// that wraps [ErrOutage] if it was never sent. See [WithOutageThreshold] and [Transport.Hosts].
 //
 // A phone number or an endpoint can fail while others do not. So a path that fails has
 // a gate of its own, in front of the host's, for as long as another path of the host is

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	seeds        = flag.Int("seeds", 1, "with how many seeds to measure graphretry; the worst counts")
+	seeds        = flag.Int("seeds", 1, "with how many seeds to measure graphretry and plain backoff; the worst counts")
 	peerSeeds    = flag.Int("peer-seeds", 1, "with how many seeds to measure the others; the worst counts")
 	full         = flag.Bool("full", false, "measure every scenario; without it, those that take a few seconds")
 	onlyScenario = flag.String("scenario", "", "measure only the scenarios that have this in their name")

@@ -123,7 +123,7 @@ var scenarios = []scenario{
 	{name: "20 workers", workers: 20, send: 30 * time.Minute, capacity: 200, collapsed: true, full: true},
 	{name: "10,000 at once", atOnce: 10_000, limit: 80, over: throttled, retried: &throttles, full: true},
 	{name: "a line", rate: 25, send: 20 * time.Minute, line: 20, lineMost: 10 * time.Second, full: true},
-	{name: "Client.Timeout", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, timeout: 10 * time.Second, full: true},
+	{name: "Client.Timeout", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, timeout: 10 * time.Second, late: 40 * time.Millisecond, full: true},
 
 	impatient(20*time.Second, 10*time.Second), impatient(20*time.Second, 20*time.Second), impatient(20*time.Second, 30*time.Second), impatient(20*time.Second, time.Minute),
 	impatient(time.Minute, 10*time.Second), impatient(time.Minute, 20*time.Second), impatient(time.Minute, 30*time.Second), impatient(time.Minute, time.Minute),
@@ -264,7 +264,7 @@ var afterRows = []row{
 	{"10,000 at once, limit of 80/s that answers 130429, which is retried: mean time to deliver, of plain's", "10,000 at once", slowdown, lower, 1.1},
 	{"25/s, an API that takes 20/s one after the other and code 2 above 10 s: messages lost, against plain", "a line", lostMore, lower, 0},
 	{"the same: busiest second", "a line", busiest, lower, 150},
-	{"Client.Timeout of 10 s, 50/s, down 3 min: errors of calls that were not sent and are not ErrOutage", "Client.Timeout", withoutReason, lower, 0},
+	{"Client.Timeout of 10 s on a machine that is 40 ms late, 50/s, down 3 min: errors of calls that were not sent and are not ErrOutage", "Client.Timeout", withoutReason, lower, 0},
 }
 
 // stormRows are the figures of an outage.
@@ -274,7 +274,7 @@ var stormRows = []row{
 	{"20/s, down 5 min: calls while down", "down 5 min", whileDown, lower, 40},
 	{"2 % of answers come up to 8 s late, 50/s, down 3 min: calls while down", "late answers", whileDown, lower, 60},
 	{"50/s, down 3 min, capacity 200/s with code 2 above: busiest second after it is back", "capacity 4 times", busiest, lower, 200},
-	{"the same: last message that was held up is out, after recovery", "capacity 4 times", lastOut, lower, 270},
+	{"the same: last message that had to wait is out, after recovery", "capacity 4 times", lastOut, lower, 270},
 	{"the same: messages lost of 24,000", "capacity 4 times", lost, lower, 0},
 	{"50/s, down 3 min, any capacity: messages lost of 24,000", "down 3 min", lost, lower, 0},
 	{"50/s, down 3 min, then a limit of 80/s that answers 130429: messages lost of 24,000", "limit 80", lost, lower, 400},

@@ -44,6 +44,7 @@ type scenario struct {
 	workers   int           // that send one message after the other, in place of the rate
 	atOnce    int           // messages that arrive at the beginning, in place of the rate
 	timeout   time.Duration // of the http.Client
+	late      time.Duration // how late an error reaches it, as on a busy machine
 	retried   *retried      // nil: what is retried by default
 
 	collapsed  bool          // capacity holds from the beginning
@@ -70,7 +71,7 @@ const (
 	warmUp = time.Minute
 	// answerTime is how long an answer takes.
 	answerTime = 50 * time.Millisecond
-	// prompt is what a message takes at most that was not held up.
+	// prompt is what a message takes at most that did not have to wait.
 	prompt = time.Second
 )
 
@@ -285,7 +286,7 @@ func (s scenario) client(subject subject, next http.RoundTripper, seed uint64) h
 	}
 	switch {
 	case s.timeout > 0:
-		return &timeLimited{http.Client{Transport: subject.wrap(next, what), Timeout: s.timeout}}
+		return &timeLimited{http.Client{Transport: &lateErrors{subject.wrap(next, what), s.late}, Timeout: s.timeout}}
 	case s.processes == 0:
 		return subject.wrap(next, what)
 	}
@@ -421,6 +422,20 @@ func deliverTo(ctx context.Context, client http.RoundTripper, scheme, path strin
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
 	return err == nil && resp.StatusCode == http.StatusOK, err
+}
+
+// lateErrors is what a client calls on a machine that is too busy to return an error at once.
+type lateErrors struct {
+	next http.RoundTripper
+	by   time.Duration
+}
+
+func (l *lateErrors) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(req)
+	if err != nil {
+		time.Sleep(l.by)
+	}
+	return resp, err
 }
 
 // timeLimited is a client whose Timeout ends calls.

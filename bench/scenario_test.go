@@ -27,7 +27,7 @@ func TestScenarioMeasuresWhatHappens(t *testing.T) {
 	require.Equal(t, 200, r.whileDown)
 	require.Equal(t, 200, r.lost())
 	require.Equal(t, 10, r.busiest)
-	require.Zero(t, r.lastOut, "nobody was held up")
+	require.Zero(t, r.lastOut, "nobody had to wait")
 	require.Equal(t, answerTime, r.meanDelivery)
 	require.Len(t, r.perSecond, 120)
 }

@@ -31,19 +31,20 @@ func TestStorm(t *testing.T) {
 	t.Run("run", func(t *testing.T) {
 		for _, scenario := range slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !s.wanted() }) {
 			for _, subject := range measured {
-				if of, ok := known[scenario.name]; ok && subject.name == plain.name {
-					runs.add(run{scenario.name, plain.name, 0}, result{delivered: of.Delivered, messages: of.Messages, busiest: of.Busiest, meanDelivery: of.MeanDelivery})
-					continue
-				}
 				n := *peerSeeds
-				if subject.name == ours.name {
+				if subject.name == ours.name || subject.name == plain.name { // which are compared
 					n = *seeds
 				}
 				for seed := range n {
+					this := run{scenario.name, subject.name, seed}
+					if of, ok := known[this.key()]; ok {
+						runs.add(this, result{delivered: of.Delivered, messages: of.Messages, busiest: of.Busiest, meanDelivery: of.MeanDelivery})
+						continue
+					}
 					t.Run(fmt.Sprintf("%s/%s/%d", scenario.name, subject.name, seed+1), func(t *testing.T) {
 						t.Parallel()
 						synctest.Test(t, func(*testing.T) {
-							runs.add(run{scenario.name, subject.name, seed}, scenario.run(subject, uint64(seed+1)))
+							runs.add(this, scenario.run(subject, uint64(seed+1)))
 						})
 					})
 				}
@@ -87,6 +88,9 @@ type run struct {
 	seed              int // from 0
 }
 
+// key returns the key of a run in a file of figures.
+func (r run) key() string { return fmt.Sprintf("%s/%s/%d", r.scenario, r.subject, r.seed) }
+
 // runs are the results.
 type runs struct {
 	mu      sync.Mutex
@@ -109,7 +113,7 @@ func (r *runs) worst(row row, subject subject) (worst float64) {
 		if !ok {
 			return worst
 		}
-		value := row.measure(result, r.results[run{row.scenario, plain.name, seed % *peerSeeds}])
+		value := row.measure(result, r.results[run{row.scenario, plain.name, seed % *seeds}])
 		if seed == 0 {
 			worst = value
 		}

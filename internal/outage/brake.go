@@ -49,22 +49,19 @@ func (b *brake) judge(now time.Time, state State, sent time.Time, good bool, lon
 		return undecided
 	}
 	w.take(good)
-	if age < settles || w.answers < fewestAnswers {
+	if age < settles {
 		return undecided
 	}
+	bar := b.bar(now, state)
 	share, chance := w.share()
-	bar := nearly * b.normal
-	if !now.Before(b.next) {
-		bar = max(bar, most)
-	}
 	// Where less load has not helped, the share of a host that comes and goes is often worse
 	// than it was. With a trial of each of these the rate would not rise.
 	mayTry := b.noes == 0 || !now.Before(b.next)
 	switch {
-	case mayTry && share+sure*chance < bar:
+	case mayTry && w.isBelow(bar):
 		b.trial = trial{began: now}
 		return lessMustBeTried
-	case share-chance < bar && w.answers < 20*fewestAnswers:
+	case w.answers < fewestAnswers, share-chance < bar && w.answers < 20*fewestAnswers:
 		return undecided
 	}
 	if !b.next.IsZero() {
@@ -74,12 +71,26 @@ func (b *brake) judge(now time.Time, state State, sent time.Time, good bool, lon
 	return undecided
 }
 
+// bar is the share of good answers below which less load is tried. A host that is recovering
+// is asked for what has gathered besides what arrives, so it is more often load.
+func (b *brake) bar(now time.Time, state State) float64 {
+	bar := nearly * b.normal
+	switch {
+	case now.Before(b.next):
+		return bar
+	case state == Up:
+		return max(bar, badIfUp)
+	default:
+		return max(bar, bad)
+	}
+}
+
 // decide ends a trial once there is no doubt, or no more time.
 func (b *brake) decide(now time.Time) verdict {
 	before, less := b.trial.arms(now)
 	// What happens at times, whatever is sent, can be worse in one turn and better in the
-	// next.
-	isRepeated := min(before.turns, less.turns) >= 2
+	// next. Seldom is it the same again in the one after that.
+	isRepeated := min(before.turns, less.turns) > 0 && before.turns+less.turns > 2
 	over := now.Sub(b.trial.began) >= longestTrial
 	isKnown := min(before.answers, less.answers) >= fewestAnswers/2
 	var ratio float64
@@ -93,7 +104,7 @@ func (b *brake) decide(now time.Time) verdict {
 		b.normal = 1
 		// As much as was carried out of what was asked for is the square of what the host
 		// can do, in parts of that, if it collapses.
-		b.kept = min(lowered, max(trialRate, math.Sqrt((before.good+0.5)/(before.answers+1))))
+		b.kept = min(lowered, math.Sqrt((before.good+0.5)/(before.answers+1)))
 		b.noes = 0
 		b.end(now, again)
 		return lessHelps
@@ -118,14 +129,19 @@ func (b *brake) look(now time.Time, state State) {
 	b.window.isOpen = state != Up
 }
 
-// forget forgets what was bad since a path began to fail that has now fallen: that was the
-// path's.
-func (b *brake) forget(now time.Time, state State, since time.Time) {
-	if b.trial.isOn() && b.trial.began.Before(since) || b.window.opened.Before(since) {
-		return
+// forget forgets the run of a path that has now fallen: that was the path's. A trial which
+// would not have begun without it is over. Where many paths fall, it would have: the host
+// fails all of them.
+func (b *brake) forget(now time.Time, state State, of runs) {
+	rest := b.window
+	rest.answers -= min(float64(of.fatal), rest.answers-rest.good)
+	switch {
+	case !b.trial.isOn():
+		b.window = rest
+	case !b.trial.began.Before(of.began) && !rest.isBelow(b.bar(now, state)):
+		b.trial = trial{}
+		b.look(now, state)
 	}
-	b.trial = trial{}
-	b.look(now, state)
 }
 
 // stop ends the watch, and a trial without a verdict.
@@ -135,8 +151,15 @@ func (b *brake) stop() { b.window.isOpen, b.trial = false, trial{} }
 type window struct {
 	isOpen bool
 	opened time.Time
-	arm
+	tally
 	bad int // in a row
+}
+
+// isBelow reports whether the share of good answers is below a bar beyond what chance
+// explains.
+func (w *window) isBelow(bar float64) bool {
+	share, chance := w.share()
+	return w.answers >= fewestAnswers && share+sure*chance < bar
 }
 
 func (w *window) open(now time.Time) { *w = window{isOpen: true, opened: now, bad: w.bad} }

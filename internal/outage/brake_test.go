@@ -212,10 +212,10 @@ func TestLongRunCountsAsAnOutageAndNoShare(t *testing.T) {
 }
 
 func TestShareHasItsStandardError(t *testing.T) {
-	share, chance := arm{answers: 96, good: 48}.share()
+	share, chance := tally{answers: 96, good: 48}.share()
 	assert.Equal(t, 0.5, share)
 	assert.InDelta(t, 0.051, chance, 0.0005)
-	share, chance = arm{answers: 96, good: 96}.share()
+	share, chance = tally{answers: 96, good: 96}.share()
 	assert.Equal(t, 1.0, share)
 	assert.Positive(t, chance, "nothing is without doubt")
 }
@@ -282,6 +282,92 @@ func TestShareIsBadComparedWithWhatIsNormal(t *testing.T) {
 	}
 }
 
+// One that is up is not asked for what has gathered as well.
+func TestHostThatIsUpMayFailMoreOften(t *testing.T) {
+	for _, c := range []struct {
+		state State
+		good  int // of 200
+		want  verdict
+	}{
+		{Up, 140, undecided}, {Up, 90, lessMustBeTried}, {Recovering, 150, undecided}, {Recovering, 130, lessMustBeTried},
+	} {
+		var b brake
+		b.window.open(epoch)
+		b.watch(epoch, c.state, 199, c.good)
+		assert.Equal(t, c.want, b.watch(epoch.Add(settles), c.state, 1, 0), "%+v", c)
+	}
+}
+
+// A path that has fallen explains its own run, and no more: where many fall, the host fails.
+func TestRunOfAPathThatHasFallenIsForgotten(t *testing.T) {
+	run := runs{fatal: 20, began: epoch}
+	for _, c := range []struct {
+		tried         bool
+		answers, good float64
+		left          tally
+		isOn          bool
+	}{
+		{false, 30, 8, tally{10, 8}, false},
+		{false, 15, 8, tally{8, 8}, false},
+		{true, 30, 8, tally{}, false},
+		{true, 70, 29, tally{70, 29}, true},
+	} {
+		b := brake{window: window{isOpen: true, opened: epoch, tally: tally{c.answers, c.good}}}
+		if c.tried {
+			b.trial.began = epoch
+		}
+		b.forget(epoch, Recovering, run)
+		assert.Equal(t, c.left, b.window.tally, "%+v", c)
+		assert.Equal(t, c.isOn, b.trial.isOn(), "%+v", c)
+		assert.True(t, b.window.isOpen)
+	}
+}
+
+func TestWindowStaysOpenUntilThereIsAShare(t *testing.T) {
+	var b brake
+	b.window.open(epoch)
+	b.watch(epoch, Up, fewestAnswers-2, fewestAnswers-2)
+	b.watch(epoch.Add(settles), Up, 1, 1)
+	assert.True(t, b.window.isOpen)
+	b.watch(epoch.Add(settles), Up, 1, 1)
+	assert.False(t, b.window.isOpen)
+}
+
+// A trial keeps the rate as it is. That of a slow start would keep all waiting.
+func TestNothingIsTriedInASlowStart(t *testing.T) {
+	for _, ceiling := range []float64{40, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			g, waiters, permit := recoveringGate(t, 200)
+			g.rate.current, g.rate.ceiling, g.config.Threshold = 40, ceiling, 20
+			g.runs.worst, g.runs.worstAt = 1000, time.Now()
+			time.Sleep(settles)
+			for range fewestAnswers {
+				g.Answered(permit, ResultDown, nil)
+			}
+			assert.Equal(t, ceiling == 40, g.brake.trial.isOn())
+			for _, w := range waiters {
+				g.Leave(w)
+			}
+		})
+	}
+}
+
+// What has gathered in a trial waits for the end of the outage, too.
+func TestOutageInATrialHasWhatHasGatheredInIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGate(20)
+		load(g, 100, 3, func(_, call int) Result { return oneOf(3, call) })
+		require.True(t, g.brake.trial.isOn())
+		g.outage.arrived = 1000
+		since := g.outage.since
+		load(g, 100, 4, func(int, int) Result { return ResultDown })
+		require.Equal(t, Down, g.Status().State)
+		assert.GreaterOrEqual(t, g.outage.arrived, 1000)
+		assert.Equal(t, since, g.outage.since)
+		assert.True(t, g.outage.began.After(since))
+	})
+}
+
 // Errors that take twenty seconds tell of the turn in which their calls were sent.
 func TestSlowAnswerCountsForTheTurnInWhichItsCallWasSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -299,7 +385,7 @@ func TestSlowAnswerCountsForTheTurnInWhichItsCallWasSent(t *testing.T) {
 		was := g.brake.trial.turns
 		g.Answered(permit, ResultDown, nil)
 		now := g.brake.trial.turns
-		assert.Equal(t, was[1].answers+1, now[1].answers)
+		assert.NotEqual(t, was[1].seconds, now[1].seconds)
 		assert.Equal(t, was[1].heard+1, now[1].heard)
 		assert.Equal(t, was[3], now[3])
 	})

@@ -3,18 +3,19 @@
 // calls by their paths and deadlines and answers by what they say of the host, and nothing
 // of HTTP.
 //
-//	host.go   what calls meet: the gate of their host, and before it that of their path
-//	paths.go  which paths have a gate
-//	gate.go   what moves a gate between its states
-//	state.go  the states, and what is told of them
-//	run.go    how many bad answers in a row bring a host down
-//	probe.go  when a probe is sent
-//	outage.go what is known of an outage
-//	queue.go  the waiters, earliest deadline first
-//	rate.go   how fast waiters are released
-//	brake.go  whether less load is to be tried
-//	trial.go  whether it helps
-//	law.go    the constants, each with why
+//	host.go    what calls meet: the gate of their host, and before it that of their path
+//	paths.go   which paths have a gate
+//	gate.go    what moves a gate between its states
+//	state.go   the states, and what is told of them
+//	run.go     how many bad answers in a row bring a host down
+//	probe.go   when a probe is sent
+//	outage.go  what is known of an outage
+//	queue.go   the waiters, earliest deadline first
+//	release.go who of them is released or refused now
+//	rate.go    how fast they are released
+//	brake.go   whether less load is to be tried
+//	trial.go   whether it helps
+//	law.go     the constants, each with why
 package outage
 
 import "time"
@@ -26,14 +27,15 @@ import "time"
 // the host is down. A run of them that is long enough brings it down. While it is down,
 // calls wait in a queue, and one at a time is released as a probe, after intervals that
 // grow. A probe with any other answer shows that the host is back: it is recovering. The
-// waiters are then released at a rate that starts low and rises with each success, since
-// a host that has just come back must not be met by all that have gathered. The release
+// waiters are then released at a rate that starts with that of the arrivals and rises with
+// each success, up to a small multiple, since a host that has just come back must not be met
+// by all that have gathered. The release
 // that empties the queue makes the host up. A run while it is recovering brings it down
 // again; that is the same outage.
 //
 // A host that is asked for too much gives the same answers as one that is down, but
-// not to all calls. Where the share of good answers is bad, a brake tries whether half
-// the rate helps, in every other turn of the clock, as all processes do in the same
+// not to all calls. Where the share of good answers is bad, a brake tries whether less than
+// half the rate helps, in every other turn of the clock, as all processes do in the same
 // turns; if the host is up, it is recovering meanwhile, without an outage. If that helps,
 // the rate is lowered and rises slowly from there: additive increase, multiplicative
 // decrease. If it does not, the host fails by chance, and calls are left to their own
@@ -222,7 +224,11 @@ func (g *gate) countDown(now time.Time, p Permit, cause error) bool {
 	g.probes = probes{partial: g.runs.worst > 1}
 	fell := g.tick()
 	if !again {
-		g.outage = outage{began: now, number: fell, isDown: true}
+		arrived, since := 0, now
+		if g.state == Recovering { // what has gathered in a trial waits, too
+			arrived, since = g.outage.arrived, g.outage.since
+		}
+		g.outage = outage{began: now, number: fell, isDown: true, arrived: arrived, since: since}
 		g.leavers = leavers{}
 	}
 	g.outage.fellSequence, g.outage.cause = fell, cause
@@ -261,16 +267,17 @@ func (g *gate) countUp(now time.Time, p Permit, result Result) *Summary {
 }
 
 // judge asks the brake what it makes of an answer, and does it. What a path is asked for
-// is a part of what its host is, whose brake is enough.
+// is a part of what its host is, whose brake is enough. In a slow start nothing is tried: the
+// rate would stay as low as it is then.
 func (g *gate) judge(now time.Time, p Permit, result Result, cause error) {
-	if g.state == Down || g.path != "" {
+	if g.state == Down || g.path != "" || g.state == Recovering && g.rate.isStarting() {
 		return
 	}
 	watched := g.brake.window
 	switch g.brake.judge(now, g.state, p.sentFrom(&g.queue), !result.isDown(), g.config.Threshold) {
 	case lessMustBeTried:
 		if g.state == Up {
-			g.outage = outage{began: now, number: g.tick(), fellSequence: g.outage.fellSequence, cause: cause}
+			g.outage = outage{began: now, since: now, number: g.tick(), fellSequence: g.outage.fellSequence, cause: cause}
 			g.leavers = leavers{}
 			g.rate.hold(now, watched)
 			g.become(Recovering, now)
@@ -293,93 +300,6 @@ func (g *gate) isOver() bool {
 	return g.state != Up && g.queue.len() == 0 && !g.brake.trial.isOn()
 }
 
-// batch is how many waiters are released or refused before others have the lock.
-const batch = 50
-
-// advance releases the waiters who may go by now, refuses those who wait in vain, and
-// sets the timer for the next. Every change of the queue or the state ends here. It goes
-// over a batch of waiters at most, since others want the lock.
-func (g *gate) advance(now time.Time) {
-	var refusal *Outage // the same for all
-	for range batch {
-		if g.state == Up || g.queue.len() == 0 {
-			break
-		}
-		head := g.queue.at(earliest)
-		g.hurry(now, head)
-		mayGo := !g.due.After(now)
-		if !mayGo && !g.waitsInVain(now, head) {
-			break
-		}
-		w, isRefused := head, false
-		switch {
-		case !mayGo, !head.hasUntil(now), g.state == Recovering && !head.hasUntil(now.Add(g.leavers.headroom)) && g.queue.len() > 1:
-			isRefused = true
-		case g.state == Down, g.leavers.early >= few:
-			w = g.queue.at(latest)
-		}
-		if isRefused {
-			if refusal == nil {
-				refusal = g.refusal(now)
-			}
-			g.queue.remove(w)
-			g.keeper.refuses(w, refusal, now)
-			continue
-		}
-		if g.keeper.moves(g, w, now) {
-			continue
-		}
-		g.release(now, w)
-	}
-	g.setTimer(now)
-}
-
-// waitsInVain reports whether a waiter who may not go now can be refused, as no call will
-// be released before its deadline. Who is refused at that very moment would be told too
-// late: net/http replaces an error that comes after its own timeout.
-func (g *gate) waitsInVain(now time.Time, w *Waiter) bool {
-	return !w.hasUntil(g.inVain) || !w.hasUntil(g.due) && !w.hasUntil(now.Add(EarlyRefusal))
-}
-
-// release releases a waiter.
-func (g *gate) release(now time.Time, w *Waiter) {
-	passed := pass{queue: &g.queue, sequence: *g.clock}
-	if g.state == Down {
-		passed.probe = g.probes.send()
-		g.scheduleProbe(now)
-	} else {
-		g.due = g.rate.next(g.due, now, g.brake.trial.part(now))
-		g.brake.trial.sends(now)
-	}
-	g.queue.remove(w)
-	w.pass(passed)
-	g.out++
-	if g.state == Recovering && g.isOver() {
-		if ended := g.up(now); ended != nil {
-			w.exit.changes = append(w.exit.changes, Change{Path: g.path, Ended: ended})
-		}
-	}
-	g.keeper.passes(g, w, now)
-}
-
-// hurry has the next probe sent before the head of the queue gives up.
-func (g *gate) hurry(now time.Time, head *Waiter) {
-	if g.state != Down || head.deadline.IsZero() {
-		return
-	}
-	notice := head.deadline.Add(-times(earlyProbe, g.config.InitialInterval))
-	if early := later(now, later(g.early, notice)); early.Before(g.due) {
-		g.due = early
-	}
-}
-
-// scheduleProbe says when the probe after one that is sent now, or after the fall, may
-// be sent.
-func (g *gate) scheduleProbe(now time.Time) {
-	g.due = now.Add(g.probes.interval(g.config))
-	g.early = now.Add(times(earlyProbe, g.config.InitialInterval))
-}
-
 // up ends the outage and returns it, or nil if the host was never down.
 func (g *gate) up(now time.Time) *Summary {
 	g.become(Up, now)
@@ -395,32 +315,4 @@ func (g *gate) become(state State, now time.Time) {
 	if state != Recovering {
 		g.brake.stop()
 	}
-}
-
-// setTimer has advance called when the next waiter may or must go. No timer runs when
-// nobody waits.
-func (g *gate) setTimer(now time.Time) {
-	if g.state == Up || g.queue.len() == 0 {
-		if g.timer != nil {
-			g.timer.Stop()
-			g.timer = nil
-		}
-		return
-	}
-	fires := g.due
-	if head := g.queue.at(earliest); g.waitsInVain(now, head) {
-		fires = now
-	} else if !head.hasUntil(g.due) {
-		fires = head.deadline.Add(-EarlyRefusal)
-	}
-	if g.timer != nil {
-		if fires.Equal(g.timerFires) {
-			return
-		}
-		g.timer.Stop()
-	}
-	g.timerFires = fires
-	g.timers++
-	number := g.timers
-	g.timer = time.AfterFunc(fires.Sub(now), func() { g.keeper.wakes(g, number) })
 }

@@ -2,6 +2,7 @@ package outage
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,15 @@ func isReleased(w *Waiter) bool {
 	default:
 		return false
 	}
+}
+
+func TestProbesAreSentTwiceAsOftenAfterManyInVain(t *testing.T) {
+	config := Config{InitialInterval: 5 * time.Second, MaxInterval: 20 * time.Second}
+	for sent, want := range map[int]time.Duration{0: 5, 1: 10, 2: 20, manyProbes - 1: 20, manyProbes: 10, 100: 10} {
+		assert.Equal(t, want*time.Second, (&probes{sent: sent}).interval(config), "%d", sent)
+	}
+	partial := probes{partial: true, sent: manyProbes}
+	assert.InDelta(t, 3.1, partial.interval(config).Seconds(), 0.1, "these are short already")
 }
 
 func TestProbesLeaveAfterGrowingIntervals(t *testing.T) {
@@ -346,8 +356,8 @@ func TestRateRisesWithSuccessUpToItsCeiling(t *testing.T) {
 			perSecond[int(time.Since(began).Seconds())]++
 			g.Answered(w.permit(), ResultUp, nil)
 		}
-		assert.InDelta(t, 11, perSecond[0], 3, "3 a second and 3 more for each success")
-		assert.InDelta(t, 207, perSecond[1], 40)
+		assert.InDelta(t, 200*(math.E-1), perSecond[0], 30, "200 a second and 1 more for each success")
+		assert.InDelta(t, 500, perSecond[1], 30)
 		assert.InDelta(t, 500, g.rate.ceiling, 1, "200 a second joined; 2.5 times 1000 in 5 s")
 		_, up := g.Pass()
 		assert.True(t, up, "the release that empties the queue ends the outage")
@@ -358,14 +368,14 @@ func TestCeilingIsAboveThoseWhoComeAndLessSoWhereAnswersAreBad(t *testing.T) {
 	now := time.Now()
 	r := rate{counted: now, ceiling: 10, floor: 10, share: 1, current: 200}
 	r.adjust(now.Add(time.Second), ResultUp, 100)
-	assert.Equal(t, 150.0, r.ceiling, "half as much again")
-	r.adjust(now.Add(2*time.Second), ResultUp, 100+few-1)
-	assert.Equal(t, 150.0, r.ceiling, "so few tell no rate")
+	assert.Equal(t, (1+reserve)*100, r.ceiling)
+	r.adjust(now.Add(2*time.Second), ResultUp, 100+sure-1)
+	assert.Equal(t, (1+reserve)*100, r.ceiling, "so few tell no rate")
 	for range 200 {
 		r.failed()
 	}
 	r.adjust(now.Add(3*time.Second), ResultUp, 300)
-	assert.InDelta(t, 200/2, r.ceiling, 2, "200 in two seconds: no retry makes room for another")
+	assert.InDelta(t, 200/2, r.ceiling, 3, "200 in two seconds: no retry makes room for another")
 	assert.Equal(t, r.ceiling, r.current)
 	r.adjust(now.Add(4*time.Second), ResultUp, 305)
 	assert.Equal(t, 10.0, r.ceiling, "never lower than it began")
@@ -383,7 +393,7 @@ func TestCeilingFollowsTheArrivalsOnceASecond(t *testing.T) {
 		assert.Equal(t, ceiling, g.rate.ceiling)
 		time.Sleep(time.Nanosecond)
 		g.Answered(permit, ResultUp, nil)
-		assert.Equal(t, 150.0, g.rate.ceiling, "half as many again as in the last second")
+		assert.Equal(t, (1+reserve)*100, g.rate.ceiling, "so many came in the last second")
 		for _, w := range waiters {
 			g.Leave(w)
 		}
@@ -572,7 +582,7 @@ func TestRecoveringBeginsWithWhatThisProcessSends(t *testing.T) {
 		time.Sleep(4999 * time.Millisecond)
 		probe := joins(t, g, time.Time{})
 		<-probe.released
-		g.outage.began = g.outage.began.Add(-time.Minute)
+		g.outage.since = g.outage.since.Add(-time.Minute)
 		g.Answered(probe.permit(), ResultUp, nil)
 		assert.Equal(t, 1.0, g.rate.current, "and 1 a second at least")
 		g.queue = queue{}
@@ -591,7 +601,7 @@ func TestEachRecoveryBeginsAfresh(t *testing.T) {
 		<-probe.released
 		g.rate.current, g.rate.throttled, g.rate.slowed, g.probes.passedOn = 100, 2, time.Now(), 2
 		g.Answered(probe.permit(), ResultUp, nil)
-		assert.EqualValues(t, few, g.rate.current)
+		assert.EqualValues(t, 200/5, g.rate.current)
 		assert.Zero(t, g.rate.throttled)
 		assert.Zero(t, g.rate.slowed)
 
@@ -604,7 +614,7 @@ func TestEachRecoveryBeginsAfresh(t *testing.T) {
 		probe = waiters[198]
 		<-probe.released
 		g.Answered(probe.permit(), ResultUp, nil)
-		assert.EqualValues(t, few, g.rate.current)
+		assert.Equal(t, 200/time.Since(g.outage.since).Seconds(), g.rate.current, "so many have come a second since")
 		for _, w := range waiters {
 			g.Leave(w)
 		}

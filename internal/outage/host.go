@@ -227,7 +227,7 @@ func (h *Host) tell(now time.Time, key string, own *gate, p Permit, result Resul
 		h.touch(own)
 		if began {
 			changes = append(changes, Change{Path: key})
-			h.gate.brake.forget(now, h.gate.state, own.runs.began)
+			h.gate.brake.forget(now, h.gate.state, own.runs)
 		}
 		if ended != nil {
 			changes = append(changes, Change{Path: key, Ended: ended})

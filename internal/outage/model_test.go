@@ -35,6 +35,7 @@ type reference struct {
 	isDown     bool // or was; else less load is tried
 	fellFrom   int  // the sequence number
 	arrived    int
+	gathers    time.Time // what has arrived is counted from then
 
 	// Runs.
 	run, fatal        int
@@ -69,13 +70,16 @@ type reference struct {
 }
 
 // modelTurn is ten seconds of the clock, of a trial.
-type modelTurn struct{ sent, heard, answers, good int }
+type modelTurn struct {
+	sent, heard int
+	seconds     [10]struct{ answers, good float64 }
+}
 
 // turn is that in which a call was sent, nil if it does not count.
 func (r *reference) turn(sent time.Time) *modelTurn {
 	second := sent.Sub(time.Unix(0, 0)).Seconds()
 	into := math.Mod(second, 10)
-	if r.trial.IsZero() || sent.Before(r.trial) || into < 1 || into >= 9 {
+	if r.trial.IsZero() || sent.Before(r.trial.Add(time.Second)) || into < 1 || into >= 9 {
 		return nil
 	}
 	number := int(second / 10)
@@ -127,7 +131,11 @@ func (r *reference) scheduleProbe(now time.Time) {
 	if r.partial {
 		seconds = r.interval.Seconds() * 0.2 * math.Pow(1.1, float64(r.probes))
 	}
-	r.due = now.Add(time.Duration(min(seconds, r.limit.Seconds()) * float64(time.Second)))
+	limit := r.limit.Seconds()
+	if r.probes >= 12 {
+		limit /= 2
+	}
+	r.due = now.Add(time.Duration(min(seconds, limit) * float64(time.Second)))
 	r.early = now.Add(time.Duration(0.49 * float64(r.interval)))
 }
 
@@ -171,7 +179,7 @@ func (r *reference) moveTo(until time.Time) {
 			// Nobody may have waited for a while, as a trial goes on.
 			rate := r.rate
 			if r.isLess(at) {
-				rate /= 2
+				rate *= 0.4
 			}
 			gap := time.Duration(1e9 / rate)
 			r.due = latestOf(r.due.Add(gap), at)
@@ -284,7 +292,10 @@ func (r *reference) down(now time.Time) {
 	r.fatal = r.run
 	r.partial = r.worstRun > 1
 	if !again {
-		r.began, r.isDown, r.arrived, r.headroom, r.leavers = now, true, 0, 0, 0
+		if r.state == Up {
+			r.gathers, r.arrived = now, 0
+		}
+		r.began, r.isDown, r.headroom, r.leavers = now, true, 0, 0
 	}
 	r.sequence++
 	r.fellFrom = r.sequence
@@ -322,8 +333,8 @@ func (r *reference) up(now time.Time, c *modelCall, result Result) {
 
 // release begins the release of a queue.
 func (r *reference) release(now time.Time) {
-	arrivals := float64(r.arrived) / max(1, now.Sub(r.began).Seconds())
-	r.rate = max(1, min(3, arrivals))
+	arrivals := float64(r.arrived) / max(1, now.Sub(r.gathers).Seconds())
+	r.rate = max(1, arrivals)
 	r.ceiling = max(r.rate, 2.5*arrivals)
 	r.floor, r.goodOfLate = r.ceiling, 1
 	r.counted, r.arrivedThen, r.throttled, r.slowed = now, r.arrived, 0, time.Time{}
@@ -332,11 +343,7 @@ func (r *reference) release(now time.Time) {
 func (r *reference) adjust(now time.Time, result Result) {
 	r.goodOfLate += (1 - r.goodOfLate) / 20
 	if fresh, since := r.arrived-r.arrivedThen, now.Sub(r.counted).Seconds(); since >= 1 && fresh >= 3 {
-		reserve := 0.3 * r.goodOfLate
-		if r.goodOfLate == 1 {
-			reserve = 0.5
-		}
-		r.ceiling = max(r.floor, (1+reserve)*float64(fresh)/since)
+		r.ceiling = max(r.floor, (1+0.4*r.goodOfLate)*float64(fresh)/since)
 		r.rate = min(r.rate, r.ceiling)
 		r.counted, r.arrivedThen = now, r.arrived
 	}
@@ -346,7 +353,7 @@ func (r *reference) adjust(now time.Time, result Result) {
 		}
 		return
 	}
-	rise := 3.0
+	rise := 1.0
 	if !r.slowed.IsZero() {
 		rise = 0.01 * r.ceiling / r.rate
 	}
@@ -363,7 +370,7 @@ func (r *reference) look(now time.Time) {
 }
 
 func (r *reference) judge(now time.Time, c *modelCall, good bool) {
-	if r.state == Down {
+	if r.state == Down || r.state == Recovering && r.slowed.IsZero() && r.rate < r.ceiling {
 		return
 	}
 	if r.answers > 0 {
@@ -376,9 +383,10 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 	counts := r.badInARow <= r.threshold
 	if !r.trial.IsZero() {
 		if turn := r.turn(c.waited); turn != nil && counts {
-			turn.answers++
+			second := &turn.seconds[c.waited.Unix()%10]
+			second.answers++
 			if good {
-				turn.good++
+				second.good++
 			}
 		}
 		r.decide(now)
@@ -406,14 +414,14 @@ func (r *reference) judge(now time.Time, c *modelCall, good bool) {
 	share, chance := shareOf(r.good, r.answers)
 	bar := 0.95 * r.best
 	if !now.Before(r.nextTrial) {
-		bar = max(bar, 0.8)
+		bar = max(bar, map[State]float64{Up: 0.6, Recovering: 0.8}[r.state])
 	}
 	switch {
 	case share+3*chance < bar && (r.noes == 0 || !now.Before(r.nextTrial)):
 		r.trials++
 		if r.state == Up {
 			r.sequence++
-			r.state, r.began, r.isDown, r.arrived, r.headroom, r.leavers, r.due = Recovering, now, false, 0, 0, 0, now
+			r.state, r.began, r.gathers, r.isDown, r.arrived, r.headroom, r.leavers, r.due = Recovering, now, now, false, 0, 0, 0, now
 			r.rate = r.answers / age.Seconds()
 			r.ceiling, r.counted, r.arrivedThen, r.throttled, r.slowed = r.rate, now, 0, 0, time.Time{}
 			r.floor, r.goodOfLate = r.rate, r.goodBefore
@@ -436,20 +444,28 @@ func shareOf(good, answers float64) (share, chance float64) {
 func (r *reference) decide(now time.Time) {
 	var answers, good [2]float64 // with as much as before, and with less
 	var turns [2]int
+	var seconds [2][]struct{ answers, good float64 }
 	for number, turn := range r.turns {
 		began := time.Unix(int64(10*number), 0)
-		if turn.heard*10 >= turn.sent*8 && now.Sub(began) >= 2*time.Second {
-			if turn.answers >= 3 {
-				turns[number%2]++
+		if float64(turn.heard) < 0.95*float64(turn.sent) || now.Sub(began) < 2*time.Second {
+			continue
+		}
+		arm, had := number%2, answers[number%2]
+		for _, second := range turn.seconds {
+			if second.answers > 0 {
+				answers[arm] += second.answers
+				good[arm] += second.good
+				seconds[arm] = append(seconds[arm], second)
 			}
-			answers[number%2] += float64(turn.answers)
-			good[number%2] += float64(turn.good)
+		}
+		if answers[arm]-had >= 3 {
+			turns[arm]++
 		}
 	}
 	isKnown := answers[0] >= 4 && answers[1] >= 4
 	most := [2]float64{math.Inf(-1), math.Inf(-1)} // if nothing is better, and if it is
 	for share := 0.005; isKnown && share < 1; share *= 1.15 {
-		for i, less := range []float64{share, min(0.95, max(2*share, good[1]/answers[1]))} {
+		for i, less := range []float64{share, min(0.95, max(share/0.4, good[1]/answers[1]))} {
 			if i == 1 && less <= share {
 				continue
 			}
@@ -465,14 +481,29 @@ func (r *reference) decide(now time.Time) {
 	if isKnown {
 		ratio = most[1] - most[0]
 	}
-	if now.Sub(r.trial) < 2*time.Minute && (math.Abs(ratio) < 3 || ratio > 0 && (turns[0] < 2 || turns[1] < 2)) {
+	differ, freedom := 0.0, 0.0 // from second to second
+	for arm := range 2 {
+		if good[arm] == 0 || good[arm] == answers[arm] {
+			continue
+		}
+		share := good[arm] / answers[arm]
+		for _, second := range seconds[arm] {
+			differ += math.Pow(second.good-second.answers*share, 2) / (second.answers * share * (1 - share))
+			freedom++
+		}
+		freedom--
+	}
+	if freedom > 0 && differ > freedom {
+		ratio /= differ / freedom
+	}
+	if now.Sub(r.trial) < 2*time.Minute && (math.Abs(ratio) < 3 || ratio > 0 && (turns[0] == 0 || turns[1] == 0 || turns[0]+turns[1] < 3)) {
 		return
 	}
 	minutes := int64(1)
 	if ratio > 0 {
 		r.helped++
 		r.best = 1
-		r.rate, r.slowed, r.noes = max(0.1, r.rate*min(0.8, max(0.5, math.Sqrt((good[0]+0.5)/(answers[0]+1))))), now, 0
+		r.rate, r.slowed, r.noes = max(0.1, r.rate*min(0.8, math.Sqrt((good[0]+0.5)/(answers[0]+1)))), now, 0
 	} else {
 		if isKnown {
 			r.best = (good[0] + good[1]) / (answers[0] + answers[1])

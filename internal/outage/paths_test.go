@@ -99,7 +99,6 @@ func TestPathIsDownAfterAsManyAnswersAsAHost(t *testing.T) {
 	})
 }
 
-// What others did well a while ago says nothing of now.
 // What a path is asked for is a part of what its host is, and two brakes in a row would
 // each be on trial for the other.
 func TestPathHasNoBrakeOfItsOwn(t *testing.T) {
@@ -146,6 +145,7 @@ func TestHostTriesNoLessLoadBecauseOfAPathThatHasFallen(t *testing.T) {
 	})
 }
 
+// What others did well a while ago says nothing of now.
 func TestPathHasAGateOnlyWhileAnotherIsWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHost()

@@ -44,7 +44,11 @@ func (p *probes) interval(config Config) time.Duration {
 	if p.partial {
 		factor = math.Pow(partialGrowth, float64(p.sent)) * partialProbe
 	}
-	return config.jittered(max(1, min(config.MaxInterval, times(factor, config.InitialInterval))))
+	longest := config.MaxInterval
+	if p.sent >= manyProbes {
+		longest /= 2
+	}
+	return config.jittered(max(1, min(longest, times(factor, config.InitialInterval))))
 }
 
 // jittered returns an interval with jitter on top.

@@ -261,7 +261,7 @@ type leavers struct {
 // left takes in that the caller of a waiter has left.
 func (l *leavers) left(now time.Time, w *Waiter) {
 	if w.hasUntil(now) {
-		l.early = min(l.early+1, few+1)
+		l.early = min(l.early+1, sure+1)
 		return
 	}
 	l.headroom = max(l.headroom, 2*now.Sub(w.exit.at))
@@ -270,5 +270,5 @@ func (l *leavers) left(now time.Time, w *Waiter) {
 // stayed takes in that a caller was there for the answer.
 func (l *leavers) stayed() {
 	l.headroom = times(1-fade, l.headroom)
-	l.early = max(0, l.early-fade/few)
+	l.early = max(0, l.early-fade/sure)
 }

@@ -2,9 +2,9 @@ package outage
 
 import "time"
 
-// rate is how fast waiters are released while the host is recovering: a slow start,
-// then additive increase and multiplicative decrease where the host throttles or fails
-// of load. Rates are in calls a second.
+// rate is how fast waiters are released while the host is recovering: a slow start, in which
+// each success raises it by a call a second, then additive increase and multiplicative
+// decrease where the host throttles or fails of load. Rates are in calls a second.
 type rate struct {
 	current float64
 	ceiling float64 // what it may rise to ...
@@ -18,10 +18,12 @@ type rate struct {
 	slowed    time.Time // when the rate was last lowered; zero: it was not
 }
 
-// start begins the release of the queue that has formed in an outage.
+// start begins the release of the queue that has formed in an outage with the rate at which
+// it has formed, since that is what the host was asked for before. So a hundred processes
+// together begin with what all of them sent, and one with a call a second at least.
 func (r *rate) start(now time.Time, o outage) {
-	arrivals := float64(o.arrived) / max(now.Sub(o.began).Seconds(), 1)
-	first := max(1, min(few, arrivals)) // a call a second is not too much
+	arrivals := float64(o.arrived) / max(now.Sub(o.since).Seconds(), 1)
+	first := max(1, arrivals)
 	ceiling := max(first, drain*arrivals)
 	*r = rate{current: first, ceiling: ceiling, floor: ceiling, share: 1, counted: now, arrived: o.arrived}
 }
@@ -33,9 +35,13 @@ func (r *rate) hold(now time.Time, watched window) {
 	*r = rate{current: offered, ceiling: offered, floor: offered, share: watched.good / watched.answers, counted: now}
 }
 
-// lower lowers the rate to a part of itself.
+// isStarting reports whether the slow start goes on.
+func (r *rate) isStarting() bool { return r.slowed.IsZero() && r.current < r.ceiling }
+
+// lower lowers the rate to a part of itself, but not below a call in a turn: a hundred
+// processes that send a call a second each are as much of a load as one that sends a hundred.
 func (r *rate) lower(now time.Time, part float64) {
-	r.current, r.slowed = max(leastRate, part*r.current), now
+	r.current, r.slowed = max(1/turn.Seconds(), part*r.current), now
 }
 
 // adjust takes in an answer of a host that is recovering; arrived is how many calls have
@@ -47,12 +53,8 @@ func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	// itself.
 	r.share += fade * (1 - r.share)
 	since := now.Sub(r.counted)
-	if fresh := arrived - r.arrived; since >= settles && fresh >= few {
-		reserve := reserve
-		if r.share < 1 {
-			reserve = reserveIfSomeFail * r.share
-		}
-		r.ceiling = max(r.floor, (1+reserve)*float64(fresh)/since.Seconds())
+	if fresh := arrived - r.arrived; since >= settles && fresh >= sure {
+		r.ceiling = max(r.floor, (1+reserve*r.share)*float64(fresh)/since.Seconds())
 		r.counted, r.arrived = now, arrived
 		r.current = min(r.current, r.ceiling)
 	}
@@ -60,13 +62,13 @@ func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	switch {
 	case result == ResultThrottled:
 		r.throttled++
-		if r.throttled >= few && sinceSlowed >= settles {
+		if r.throttled >= sure && sinceSlowed >= settles {
 			r.lower(now, lowered)
 			r.throttled = 0
 		}
 		return
 	case r.slowed.IsZero():
-		r.current = min(r.current+few, r.ceiling)
+		r.current = min(r.current+1, r.ceiling)
 	case sinceSlowed >= turn:
 		r.current = min(r.current+increase*r.ceiling/r.current, r.ceiling)
 	}

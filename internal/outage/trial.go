@@ -19,22 +19,35 @@ const longestTrial = 2 * again
 
 // sent is the calls that were sent in a turn, and what is known of them.
 type sent struct {
-	calls float64
-	heard float64 // how many of them are not out any more
-	arm
+	calls   float64
+	heard   float64                   // how many of them are not out any more
+	seconds [turn / time.Second]tally // the answers to those sent in each second
+}
+
+// tally is how many answers there were to some calls, and how many of them were good.
+type tally struct{ answers, good float64 }
+
+func (t *tally) take(good bool) {
+	t.answers++
+	if good {
+		t.good++
+	}
 }
 
 // arm is the answers to one side of a trial.
 type arm struct {
-	answers, good float64
-	turns         int // that they are of
+	tally
+	turns   int     // that they are of
+	seconds int     // that they are of
+	squares float64 // the sum of good*good/answers of each second
 }
 
-func (a *arm) take(good bool) {
-	a.answers++
-	if good {
-		a.good++
-	}
+// add takes in the answers of a second.
+func (a *arm) add(of tally) {
+	a.answers += of.answers
+	a.good += of.good
+	a.seconds++
+	a.squares += of.good * of.good / of.answers
 }
 
 // turnOf returns the turn of the clock that a moment is in, and how long it has lasted.
@@ -57,10 +70,10 @@ func (t *trial) part(now time.Time) float64 {
 }
 
 // at returns the turn in which something was sent, nil if it does not count: it was not
-// sent in the trial, or so near to another turn that the clock of another process, or the
-// host, may have been there.
+// sent in the trial, or so near to another turn or to the time before that the clock of
+// another process, or the host, may have been there.
 func (t *trial) at(moment time.Time) *sent {
-	if !t.isOn() || moment.Before(t.began) {
+	if !t.isOn() || moment.Sub(t.began) < settles {
 		return nil
 	}
 	first, _ := turnOf(t.began)
@@ -87,30 +100,35 @@ func (t *trial) hears(moment time.Time) {
 // answered takes in the answer to a call that was sent at a moment.
 func (t *trial) answered(moment time.Time, good bool) {
 	if s := t.at(moment); s != nil {
-		s.take(good)
+		_, age := turnOf(moment)
+		s.seconds[age/time.Second].take(good)
 	}
 }
 
 // arms returns the answers to what was sent with as much load as before, and with less. A
-// turn counts once most of what was sent in it has an answer, since errors may take longer
-// than successes; so the first second of one does not.
+// turn counts once nearly all that was sent in it has an answer, since errors may take
+// longer than successes; so the first second of one does not.
 func (t *trial) arms(now time.Time) (before, less arm) {
 	first, _ := turnOf(t.began)
 	current, age := turnOf(now)
-	for i, s := range t.turns {
-		number := first + int64(i)
-		if s.heard < most*s.calls || number == current && age < 2*settles {
+	for i := range t.turns {
+		s, number := &t.turns[i], first+int64(i)
+		if s.heard < nearly*s.calls || number == current && age < 2*settles {
 			continue
 		}
 		of := &before
 		if hasLess(number) {
 			of = &less
 		}
-		if s.answers >= few {
+		had := of.answers
+		for _, second := range s.seconds {
+			if second.answers > 0 {
+				of.add(second)
+			}
+		}
+		if of.answers-had >= sure {
 			of.turns++
 		}
-		of.answers += s.answers
-		of.good += s.good
 	}
 	return before, less
 }
@@ -127,17 +145,35 @@ func likelier(before, less arm) float64 {
 			better = max(better, before.likelihood(share)+less.likelihood(helped))
 		}
 	}
-	return better - same
+	return (better - same) / dispersion(before, less)
+}
+
+// dispersion returns how much more the shares of good answers differ from second to second
+// than by chance, 1 at least: Pearson's chi-squared over its degrees of freedom. A host that
+// comes and goes gives all calls of a second the same answer, and so many tell as little as
+// one.
+func dispersion(arms ...arm) float64 {
+	differ, freedom := 0.0, 0.0
+	for _, a := range arms {
+		if share := a.good / a.answers; 0 < share && share < 1 {
+			differ += (a.squares - a.answers*share*share) / (share * (1 - share))
+			freedom += float64(a.seconds - 1)
+		}
+	}
+	if freedom == 0 {
+		return 1
+	}
+	return max(1, differ/freedom)
 }
 
 // likelihood returns that of the answers if so large a share is good, as a logarithm.
-func (a arm) likelihood(share float64) float64 {
-	return a.good*math.Log(share) + (a.answers-a.good)*math.Log(1-share)
+func (t tally) likelihood(share float64) float64 {
+	return t.good*math.Log(share) + (t.answers-t.good)*math.Log(1-share)
 }
 
 // share returns the share of good answers, and its standard error. The latter is of a
 // share that is a little nearer to a half, since one that is 0 or 1 is not without doubt.
-func (a arm) share() (share, chance float64) {
-	smoothed := (a.good + 2) / (a.answers + 4)
-	return a.good / a.answers, math.Sqrt(smoothed * (1 - smoothed) / a.answers)
+func (t tally) share() (share, chance float64) {
+	smoothed := (t.good + 2) / (t.answers + 4)
+	return t.good / t.answers, math.Sqrt(smoothed * (1 - smoothed) / t.answers)
 }

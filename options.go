@@ -84,8 +84,8 @@ func WithMaxRetries(retries int) Option {
 // minutes at most. Less than 0.5 keeps calls that failed together close together.
 // It must be from 0 to 1.
 //
-// Two fifths of it apply to the intervals between the probes of an outage. To the intervals
-// of [WithBackOff] it applies only if WithJitter is given too.
+// To an interval between the probes of an outage it adds no more than to the initial
+// interval. To the intervals of [WithBackOff] it applies only if WithJitter is given too.
 func WithJitter(fraction float64) Option {
 	return Option{apply: func(s *settings) error {
 		s.jitter = fraction

@@ -183,6 +183,7 @@ var overloadRows = []row{
 	{"50/s, capacity of 40/s for 5 min, collapsing: messages served a second meanwhile", "brownout", inTrouble, higher, 30},
 	{"the same: requests a message", "brownout", amplification, lower, 1.3},
 	{"the same: messages lost of 36,000", "brownout", lost, lower, 0},
+	{"the same: as much is served as arrives, after it", "brownout", recovery, lower, none},
 	{"5 processes, the same capacity: calls for 30,000 messages", "5 processes in an overload", calls, lower, 35_000},
 	{"the same: busiest second", "5 processes in an overload", busiestOfAll, lower, 200},
 	{"the same: mean time to deliver, of plain's", "5 processes in an overload", slowdown, lower, 1},

@@ -61,7 +61,7 @@ func TestConstantsAreOfTheLawAsItIs(t *testing.T) {
 }
 
 // mostConstants is how many the law may have. Who needs another finds one to remove.
-const mostConstants = 25
+const mostConstants = 20
 
 func TestConstantIsHalvedAndDoubled(t *testing.T) {
 	interval := constant{"turn", "\tturn  = 10 * time.Second", "10 * time.Second"}
@@ -80,15 +80,12 @@ var worseIn = map[string][]string{
 	"worstRunFactor": {"up 2 s down 10 s, 5/s", "90 % fail, 100 processes"},
 	"longestProbe":   {"100 processes"},
 	"manyProbes":     {"down 3 min", "down 5 min"},
-	"partialProbe":   {"90 % fail, 100 processes", "up 2 s down 10 s"},
+	"partialProbe":   {"90 % fail, 100 processes", "up 30 s down 30 s", "down twice"},
 	"partialGrowth":  {"up 30 s down 30 s"},
-	"probeJitter":    {"capacity 4 times"},
 	"earlyProbe":     {"down 20s, callers wait 20s", "down 3m0s, callers wait 10s"},
 	"drain":          {"capacity 4 times", "limit 80"},
-	"reserve":        {"a line after 3 min", "20 workers", "10,000 at once"},
-	"fade":           {"callers wait 30 s", "callers cancel after 30 s"},
 	"lowered":        {"brownout", "limit 80"},
-	"increase":       {"little after 3 min", "brownout", "limit 80"},
+	"increase":       {"brownout"},
 	"fewestAnswers":  {"100 processes in an overload", "30 % fail, 3/s"},
 	"bad":            {"collapse of 20 processes after 3 min"},
 	"badIfUp":        {"30 % fail, 3/s", "20 processes in an overload"},

@@ -105,14 +105,14 @@ func (g *gate) tick() uint64 {
 }
 
 // join puts a call into the queue, and reports false if its deadline comes before the
-// next release. One that has moved here from another queue is no arrival: it is no sign
+// next release or too shortly after it. One that has moved here from another queue is no arrival: it is no sign
 // of how much is asked for.
 func (g *gate) join(now time.Time, w *Waiter, hasMoved bool) bool {
 	next := g.due
 	if g.state == Down && g.early.Before(next) {
 		next = g.early
 	}
-	if !w.hasUntil(later(now, next)) {
+	if !w.hasUntil(now) || next.After(now) && !w.hasUntil(next.Add(EarlyRefusal)) {
 		return false
 	}
 	if !hasMoved && !w.tries {

@@ -321,9 +321,9 @@ func TestCallThatCannotWaitForTheNextProbeIsRefusedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := downGate(t)
 		early := time.Now().Add(2450 * time.Millisecond) // as somebody is about to give up
-		_, _, ok := g.Join(early)
+		_, _, ok := g.Join(early.Add(EarlyRefusal))
 		assert.False(t, ok)
-		w, _, ok := g.Join(early.Add(1))
+		w, _, ok := g.Join(early.Add(EarlyRefusal + 1))
 		assert.True(t, ok)
 		<-w.released
 		assert.False(t, w.isRefused())
@@ -368,9 +368,9 @@ func TestCeilingIsAboveThoseWhoComeAndLessSoWhereAnswersAreBad(t *testing.T) {
 	now := time.Now()
 	r := rate{counted: now, ceiling: 10, floor: 10, share: 1, current: 200}
 	r.adjust(now.Add(time.Second), ResultUp, 100)
-	assert.Equal(t, (1+reserve)*100, r.ceiling)
+	assert.Equal(t, (2-lowered)*100, r.ceiling)
 	r.adjust(now.Add(2*time.Second), ResultUp, 100+sure-1)
-	assert.Equal(t, (1+reserve)*100, r.ceiling, "so few tell no rate")
+	assert.Equal(t, (2-lowered)*100, r.ceiling, "so few tell no rate")
 	for range 200 {
 		r.failed()
 	}
@@ -393,7 +393,7 @@ func TestCeilingFollowsTheArrivalsOnceASecond(t *testing.T) {
 		assert.Equal(t, ceiling, g.rate.ceiling)
 		time.Sleep(time.Nanosecond)
 		g.Answered(permit, ResultUp, nil)
-		assert.Equal(t, (1+reserve)*100, g.rate.ceiling, "so many came in the last second")
+		assert.Equal(t, (2-lowered)*100, g.rate.ceiling, "so many came in the last second")
 		for _, w := range waiters {
 			g.Leave(w)
 		}
@@ -790,16 +790,18 @@ func TestRecoveringHostHasNoNextProbe(t *testing.T) {
 }
 
 func TestJitterOnlyLengthensAnInterval(t *testing.T) {
-	config := Config{Jitter: 0.5}
-	var shortest, longest time.Duration = time.Hour, 0
-	for range 1000 {
-		interval := config.jittered(10 * time.Second)
-		shortest, longest = min(shortest, interval), max(longest, interval)
+	config := Config{Jitter: 0.5, InitialInterval: 5 * time.Second}
+	for interval, most := range map[time.Duration]time.Duration{2 * time.Second: time.Second, 5 * time.Second: 2500 * time.Millisecond, 20 * time.Second: 2500 * time.Millisecond} {
+		shortest, longest := time.Hour, time.Duration(0)
+		for range 1000 {
+			jittered := config.jittered(interval)
+			shortest, longest = min(shortest, jittered), max(longest, jittered)
+		}
+		assert.GreaterOrEqual(t, shortest, interval)
+		assert.Less(t, shortest, interval+most/20)
+		assert.LessOrEqual(t, longest, interval+most)
+		assert.Greater(t, longest, interval+most-most/20)
 	}
-	assert.GreaterOrEqual(t, shortest, 10*time.Second)
-	assert.Less(t, shortest, 10100*time.Millisecond)
-	assert.LessOrEqual(t, longest, 12*time.Second)
-	assert.Greater(t, longest, 11900*time.Millisecond)
 }
 
 func TestCallThatDoesNotWaitIsTheProbeThatIsDue(t *testing.T) {

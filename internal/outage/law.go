@@ -30,9 +30,6 @@ const (
 	// the host was last up, but still only some 30 probes in 3 minutes.
 	partialProbe  = 0.2
 	partialGrowth = 1.1
-	// probeJitter is the part of the jitter that comes on top of these intervals: an end
-	// that is noticed late makes everybody wait.
-	probeJitter = 0.4
 	// earlyProbe is the interval between probes while callers give up, and how long before
 	// the next one does the probe is sent. One call more is little beside a call that is
 	// lost, and plain backoff would have each of them try twice or more.
@@ -42,15 +39,9 @@ const (
 	// the queue is gone in two thirds of the time it took to form, and the host is not
 	// asked for more than a small multiple of what it was asked to carry before.
 	drain = 2.5
-	// reserve is how far above the rate of arrival the ceiling is, in rates of arrival and
-	// times the share of good answers: a host that gets each failure once more is not asked
-	// for ever more.
-	reserve = 0.4
-	// fade is the part that the last answer has in what is known of those of late.
-	fade = 0.05
 	// lowered is the part of the rate that is left when the host throttles, which it does
 	// with a few answers, and at most once in settles; and at most when less load has
-	// helped.
+	// helped. By as much the ceiling is above the rate of arrival, so that the rate can rise.
 	lowered = 0.8
 	// increase is the part of its ceiling by which the rate rises in a second, a turn after
 	// it was lowered: about where the limit is has been learned.
@@ -78,8 +69,8 @@ const (
 	// settles is how long what was before is in the host's mind, and how far the clocks of
 	// processes are apart.
 	settles = time.Second
-	// nearly is the part of what is normal below which a share is worse, and the part of a
-	// turn's calls that must have been answered.
+	// nearly is the part of what is normal below which a share is worse, the part of a turn's
+	// calls that must have been answered, and what each answer leaves of what was known.
 	nearly = 0.95
 	// again is how long it is until the next trial: once, twice and four times as long while
 	// none has helped; and twice that is how long one takes at most. The worst run is half

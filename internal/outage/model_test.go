@@ -151,7 +151,10 @@ func (r *reference) moveTo(until time.Time) {
 			}
 		}
 		goes, at := first, latestOf(r.due, r.now)
-		isRefused := !first.deadline.IsZero() && !first.deadline.After(at)
+		isRefused := !first.deadline.IsZero() && !first.deadline.After(at.Add(50*time.Millisecond)) && r.due.After(r.now)
+		if !first.deadline.IsZero() && !first.deadline.After(at) {
+			isRefused = true
+		}
 		if isRefused { // soon enough to be told
 			at = latestOf(r.now, first.deadline.Add(-50*time.Millisecond))
 		}
@@ -208,6 +211,9 @@ func (r *reference) join(now time.Time, c *modelCall) {
 	next := r.due
 	if r.state == Down && r.early.Before(next) {
 		next = r.early
+	}
+	if next.After(now) {
+		next = next.Add(50 * time.Millisecond)
 	}
 	if !c.deadline.IsZero() && !c.deadline.After(latestOf(now, next)) {
 		c.released, c.refused, c.at = true, true, now
@@ -343,7 +349,7 @@ func (r *reference) release(now time.Time) {
 func (r *reference) adjust(now time.Time, result Result) {
 	r.goodOfLate += (1 - r.goodOfLate) / 20
 	if fresh, since := r.arrived-r.arrivedThen, now.Sub(r.counted).Seconds(); since >= 1 && fresh >= 3 {
-		r.ceiling = max(r.floor, (1+0.4*r.goodOfLate)*float64(fresh)/since)
+		r.ceiling = max(r.floor, (1+0.2*r.goodOfLate)*float64(fresh)/since)
 		r.rate = min(r.rate, r.ceiling)
 		r.counted, r.arrivedThen = now, r.arrived
 	}

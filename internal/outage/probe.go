@@ -51,7 +51,8 @@ func (p *probes) interval(config Config) time.Duration {
 	return config.jittered(max(1, min(longest, times(factor, config.InitialInterval))))
 }
 
-// jittered returns an interval with jitter on top.
+// jittered returns an interval with jitter on top, but no more than the initial interval would
+// have: an end that is noticed late makes everybody wait.
 func (c Config) jittered(interval time.Duration) time.Duration {
-	return times(1+probeJitter*c.Jitter*rand.Float64(), interval)
+	return interval + times(c.Jitter*rand.Float64(), min(interval, c.InitialInterval))
 }

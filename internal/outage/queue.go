@@ -269,6 +269,6 @@ func (l *leavers) left(now time.Time, w *Waiter) {
 
 // stayed takes in that a caller was there for the answer.
 func (l *leavers) stayed() {
-	l.headroom = times(1-fade, l.headroom)
-	l.early = max(0, l.early-fade/sure)
+	l.headroom = times(nearly, l.headroom)
+	l.early = max(0, l.early-(1-nearly)/sure)
 }

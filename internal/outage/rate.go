@@ -51,10 +51,10 @@ func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	// released, and a ceiling from before would hold them for ever. Retries are among
 	// them: where many answers are bad, a ceiling well above all who come would feed on
 	// itself.
-	r.share += fade * (1 - r.share)
+	r.share = nearly*r.share + 1 - nearly
 	since := now.Sub(r.counted)
 	if fresh := arrived - r.arrived; since >= settles && fresh >= sure {
-		r.ceiling = max(r.floor, (1+reserve*r.share)*float64(fresh)/since.Seconds())
+		r.ceiling = max(r.floor, (1+(1-lowered)*r.share)*float64(fresh)/since.Seconds())
 		r.counted, r.arrived = now, arrived
 		r.current = min(r.current, r.ceiling)
 	}
@@ -72,11 +72,11 @@ func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	case sinceSlowed >= turn:
 		r.current = min(r.current+increase*r.ceiling/r.current, r.ceiling)
 	}
-	r.throttled = max(0, r.throttled-fade)
+	r.throttled = max(0, r.throttled-(1-nearly))
 }
 
 // failed takes in the answer of a host that is down, while it is recovering.
-func (r *rate) failed() { r.share -= fade * r.share }
+func (r *rate) failed() { r.share *= nearly }
 
 // next returns when the waiter after one that is released now, and was due then, may
 // go, if a part of the rate is used.

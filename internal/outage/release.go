@@ -43,11 +43,11 @@ func (g *gate) advance(now time.Time) {
 	g.setTimer(now)
 }
 
-// waitsInVain reports whether a waiter who may not go now can be refused, as no call will
-// be released before its deadline. Who is refused at that very moment would be told too
-// late: net/http replaces an error that comes after its own timeout.
+// waitsInVain reports whether a waiter who may not go now is to be refused: no call will be
+// released before its deadline, or too shortly before it. Who is refused at that very moment
+// would be told too late: net/http replaces an error that comes after its own timeout.
 func (g *gate) waitsInVain(now time.Time, w *Waiter) bool {
-	return !w.hasUntil(g.inVain) || !w.hasUntil(g.due) && !w.hasUntil(now.Add(EarlyRefusal))
+	return !w.hasUntil(g.inVain) || !w.hasUntil(now.Add(EarlyRefusal))
 }
 
 // release releases a waiter.
@@ -102,7 +102,7 @@ func (g *gate) setTimer(now time.Time) {
 	fires := g.due
 	if head := g.queue.at(earliest); g.waitsInVain(now, head) {
 		fires = now
-	} else if !head.hasUntil(g.due) {
+	} else if !head.hasUntil(g.due.Add(EarlyRefusal)) {
 		fires = head.deadline.Add(-EarlyRefusal)
 	}
 	if g.timer != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"iter"
@@ -138,30 +139,35 @@ func (s *Store) seqOf(ctx context.Context, id string) (seq int64, err error) {
 	return seq, err
 }
 
-// page returns the first messages after a seq, and whether there may be more.
+// page returns the first messages after a seq, and whether there may be more. All sources are read
+// at one moment: a message that moves meanwhile from one to another would be missed.
 func (s *Store) page(ctx context.Context, f *Filter, after int64, limit int) (page []Stored, more bool, err error) {
-	given := f.args(after, limit)
-	for _, from := range sources(f) {
-		text := "SELECT " + columns + " FROM " + from.from + " WHERE " + f.where(from) + " ORDER BY " + from.order() + " LIMIT @limit"
-		err := s.read(ctx, func(ctx context.Context, on runner) error {
-			before := len(page)
-			return s.query(ctx, on, text, given, func(rows *sql.Rows) error {
-				if len(page) < before {
-					page = page[:before]
-				}
+	all, given := sources(f), f.args(after, limit)
+	read := func(ctx context.Context, on runner) error {
+		page = nil
+		for _, from := range all {
+			text := "SELECT " + columns + " FROM " + from.from + " WHERE " + f.where(from) + " ORDER BY " + from.order() + " LIMIT @limit"
+			err := s.query(ctx, on, text, given, func(rows *sql.Rows) error {
 				var m Stored
 				err := scan(rows, &m)
 				page = append(page, m)
 				return err
 			})
-		})
-		if err != nil {
-			return nil, false, err
+			if err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	slices.SortFunc(page, func(a, b Stored) int { return int(a.Seq - b.Seq) })
-	// A message that has just moved from one place to another is found in both.
-	page = slices.CompactFunc(page, func(a, b Stored) bool { return a.Seq == b.Seq })
+	if len(all) == 1 {
+		err = s.read(ctx, read)
+	} else {
+		err = s.persist(ctx, func(ctx context.Context) error { return s.snapshot(ctx, read) })
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	slices.SortFunc(page, func(a, b Stored) int { return cmp.Compare(a.Seq, b.Seq) })
 	more = len(page) >= limit
 	return page[:min(limit, len(page))], more, nil
 }

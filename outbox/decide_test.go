@@ -160,7 +160,7 @@ func TestWhatIsBeingSentIsLeftAlone(t *testing.T) {
 }
 
 // A message that changes while its page is decided about is read again.
-func TestMessageThatChangesMeanwhileIsDecidedUponByItself(t *testing.T) {
+func TestMessageThatChangesWhileItsPageIsDecidedAboutIsReadAgain(t *testing.T) {
 	b := newHarness(t)
 	ids := b.enqueueMany(phoneNumberID, 30)
 	other := b.open(nil)

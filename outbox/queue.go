@@ -31,30 +31,37 @@ type queue struct {
 // name is the name of the write, for tests.
 func (q *queue) apply(ctx context.Context, name string, current store.Stored, e message.Event) (store.Stored, error) {
 	for {
-		next, effects := message.Step(current.Record, e, q.atMost(), &q.rules)
-		if !effects.Write {
-			return current, effects.Refused
-		}
-		if effects.Hold {
-			// The hold comes before the message is queued again, so that no Run sends it in
-			// between.
-			if err := q.holdByWebhook(ctx, &next); err != nil {
-				return current, err
-			}
-		}
-		saved, err := q.store.Save(ctx, name, current, next, !effects.DropPayload, effects.Outcomes...)
-		if err == nil {
-			q.settled(saved)
-			q.announce(ctx, &saved, effects.Outcomes)
-			return saved, nil
-		}
+		saved, err := q.applyOnce(ctx, name, current, e)
 		if !errors.Is(err, store.ErrConflict) {
-			return current, err
+			return saved, err
 		}
 		if current, err = q.store.Load(ctx, current.ID); err != nil {
 			return current, err
 		}
 	}
+}
+
+// applyOnce is apply, except that the error wraps ErrConflict if another writer has changed the
+// message since it was read. The message that it returns is then as it would have been.
+func (q *queue) applyOnce(ctx context.Context, name string, current store.Stored, e message.Event) (store.Stored, error) {
+	next, effects := message.Step(current.Record, e, q.atMost(), &q.rules)
+	if !effects.Write {
+		return current, effects.Refused
+	}
+	if effects.Hold {
+		// The hold comes before the message is queued again, so that no Run sends it in
+		// between.
+		if err := q.holdByWebhook(ctx, &next); err != nil {
+			return current, err
+		}
+	}
+	saved, err := q.store.Save(ctx, name, current, next, !effects.DropPayload, effects.Outcomes...)
+	if err != nil {
+		return saved, err
+	}
+	q.settled(saved)
+	q.announce(ctx, &saved, effects.Outcomes)
+	return saved, nil
 }
 
 // settled wakes the Runs of this process if the message, or another one of its recipient, can

@@ -119,6 +119,24 @@ func TestWhatChangesAfterTheUserWasAskedIsNotResent(t *testing.T) {
 	assert.Equal(t, outbox.StateUnknown, d.State("late"))
 }
 
+// What somebody resends after the user was asked is queued, and somebody waits for it.
+func TestWhatDoesNotMatchAnyMoreIsLeftAlone(t *testing.T) {
+	for verb, after := range map[string]outbox.State{"drop": outbox.StateFailed, "delete": ""} {
+		d := newDesk(t)
+		d.Add("a", "resent")
+		require.NoError(t, d.Park(t.Context(), "a"))
+		require.NoError(t, d.Park(t.Context(), "resent"))
+		d.passes()
+		asked := d.get("confirm?verb=" + verb + "&state=unknown")
+		assert.Contains(t, words(asked), "2 messages?", verb)
+		require.NoError(t, d.Resend(t.Context(), "resent"))
+		got := d.do(http.MethodPost, "decide", fields(asked))
+		assert.Contains(t, got.body, "1 message was ", verb)
+		assert.Equal(t, after, d.State("a"), verb)
+		assert.Equal(t, outbox.StateQueued, d.State("resent"), verb)
+	}
+}
+
 func TestNothingIsDecidedForManyWithoutACount(t *testing.T) {
 	d := newDesk(t)
 	d.Add("a", "b")

@@ -121,6 +121,22 @@ func TestResendTouchesOnlyWhatWasCounted(t *testing.T) {
 	assert.Equal(t, outbox.StateUnknown, c.State("parked again"))
 }
 
+// What somebody resends after the count is queued, and somebody waits for it.
+func TestWhatDoesNotMatchAnyMoreIsLeftAlone(t *testing.T) {
+	for verb, after := range map[string]outbox.State{"drop": outbox.StateFailed, "delete": ""} {
+		c := newOperator(t, "a", "resent")
+		require.NoError(t, c.Park(t.Context(), "a"))
+		require.NoError(t, c.Park(t.Context(), "resent"))
+		asked := between{calls: []func(){func() { assert.NoError(t, c.Resend(t.Context(), "resent")) }}}
+		var out bytes.Buffer
+		err := c.run(streams{in: strings.NewReader("y\n"), out: &out, err: &asked, asks: true, size: noTerminal}, verb, "-state", "unknown")
+		assert.ErrorContains(t, err, "1 of 2 messages were left alone, since they have changed meanwhile", verb)
+		assert.Contains(t, out.String(), "1 message was ", verb)
+		assert.Equal(t, after, c.State("a"), verb)
+		assert.Equal(t, outbox.StateQueued, c.State("resent"), verb)
+	}
+}
+
 func TestResendTakesMessagesInTheOrderOfEnqueueing(t *testing.T) {
 	c := newOperator(t, "a", "b", "c", "d")
 	c.must("", "drop", "-yes", "-number", number)

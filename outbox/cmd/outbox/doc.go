@@ -64,7 +64,8 @@
 // Messages that are enqueued after the count are left alone, and so are messages that are being
 // sent. resend applies only to the messages that were counted and have not changed since: a
 // webhook or somebody else may have settled the others. drop, park and delete apply to all
-// messages that match by then. Pages of 4,000 messages are changed at once. If one of several IDs
+// messages that match at the moment of the change: "drop -state unknown" leaves alone what
+// somebody resends meanwhile. Pages of 4,000 messages are changed at once. If one of several IDs
 // is refused, standard error says why, and the command goes on with the others.
 //
 // # JSON

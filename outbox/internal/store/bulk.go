@@ -53,6 +53,7 @@ var (
 		{"due", "bigint", func(c *Change) any { return micro(c.After.Due) }},
 		{"expires", "bigint", func(c *Change) any { return micro(c.After.ExpiresAt) }},
 	}...)
+	columnsOfTrace    = []column{columnsOfMessage[0], {"changed_at", "bigint", func(c *Change) any { return micro(c.After.Changed) }}}
 	columnsOfAdoption = []column{columnsOfMessage[0], {"recipient", "text", func(c *Change) any { return c.After.Recipient }}}
 	columnsOfDeleted  = []column{{"hash", "text", func(c *Change) any { return hashOf(c.Before.ID) }}}
 )
@@ -72,16 +73,22 @@ type part struct {
 }
 
 // foundIn finds the messages that have not changed since they were read, by the place where
-// they were. The rows are locked until the end of the transaction, so that the following parts
-// need not check again.
+// they were. One that a Run has begun to send has changed. The rows are locked until the end of
+// the transaction, so that the following parts need not check again.
 var foundIn = map[place]part{
 	inQueue:   {columnsOfMessage, `SELECT q.seq FROM {given} CROSS JOIN {queue} AS q WHERE q.seq = g.seq AND q.rev = g.rev {lock} q`},
+	inClaim:   {columnsOfMessage, `SELECT c.seq FROM {given} CROSS JOIN {claim} AS c WHERE c.seq = g.seq AND c.rev = g.rev AND c.token = '' {lock} c`},
 	ended:     {columnsOfMessage, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.rev = g.rev {lock} r`},
 	unadopted: {columnsOfMessage, `SELECT m.seq FROM {given} CROSS JOIN {message} AS m WHERE m.seq = g.seq AND NOT m.adopted {lock} m`},
 }
 
+// leaving are the parts that take messages from where they wait.
+var leaving = map[place][]part{
+	inQueue: {{nil, `DELETE FROM {queue} WHERE {among}`}},
+	inClaim: {{nil, `DELETE FROM {claim} WHERE {among}`}},
+}
+
 var (
-	bulkLeave  = part{nil, `DELETE FROM {queue} WHERE {among}`}
 	bulkTakeIn = part{nil, `UPDATE {message} SET adopted = TRUE WHERE {among}`}
 	bulkAdopt  = part{columnsOfAdoption, `UPDATE {message} AS m SET adopted = TRUE, recipient = g.recipient FROM {given} WHERE m.seq = g.seq`}
 	bulkJoin   = part{columnsOfQueue, `INSERT INTO {queue} (seq, number, recipient, label, urgent, place, due, ready, expires, rev)
@@ -90,11 +97,16 @@ SELECT g.seq, g.number, g.recipient, g.label, g.urgent, g.place, g.due, g.due <=
 SELECT g.seq, g.number, g.label, g.state, g.changed_at, g.code, g.subcode, g.rev + 1, g.memory, g.report_at, g.outcomes FROM {given} WHERE true
 ON CONFLICT (seq) DO UPDATE SET ` + replaceRecord}
 	bulkDeleted = []part{
-		bulkLeave,
 		{nil, `DELETE FROM {record} WHERE {among}`},
 		{nil, `DELETE FROM {message} WHERE {among}`},
 		{columnsOfDeleted, `INSERT INTO {deleted} (hash, deleted_at) SELECT g.hash, {now} FROM {given} WHERE true ON CONFLICT (hash) DO NOTHING`},
 	}
+)
+
+// These find what a transaction has left behind if it has committed.
+var (
+	savedBefore   = part{columnsOfTrace, `SELECT r.seq FROM {given} CROSS JOIN {record} AS r WHERE r.seq = g.seq AND r.changed_at = g.changed_at LIMIT 1`}
+	deletedBefore = part{columnsOfDeleted, `SELECT d.hash FROM {given} CROSS JOIN {deleted} AS d WHERE d.hash = g.hash LIMIT 1`}
 )
 
 // MostLoaded is how many messages LoadAll loads at most, as many as a page has.
@@ -128,6 +140,37 @@ func (s *Store) LoadAll(ctx context.Context, ids []string) (found []Stored, err 
 	return found, err
 }
 
+// Reread returns those messages that still match a filter, in the order of enqueueing. One
+// statement reads them, so that none is missed that moves meanwhile. The limit of the filter does
+// not apply.
+func (s *Store) Reread(ctx context.Context, f Filter, messages []Change) (found []Stored, err error) {
+	text, given := s.reread(&f, messages)
+	err = s.read(ctx, func(ctx context.Context, on runner) error {
+		found = nil
+		return s.query(ctx, on, text, given, func(rows *sql.Rows) error {
+			var m Stored
+			err := scan(rows, &m)
+			found = append(found, m)
+			return err
+		})
+	})
+	slices.SortFunc(found, func(a, b Stored) int { return cmp.Compare(a.Seq, b.Seq) })
+	return found, err
+}
+
+func (s *Store) reread(f *Filter, messages []Change) (text string, given args) {
+	var seqs array
+	for i := range messages {
+		seqs.plain(itoa(messages[i].Before.Seq))
+	}
+	given = f.args(0, 0)
+	from := source{fromMessage, s.oneOf("m.seq", "bigint", &seqs, given), true}
+	if f.Code != 0 {
+		from.where += " AND (r.code = @code OR r.subcode = @code)"
+	}
+	return "SELECT " + columns + " FROM " + from.from + " WHERE " + f.where(from), given
+}
+
 // partsOf returns the parts that move a message from one place to another, nil if SaveAll
 // cannot do that.
 func partsOf(from place, to message.State) []part {
@@ -138,20 +181,17 @@ func partsOf(from place, to message.State) []part {
 		return []part{bulkRecord, bulkJoin}
 	case to == message.StateQueued:
 		return nil
-	case from == inQueue:
-		return []part{bulkLeave, bulkRecord}
 	case from == unadopted:
 		return []part{bulkTakeIn, bulkRecord}
-	case from == ended:
-		return []part{bulkRecord}
 	}
-	return nil
+	return slices.Concat(leaving[from], []part{bulkRecord})
 }
 
-// SaveAll is Save for many messages in one transaction. It keeps their payloads. It returns the
-// changes that it has not made: those of messages that have changed since they were read, and
-// of messages that a Run has.
-func (s *Store) SaveAll(ctx context.Context, name string, changes []Change) (left []Change, err error) {
+// SaveAll is Save for many messages, in one transaction for each place where they were. It keeps
+// their payloads. It returns the changes that it has made, also if it returns an error, and those
+// of messages that have changed since they were read. A message that waits cannot become one that
+// waits elsewhere.
+func (s *Store) SaveAll(ctx context.Context, name string, changes []Change) (made, left []Change, err error) {
 	type way struct {
 		from place
 		to   message.State
@@ -159,47 +199,51 @@ func (s *Store) SaveAll(ctx context.Context, name string, changes []Change) (lef
 	ways := make(map[way][]Change)
 	for _, c := range changes {
 		w := way{c.Before.at, c.After.State}
-		if partsOf(w.from, w.to) == nil {
-			left = append(left, c)
-			continue
-		}
 		ways[w] = append(ways[w], c)
 	}
 	for w, all := range ways {
-		more, err := s.changeAll(ctx, name, all, w.from, partsOf(w.from, w.to))
-		if err != nil {
-			return nil, err
+		parts := partsOf(w.from, w.to)
+		if parts == nil {
+			return made, nil, fmt.Errorf("outbox: cannot save %d messages that become %s", len(all), w.to)
 		}
-		left = append(left, more...)
+		done, others, err := s.changeAll(ctx, name, all, w.from, parts, savedBefore)
+		if err != nil {
+			return made, nil, err
+		}
+		made, left = joined(made, done), joined(left, others)
 	}
-	return left, nil
+	return made, left, nil
 }
 
 // DeleteAll is Delete for many messages, as SaveAll is Save.
-func (s *Store) DeleteAll(ctx context.Context, messages []Stored) (left []Change, err error) {
+func (s *Store) DeleteAll(ctx context.Context, messages []Stored) (made, left []Change, err error) {
 	from := make(map[place][]Change)
 	for _, m := range messages {
 		from[m.at] = append(from[m.at], Change{Before: m})
 	}
-	left = from[inClaim]
-	for _, at := range []place{inQueue, ended, unadopted} {
-		more, err := s.changeAll(ctx, "delete", from[at], at, bulkDeleted)
+	for at, all := range from {
+		done, others, err := s.changeAll(ctx, "delete", all, at, slices.Concat(leaving[at], bulkDeleted), deletedBefore)
 		if err != nil {
-			return nil, err
+			return made, nil, err
 		}
-		left = append(left, more...)
+		made, left = joined(made, done), joined(left, others)
 	}
-	return left, nil
+	return made, left, nil
+}
+
+// joined returns a and b. Most pages have one place, and are not copied.
+func joined(a, b []Change) []Change {
+	if len(a) == 0 {
+		return b
+	}
+	return append(a, b...)
 }
 
 // changeAll carries out the parts of a change for those messages that have not changed since
-// they were read, and returns the others.
-func (s *Store) changeAll(ctx context.Context, name string, changes []Change, from place, parts []part) (left []Change, err error) {
-	if len(changes) == 0 {
-		return nil, nil
-	}
+// they were read. It returns the changes that it has made, and the others. before finds out
+// whether the parts were carried out before.
+func (s *Store) changeAll(ctx context.Context, name string, changes []Change, from place, parts []part, before part) (made, left []Change, err error) {
 	err = s.write(ctx, name, func(ctx context.Context, on runner) error {
-		left = nil
 		if s.dialect.durable != "" {
 			if err := s.query(ctx, on, "SELECT durable FROM {durable} AS d", nil, func(*sql.Rows) error { return nil }); err != nil {
 				return err
@@ -213,27 +257,46 @@ func (s *Store) changeAll(ctx context.Context, name string, changes []Change, fr
 			same[seq] = true
 			return err
 		})
-		if err != nil || len(same) == 0 {
-			left = changes
+		if err != nil {
 			return err
 		}
-		mine := make([]Change, 0, len(changes))
-		for _, c := range changes {
-			if same[c.Before.Seq] {
-				mine = append(mine, c)
-			} else {
-				left = append(left, c)
+		if len(same) == 0 && len(made) > 0 {
+			// This is a repetition, and nothing is as it was read. If that is because the
+			// transaction before has committed, and only its answer was lost, then what has
+			// changed since is not changed again.
+			committed := false
+			text, given := s.written(before, made)
+			err := s.query(ctx, on, text, given, func(*sql.Rows) error { committed = true; return nil })
+			if err != nil || committed {
+				return err
 			}
 		}
+		made, left = changes, nil
+		if len(same) < len(changes) {
+			made = nil
+			for _, c := range changes {
+				if same[c.Before.Seq] {
+					made = append(made, c)
+				} else {
+					left = append(left, c)
+				}
+			}
+		}
+		if len(made) == 0 {
+			return nil
+		}
 		for _, p := range parts {
-			text, given := s.written(p, mine)
+			text, given := s.written(p, made)
 			if _, err := s.exec(ctx, on, text, given); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return left, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return made, left, nil
 }
 
 // written returns the text and the arguments of a part for these messages.

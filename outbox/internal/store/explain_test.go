@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/graphretry/graphretry/outbox/internal/lane"
+	"github.com/graphretry/graphretry/outbox/internal/message"
 )
 
 // hotStatements are the statements of the loop and of an attempt, with their arguments.
@@ -62,7 +63,8 @@ func hotStatements(s *Store) map[string]string {
 		found[fmt.Sprint("found in ", at)] = text
 	}
 	found["load all"], _ = s.written(loadAll, change)
-	for i, p := range slices.Concat(bulkDeleted, []part{bulkTakeIn, bulkAdopt, bulkJoin, bulkRecord}) {
+	found["read again"], _ = s.reread(&Filter{States: []message.State{message.StateQueued}, Code: 1, Label: "june"}, change)
+	for i, p := range slices.Concat(leaving[inQueue], leaving[inClaim], bulkDeleted, []part{bulkTakeIn, bulkAdopt, bulkJoin, bulkRecord, savedBefore, deletedBefore}) {
 		text, _ := s.written(p, change)
 		found[fmt.Sprint("part ", i)] = text
 	}

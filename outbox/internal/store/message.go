@@ -26,8 +26,13 @@ type Stored struct {
 	unreadable bool
 }
 
-// IsReadable reports whether the record of the message could be read.
-func (m *Stored) IsReadable() bool { return !m.unreadable }
+// CheckRecord returns an error if the record of the message could not be read.
+func (m *Stored) CheckRecord() error {
+	if m.unreadable {
+		return fmt.Errorf("outbox: the record of message %q cannot be read: another program has written it", m.ID)
+	}
+	return nil
+}
 
 // place is where a message is.
 type place int
@@ -90,10 +95,8 @@ func (s *Store) Load(ctx context.Context, id string) (m Stored, err error) {
 		return m, err
 	case found == 0:
 		return m, ErrNotFound
-	case m.unreadable:
-		return m, fmt.Errorf("outbox: the record of message %q cannot be read: another program has written it", id)
 	}
-	return m, nil
+	return m, m.CheckRecord()
 }
 
 // Payload returns the payload of a message, "" if it is not kept any more. The error wraps

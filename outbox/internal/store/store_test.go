@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
+	"github.com/graphretry/graphretry"
 	"github.com/graphretry/graphretry/outbox/internal/lane"
 	"github.com/graphretry/graphretry/outbox/internal/message"
 	"github.com/graphretry/graphretry/outbox/internal/pgtest"
@@ -375,7 +377,67 @@ func TestMessageStandsWhereItWasEnqueuedAlsoIfLaterOnesWereDeleted(t *testing.T)
 	})
 }
 
-// A message in the queue that is also to be adopted would be sent twice.
+// A filter means the same messages whether they are listed or read again, wherever they are.
+func TestMessagesThatAreReadAgainMatchIfTheyAreListed(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		all := news(12)
+		for i := range all {
+			all[i].Label = []string{"", "june", "july"}[i%3]
+			if i == 11 {
+				all[i].Number = "222"
+			}
+		}
+		require.NoError(t, s.Enqueue(ctx, all))
+		_, err := s.exec(ctx, s.db, "INSERT INTO {message} (id, phone_number_id, payload, label) VALUES ('row', @number, '{}', 'june')", args{"number": number})
+		require.NoError(t, err)
+		require.NoError(t, s.Begin(ctx, run))
+		claims := take(t, s, 3, false) // 0, 1 and 2
+		require.Len(t, claims, 3)
+		require.NoError(t, s.Mark(ctx, &claims[2], "token"))
+		now, err := s.Now(ctx)
+		require.NoError(t, err)
+		end := func(id string, state message.State, graph *graphretry.Error) {
+			before, err := s.Load(ctx, id)
+			require.NoError(t, err)
+			after := before.Record
+			after.State, after.Graph, after.Reason, after.Changed = state, graph, "x", now.Add(time.Hour)
+			_, err = s.Save(ctx, "x", before, after, true)
+			require.NoError(t, err)
+		}
+		end("3", message.StateSent, nil)
+		end("4", message.StateFailed, &graphretry.Error{Code: 131026})
+		end("5", message.StateFailed, &graphretry.Error{Code: 1, Subcode: 131026})
+		end("6", message.StateUnknown, &graphretry.Error{Code: 131026})
+		end("7", message.StateUnknown, nil)
+		end("8", message.StateQueued, &graphretry.Error{Code: 131026})
+		everything, err := s.List(ctx, Filter{})
+		require.NoError(t, err)
+		require.Len(t, everything, 13)
+		asked := []Change{{Before: Stored{Seq: 99999}}}
+		for _, m := range everything {
+			asked = append(asked, Change{Before: m})
+		}
+		slices.Reverse(asked)
+		var filters []Filter
+		for _, states := range [][]message.State{nil, {message.StateQueued}, {message.StateSending}, {message.StateSent}, {message.StateFailed},
+			{message.StateUnknown}, {message.StateQueued, message.StateUnknown}} {
+			for _, f := range []Filter{{}, {Number: number}, {Number: "222"}, {Label: "june"}, {Code: 131026}, {Code: 1}, {OlderThan: time.Hour}, {OlderThan: time.Nanosecond},
+				{EnqueuedBefore: everything[4].Enqueued}, {EnqueuedBefore: now.Add(time.Hour)}, {ChangedAfter: now.Add(time.Minute)}, {Label: "july", Code: 131026}} {
+				f.States = states
+				filters = append(filters, f)
+			}
+		}
+		for _, f := range filters {
+			listed, err := s.List(ctx, f)
+			require.NoError(t, err)
+			read, err := s.Reread(ctx, f, asked)
+			require.NoError(t, err)
+			assert.Equal(t, listed, read, "%+v", f)
+		}
+	})
+}
+
 // The order is that of all who lock many rows, so that two of them do not wait for each other.
 func TestMessagesAreLoadedInTheOrderOfEnqueueing(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
@@ -395,6 +457,56 @@ func TestMessagesAreLoadedInTheOrderOfEnqueueing(t *testing.T) {
 	})
 }
 
+// A Run has begun to send it, or has given it back and claimed it again.
+func TestClaimThatHasChangedIsLeft(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		require.NoError(t, s.Enqueue(ctx, news(2)))
+		require.NoError(t, s.Begin(ctx, run))
+		claims := take(t, s, 2, false)
+		require.Len(t, claims, 2)
+		messages, err := s.LoadAll(ctx, []string{"0", "1"})
+		require.NoError(t, err)
+		require.NoError(t, s.GiveBack(ctx, &claims[0], "", claims[0].Due))
+		require.Len(t, take(t, s, 2, false), 1)
+		require.NoError(t, s.Mark(ctx, &claims[1], "token"))
+		failed := func(m Stored) Change {
+			c := Change{Before: m, After: m.Record}
+			c.After.State = message.StateFailed
+			return c
+		}
+		made, left, err := s.SaveAll(ctx, "x", []Change{failed(messages[0]), failed(messages[1])})
+		require.NoError(t, err)
+		assert.Empty(t, made)
+		assert.Len(t, left, 2)
+		made, left, err = s.DeleteAll(ctx, messages)
+		require.NoError(t, err)
+		assert.Empty(t, made)
+		assert.Len(t, left, 2)
+		now, err := s.Load(ctx, "0")
+		require.NoError(t, err)
+		made, _, err = s.SaveAll(ctx, "x", []Change{failed(now)})
+		require.NoError(t, err)
+		assert.Len(t, made, 1)
+	})
+}
+
+func TestManyMessagesCannotBeginToWaitElsewhere(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		require.NoError(t, s.Enqueue(t.Context(), news(1)))
+		m, err := s.Load(t.Context(), "0")
+		require.NoError(t, err)
+		made, left, err := s.SaveAll(t.Context(), "x", []Change{{Before: m, After: m.Record}})
+		assert.ErrorContains(t, err, "cannot save 1 messages that become queued")
+		assert.Empty(t, made)
+		assert.Empty(t, left)
+		now, err := s.Load(t.Context(), "0")
+		require.NoError(t, err)
+		assert.Equal(t, m, now)
+	})
+}
+
+// A message in the queue that is also to be adopted would be sent twice.
 func TestRowOfATriggerIsAdopted(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		ctx := t.Context()

@@ -34,7 +34,8 @@ func (o *Outbox) ResendAll(ctx context.Context, filter Filter) (int, error) {
 
 // ResendListed is as [Outbox.ResendAll] for messages that [Outbox.List] has returned. A message
 // that has changed since is left alone, so only what a person has seen is resent. Of each Status
-// it reads ID and Changed. The error wraps [ErrInvalid] if an ID cannot be one.
+// it reads ID and Changed. The error wraps [ErrInvalid] if an ID cannot be one, or if a Changed
+// is zero; nothing is resent then.
 func (o *Outbox) ResendListed(ctx context.Context, listed []Status) (int, error) {
 	ctx, end, err := o.begin(ctx, listTimeout)
 	if err != nil {
@@ -42,7 +43,11 @@ func (o *Outbox) ResendListed(ctx context.Context, listed []Status) (int, error)
 	}
 	defer end()
 	for i := range listed {
-		if err := message.CheckID(listed[i].ID); err != nil {
+		err := message.CheckID(listed[i].ID)
+		if err == nil && listed[i].Changed.IsZero() {
+			err = fmt.Errorf("outbox: the Status of message %q has no Changed: want it as List has returned it", listed[i].ID)
+		}
+		if err != nil {
 			return 0, message.AsInvalid(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"context"
 	"database/sql/driver"
 	"fmt"
 	"testing"
@@ -78,6 +79,12 @@ func TestOnlyWhatHasNotChangedSinceItWasListedIsResent(t *testing.T) {
 	assert.Zero(t, n)
 	_, err = b.ResendListed(t.Context(), []outbox.Status{{ID: "a\x00b", State: outbox.StateFailed}})
 	require.ErrorIs(t, err, outbox.ErrInvalid)
+	second := b.open(nil, outbox.WithName("second"))
+	require.NoError(t, second.Enqueue(t.Context(), "dropped", phoneNumberID, payload("dropped")))
+	require.NoError(t, second.Drop(t.Context(), "dropped"))
+	n, err = second.ResendListed(t.Context(), dropped)
+	require.NoError(t, err)
+	assert.Zero(t, n, "what was listed is another outbox's")
 	run(t, b.Outbox)
 	b.accepts(6)
 }
@@ -241,4 +248,98 @@ func TestProcessThatDiesHasResentWholePages(t *testing.T) {
 	assert.Equal(t, n-pageSize, done, "the rest, and nothing again")
 	b.isResent(false, resent)
 	b.isResent(true, listed[n-1])
+}
+
+// A Status that a program has made up says nothing about what a person has seen.
+func TestStatusWithoutATimeIsRefused(t *testing.T) {
+	b := newHarness(t)
+	b.enqueue("a", "b")
+	_, err := b.ParkAll(t.Context(), outbox.Filter{})
+	require.NoError(t, err)
+	listed := b.unknown()
+	n, err := b.ResendListed(t.Context(), []outbox.Status{listed[0], {ID: "b"}})
+	require.ErrorIs(t, err, outbox.ErrInvalid)
+	require.ErrorContains(t, err, `the Status of message "b" has no Changed`)
+	assert.Zero(t, n)
+	b.isResent(false, listed[0])
+}
+
+// Two persons press the button at the same moment.
+func TestTwoCallersResendEachMessageOnce(t *testing.T) {
+	b := newHarness(t)
+	const n = 4100
+	b.enqueueIn(outbox.StateUnknown, n)
+	listed := b.unknown()
+	other := b.open(nil)
+	type result struct {
+		n   int
+		err error
+	}
+	results := make(chan result)
+	for _, o := range []*outbox.Outbox{b.Outbox, b.Outbox, other, other} {
+		go func() {
+			n, err := o.ResendListed(t.Context(), listed)
+			results <- result{n, err}
+		}()
+	}
+	total := 0
+	for range 4 {
+		r := <-results
+		assert.NoError(t, r.err)
+		total += r.n
+	}
+	assert.Equal(t, n, total)
+	found, err := b.List(t.Context(), outbox.Filter{States: []outbox.State{outbox.StateQueued}})
+	require.NoError(t, err)
+	assert.Len(t, found, n)
+}
+
+// The page in which a context ends stays as it was.
+func TestResendEndsWithItsContext(t *testing.T) {
+	b := newHarness(t)
+	const n, pageSize = 4100, 4000
+	b.enqueueIn(outbox.StateUnknown, n)
+	listed := b.unknown()
+	ctx, cancel := context.WithCancel(t.Context())
+	writes := beforeWrites(b.Outbox, "resend", func() {}, cancel)
+	done, err := b.ResendListed(ctx, listed)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, pageSize, done)
+	assert.EqualValues(t, 2, writes.Load())
+	b.isResent(true, listed[pageSize-1])
+	b.isResent(false, listed[pageSize])
+	done, err = b.ResendListed(t.Context(), listed)
+	require.NoError(t, err)
+	assert.Equal(t, n-pageSize, done)
+}
+
+// A call that has ended resends nothing any more when the database answers at last.
+func TestDatabaseThatAnswersTooLateResendsNothing(t *testing.T) {
+	b := newHarness(t)
+	where, db := b.tables()
+	b.enqueueIn(outbox.StateUnknown, 3)
+	listed := b.unknown()
+	lock, end := "BEGIN IMMEDIATE", "ROLLBACK"
+	if where.kind == "postgres" {
+		lock = "BEGIN; LOCK TABLE graphretry_record IN EXCLUSIVE MODE"
+	}
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.ExecContext(t.Context(), lock)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	n, err := b.ResendListed(ctx, listed)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Zero(t, n)
+	_, err = conn.ExecContext(t.Context(), end)
+	require.NoError(t, err)
+	b.enqueue("after") // SQLite and PostgreSQL take the writes in turn
+	for _, s := range listed {
+		b.isResent(false, s)
+	}
+	n, err = b.ResendListed(t.Context(), listed)
+	require.NoError(t, err)
+	assert.Equal(t, 3, n)
 }

@@ -45,7 +45,7 @@ var mechanisms = []mechanism{
 	{"who waits in vain is refused at a failed probe", "gate.go", "g.inVain = g.early", ""},
 	{"... and shortly before the deadline", "law.go", "EarlyRefusal = 50 * time.Millisecond", "EarlyRefusal = 0"},
 	{"an abandoned probe is passed on", "probe.go", "	case probe > 0:\n", "	case true:\n		return false\n	case probe > 0:\n"},
-	{"headroom before a deadline", "queue.go", "	l.headroom = max(l.headroom, 2*now.Sub(w.exit.at))\n", ""},
+	{"headroom before a deadline", "queue.go", "	l.headroom = max(l.headroom, 2*min(now.Sub(w.exit.at), l.headroom+settles))\n", ""},
 	{"the latest first where callers cancel", "release.go", ", g.leavers.early >= sure:", ":"},
 	{"recovering begins with the rate of arrival", "rate.go", "max(1, arrivals)", "max(3, drain*arrivals)"},
 	{"slow start", "rate.go", "r.current+1,", "r.current+1e6,"},

@@ -119,7 +119,7 @@ func (b *brake) decide(now time.Time) verdict {
 // end ends a trial. The next one is made of a bad share after a while that all processes
 // count from the same moment.
 func (b *brake) end(now time.Time, every time.Duration) {
-	b.trial, b.next = trial{}, now.Truncate(every).Add(every)
+	b.trial, b.next = trial{}, now.Add(now.Truncate(every).Add(every).Sub(now)) // the clock may be set meanwhile
 	b.window.open(now)
 }
 

@@ -436,3 +436,58 @@ func TestWhatHasGatheredInATrialIsDrainedAtOnce(t *testing.T) {
 		assert.Greater(t, g.rate.current, 2*1000/longestTrial.Seconds())
 	})
 }
+
+// Who waits for less load to help waits for the end of the outage, too.
+func TestOutageInATrialHoldsThoseWhoWaitForTheTrial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGate(20)
+		load(g, 100, 3, func(_, call int) Result { return oneOf(3, call) })
+		require.True(t, g.brake.trial.isOn())
+		for range 5 {
+			joins(t, g, time.Time{})
+		}
+		for g.Status().State != Down {
+			g.Answered(Permit{sequence: g.host.clock}, ResultDown, nil)
+		}
+		require.NotZero(t, g.Status().Waiting)
+		assert.Equal(t, g.Status().Waiting, g.outage.held)
+	})
+}
+
+// The clock of the wall would else put it off for as long as it is set back.
+func TestClockThatIsSetPutsNoTrialOff(t *testing.T) {
+	now := time.Now()
+	var b brake
+	b.end(now, again)
+	assert.True(t, b.next.Equal(now.Truncate(again).Add(again)))
+	assert.NotEqual(t, b.next.Round(0), b.next, "it has a monotonic clock reading")
+}
+
+func TestTrialHasTheCauseOfTheLastBadAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Config{Threshold: 20, InitialInterval: 5 * time.Second, MaxInterval: 3 * time.Minute})
+		for range 10 {
+			answers(t, h, quiet, ResultDown, ResultDown, ResultDown, ResultUp)
+		}
+		time.Sleep(time.Second)
+		permit, _ := h.Pass(quiet)
+		h.Answered(quiet, permit, ResultUp, nil)
+		require.Equal(t, Recovering, h.gate.state)
+		assert.Equal(t, errPath, h.Status().Cause)
+	})
+}
+
+func TestTrialLeavesTheShareOfLateAsItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _, permit := recoveringGate(t, 200)
+		g.rate.current = g.rate.ceiling
+		g.rate.share = 0.7
+		g.brake.trial.began = time.Now()
+		for range 20 {
+			g.Answered(permit, ResultDown, nil)
+			g.Answered(permit, ResultUp, nil)
+			g.Answered(permit, ResultUp, nil)
+		}
+		assert.InDelta(t, 0.7, g.rate.share, 0.05)
+	})
+}

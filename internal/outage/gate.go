@@ -140,7 +140,7 @@ func (g *gate) answered(now time.Time, p Permit, result Result, cause error) (be
 	} else {
 		ended = g.countUp(now, p, result)
 	}
-	g.judge(now, p, result, cause)
+	g.judge(now, p, result)
 	return began, ended
 }
 
@@ -201,11 +201,14 @@ func (g *gate) countDown(now time.Time, p Permit, cause error) bool {
 	if g.runs.length == 0 {
 		g.runs.begin(now, g.tick())
 	}
-	if g.state == Up && !g.brake.window.isOpen {
+	if g.state == Up {
+		g.outage.cause = cause // which is told in case less load is tried
+	}
+	if g.state == Up && g.path == "" && !g.brake.window.isOpen {
 		g.brake.window.open(now)
 	}
 	g.runs.length++
-	if g.state == Recovering {
+	if g.state == Recovering && !g.brake.trial.isOn() {
 		g.rate.failed()
 	}
 	if g.state == Down {
@@ -228,7 +231,7 @@ func (g *gate) countDown(now time.Time, p Permit, cause error) bool {
 		if g.state == Recovering { // what has gathered in a trial waits, too
 			arrived, since = g.outage.arrived, g.outage.since
 		}
-		g.outage = outage{began: now, number: fell, isDown: true, arrived: arrived, since: since}
+		g.outage = outage{began: now, number: fell, isDown: true, arrived: arrived, since: since, held: g.queue.count(fell)}
 		g.leavers = leavers{}
 	}
 	g.outage.fellSequence, g.outage.cause = fell, cause
@@ -269,7 +272,7 @@ func (g *gate) countUp(now time.Time, p Permit, result Result) *Summary {
 // judge asks the brake what it makes of an answer, and does it. What a path is asked for
 // is a part of what its host is, whose brake is enough. In a slow start nothing is tried: the
 // rate would stay as low as it is then.
-func (g *gate) judge(now time.Time, p Permit, result Result, cause error) {
+func (g *gate) judge(now time.Time, p Permit, result Result) {
 	if g.state == Down || g.path != "" || g.state == Recovering && g.rate.isStarting() {
 		return
 	}
@@ -277,7 +280,7 @@ func (g *gate) judge(now time.Time, p Permit, result Result, cause error) {
 	switch g.brake.judge(now, g.state, p.sentFrom(&g.queue), !result.isDown(), g.config.Threshold) {
 	case lessMustBeTried:
 		if g.state == Up {
-			g.outage = outage{began: now, since: now, number: g.tick(), fellSequence: g.outage.fellSequence, cause: cause}
+			g.outage = outage{began: now, since: now, number: g.tick(), fellSequence: g.outage.fellSequence, cause: g.outage.cause}
 			g.leavers = leavers{}
 			g.rate.hold(now, watched)
 			g.become(Recovering, now)

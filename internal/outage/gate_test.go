@@ -864,3 +864,30 @@ func TestPermitOfACallThatDoesNotWaitIsPassedOn(t *testing.T) {
 		assert.True(t, isReleased(w))
 	})
 }
+
+func TestCallThatHangsUntilItsDeadlineHasNoQueueRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := downGate(t)
+		hangs := joins(t, g, time.Now().Add(40*time.Second))
+		var waiters []*Waiter
+		for range 200 {
+			waiters = append(waiters, joins(t, g, time.Now().Add(100*time.Second)))
+		}
+		probe := joins(t, g, time.Time{})
+		<-probe.released
+		g.Answered(probe.permit(), ResultUp, nil)
+		require.True(t, isReleased(hangs))
+		g.rate.current, g.rate.ceiling, g.rate.floor = 4, 4, 4
+		hasLeft := false
+		for _, w := range waiters {
+			<-w.released
+			require.False(t, w.isRefused())
+			g.Answered(w.permit(), ResultUp, nil)
+			if !hasLeft && !hangs.hasUntil(time.Now()) {
+				g.Answered(hangs.permit(), ResultAbandoned, nil)
+				hasLeft = true
+			}
+		}
+		assert.True(t, hasLeft)
+	})
+}

@@ -33,10 +33,16 @@ type Host struct {
 	clock  uint64     // the sequence number: counts the beginnings of runs and the falls
 	gate   *gate      // the host's
 	paths  paths
-	blamed string    // the only path that is known to be down in an outage of the host; "": there are several
-	asking *Waiter   // the call of another path that is out; nil: none
-	others []*Waiter // those of other paths who wait at the host meanwhile
-	dirty  []*gate   // whose queue or state has changed
+	blamed string  // the only path that is known to be down in an outage of the host; "": there are several
+	asking *Waiter // the call of another path that is out; nil: none
+	others others  // those of other paths who wait at the host meanwhile
+	dirty  []*gate // whose queue or state has changed
+}
+
+// others are calls that wait at the host, and what its outage has counted of them.
+type others struct {
+	waiters       []*Waiter
+	arrived, held int
 }
 
 // The low bits of Host.published; the sequence number stands above them.
@@ -196,6 +202,9 @@ func (h *Host) Answered(path string, p Permit, result Result, cause error) []Cha
 	default:
 		changes = append(changes, h.tell(now, key, own, p, result, cause)...)
 	}
+	if p.waiter != nil {
+		p.waiter.forgetPasses()
+	}
 	h.settle(now)
 	return changes
 }
@@ -223,11 +232,14 @@ func (h *Host) tell(now time.Time, key string, own *gate, p Permit, result Resul
 		if !isGood {
 			h.paths.answered(now, key, false)
 		}
+		wasDown := own.state == Down
 		began, ended := own.answered(now, p, result, cause)
 		h.touch(own)
+		if own.state == Down && !wasDown {
+			h.gate.brake.forget(now, h.gate.state, own.runs)
+		}
 		if began {
 			changes = append(changes, Change{Path: key})
-			h.gate.brake.forget(now, h.gate.state, own.runs)
 		}
 		if ended != nil {
 			changes = append(changes, Change{Path: key, Ended: ended})
@@ -327,7 +339,7 @@ func (h *Host) fall(now time.Time, wasUp bool) {
 }
 
 // absolve takes in that the outage is the host's, or over.
-func (h *Host) absolve() { h.blamed, h.asking, h.others = "", nil, nil }
+func (h *Host) absolve() { h.blamed, h.asking, h.others = "", nil, others{} }
 
 // mayAsk reports whether a call may go though the host is down, as only another path is
 // known to be.
@@ -350,19 +362,25 @@ func (h *Host) asked(w *Waiter) {
 func (h *Host) handOver() []Change {
 	now, own, others := time.Now(), h.gate, h.others
 	h.gate = newGate(h.config, h, &h.clock, "")
+	h.gate.since = now
 	h.gate.outage.fellSequence = own.outage.fellSequence
 	own.path = h.blamed
 	changes := []Change{
-		{Ended: &Summary{Lasted: now.Sub(own.outage.began), Held: len(others), Cause: own.outage.cause}},
+		{Ended: &Summary{Lasted: now.Sub(own.outage.began), Held: others.held, Cause: own.outage.cause}},
 		{Path: own.path, Cause: own.outage.cause},
 	}
 	h.absolve()
 	h.paths.add(now, own)
-	for _, w := range others {
-		if w.queue == &own.queue {
-			own.outage.held--
+	own.outage.arrived -= others.arrived
+	own.outage.held -= others.held
+	for _, w := range others.waiters {
+		switch {
+		case w.queue == &own.queue:
 			own.queue.remove(w)
 			h.enter(now, w)
+		case w.passOf(&own.queue).queue != nil: // it was a probe, and is not out at a path that is not its own
+			own.out--
+			w.forgetPasses()
 		}
 	}
 	h.touch(own)
@@ -394,9 +412,12 @@ func (h *Host) enterHost(now time.Time, w *Waiter, hasMoved bool) {
 	case h.gate.state == Up:
 		w.release(now, h.clock)
 	default:
+		before := h.gate.outage
 		h.enterQueue(now, h.gate, w, hasMoved)
 		if h.blamed != "" && h.blamed != w.path {
-			h.others = append(h.others, w)
+			h.others.waiters = append(h.others.waiters, w)
+			h.others.arrived += h.gate.outage.arrived - before.arrived
+			h.others.held += h.gate.outage.held - before.held
 		}
 	}
 }

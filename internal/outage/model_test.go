@@ -249,7 +249,7 @@ func (r *reference) answered(now time.Time, c *modelCall, result Result) {
 		if r.state == Recovering && c.sequence >= r.fellFrom && !c.waited.IsZero() && (c.deadline.IsZero() || c.deadline.After(now)) {
 			r.leavers = min(r.leavers+1, 4)
 		} else if r.state == Recovering && c.sequence >= r.fellFrom && !c.waited.IsZero() {
-			r.headroom = max(r.headroom, 2*now.Sub(c.waited))
+			r.headroom = max(r.headroom, 2*min(now.Sub(c.waited), r.headroom+time.Second))
 		}
 		return
 	case result == ResultNone, c.sequence < r.fellFrom:
@@ -280,7 +280,7 @@ func (r *reference) down(now time.Time) {
 		r.look(now)
 	}
 	r.run++
-	if r.state == Recovering {
+	if r.state == Recovering && r.trial.IsZero() {
 		r.goodOfLate -= r.goodOfLate / 20
 	}
 	enough := float64(r.threshold)

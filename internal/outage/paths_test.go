@@ -337,7 +337,7 @@ func bothDown(t *testing.T) (h *Host, own *gate) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.gate.become(Recovering, time.Now())
-	h.gate.rate.start(time.Now(), outage{began: time.Now(), arrived: 1})
+	h.gate.rate.start(time.Now(), outage{since: time.Now(), arrived: 1})
 	h.gate.due = time.Now().Add(time.Minute)
 	h.publish()
 	return h, own
@@ -408,7 +408,7 @@ func TestCallThatDoesNotWaitTriesBothGates(t *testing.T) {
 		assert.Equal(t, &Outage{Path: Key(noisy), Cause: errPath, UntilNext: 5 * time.Second}, err)
 		time.Sleep(5 * time.Second)
 		_, err = h.Try(noisy)
-		assert.Equal(t, &Outage{UntilNext: 55 * time.Second}, err)
+		assert.Equal(t, &Outage{Cause: errPath, UntilNext: 55 * time.Second}, err)
 		assert.Zero(t, own.out, "the path's permit is given back")
 		time.Sleep(55 * time.Second)
 		w, err := h.Try(noisy)
@@ -666,4 +666,99 @@ func BenchmarkUp(b *testing.B) {
 	}
 	full.publish()
 	run("10,000 paths with a gate", maxPaths, full)
+}
+
+// Its calls would look for a gate, under the lock, for ever.
+func TestGateOfAPathThatFailedOnceGoesThoughItsCallsGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestHost()
+		answers(t, h, noisy, ResultDown)
+		answers(t, h, quiet, ResultUp)
+		answers(t, h, noisy, ResultDown)
+		for range 120 {
+			time.Sleep(time.Second)
+			answers(t, h, noisy, ResultUp)
+			answers(t, h, quiet, ResultUp)
+		}
+		assert.Empty(t, h.paths.gates)
+		assert.Zero(t, h.published.Load()&gated)
+	})
+}
+
+// Its probe is not heard of at the path, whose gate would seem to have a call out for ever.
+func TestProbeOfAnotherPathIsNotOutAtThePathThatTheOutageIsHandedOverTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestHost()
+		answers(t, h, noisy, ResultDown, ResultDown, ResultDown)
+		asks, probe := waits(t, h, quiet), waits(t, h, quiet)
+		<-probe.Released()
+		h.Answered(quiet, asks.permit(), ResultUp, nil)
+		h.Answered(quiet, probe.permit(), ResultUp, nil)
+		own := h.paths.of(Key(noisy))
+		assert.Zero(t, own.out)
+		w := waits(t, h, noisy)
+		<-w.Released()
+		h.Answered(noisy, w.permit(), ResultUp, nil)
+		time.Sleep(2 * again)
+		answers(t, h, quiet, ResultUp)
+		assert.Empty(t, h.paths.gates)
+	})
+}
+
+// Each call of another path is counted once, and only if it has waited.
+func TestOutageThatIsHandedOverHasTheCallsOfItsPathAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestHost()
+		answers(t, h, noisy, ResultDown, ResultDown, ResultDown)
+		asks := waits(t, h, quiet)
+		var others []*Waiter
+		for range 10 {
+			others = append(others, waits(t, h, quiet))
+			_, err := h.Try(quiet)
+			require.Error(t, err)
+		}
+		_, err := h.Join(quiet, time.Now(), Held{})
+		require.Error(t, err)
+		waits(t, h, noisy)
+		h.Leave(others[0])
+		_, err = h.Join(quiet, time.Time{}, others[0].Held())
+		require.NoError(t, err)
+		changes := h.Answered(quiet, asks.permit(), ResultUp, nil)
+		assert.Equal(t, 10, changes[0].Ended.Held)
+		own := h.paths.of(Key(noisy))
+		assert.Equal(t, 1, own.outage.held)
+		assert.Equal(t, 1, own.outage.arrived)
+		assert.Equal(t, time.Now(), h.Status().Since, "it was down until now")
+	})
+}
+
+// A run with which a path falls again while it is recovering is the path's, too.
+func TestRunWithWhichAPathFallsAgainIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Config{Threshold: 20, InitialInterval: 5 * time.Second, MaxInterval: 3 * time.Minute})
+		answers(t, h, noisy, ResultDown)
+		answers(t, h, quiet, ResultUp)
+		for range 19 {
+			answers(t, h, noisy, ResultDown)
+		}
+		own := h.paths.of(Key(noisy))
+		_, _, probe := waits(t, h, noisy), waits(t, h, noisy), waits(t, h, noisy)
+		for own.queue.len() == 3 {
+			time.Sleep(100 * time.Millisecond)
+			answers(t, h, quiet, ResultUp)
+		}
+		require.True(t, isReleased(probe))
+		h.Answered(noisy, probe.permit(), ResultUp, nil)
+		require.Equal(t, Recovering, own.state)
+		require.False(t, h.gate.brake.window.isOpen)
+		for own.state == Recovering {
+			h.Answered(noisy, Permit{sequence: h.clock}, ResultDown, nil)
+		}
+		require.Equal(t, Down, own.state)
+		for range 10 {
+			time.Sleep(200 * time.Millisecond)
+			answers(t, h, quiet, ResultUp)
+		}
+		assert.False(t, h.gate.brake.trial.isOn())
+	})
 }

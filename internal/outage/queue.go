@@ -203,6 +203,16 @@ func (q *queue) all() []*Waiter {
 	return waiters
 }
 
+// count has an outage count the waiters, and returns how many it had not counted yet.
+func (q *queue) count(outage uint64) (held int) {
+	for _, e := range q.heaps[earliest].entries {
+		if e.waiter.held.count(outage) {
+			held++
+		}
+	}
+	return held
+}
+
 // at returns the waiter at an end of a queue that has one.
 func (q *queue) at(end int) *Waiter { return q.heaps[end].entries[0].waiter }
 
@@ -264,7 +274,8 @@ func (l *leavers) left(now time.Time, w *Waiter) {
 		l.early = min(l.early+1, sure+1)
 		return
 	}
-	l.headroom = max(l.headroom, 2*now.Sub(w.exit.at))
+	// One call that hangs does not show that answers take so long.
+	l.headroom = max(l.headroom, 2*min(now.Sub(w.exit.at), l.headroom+settles))
 }
 
 // stayed takes in that a caller was there for the answer.

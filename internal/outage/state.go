@@ -77,8 +77,8 @@ type Summary struct {
 type Outage struct {
 	// Path is the path that is down, as [Key] returns it, "" if the host is.
 	Path string
-	// Cause is the cause of the answer that last brought it down, nil if less load is
-	// tried.
+	// Cause is the cause of the answer that last brought it down, or of the last bad answer
+	// before less load was tried.
 	Cause error
 	// UntilNext is how long it is until the next call may be sent: the next probe while it
 	// is down, the next release while it is recovering. It is above 0.
@@ -99,7 +99,7 @@ type Status struct {
 	// NextProbe is when the next probe may be sent, zero unless it is down. If it has
 	// passed, the next call is the probe.
 	NextProbe time.Time
-	// Cause is the cause of the answer that last brought it down, nil if it is up.
+	// Cause is as in [Outage], nil if it is up.
 	Cause error
 }
 

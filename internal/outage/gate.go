@@ -105,9 +105,10 @@ func (g *gate) tick() uint64 {
 }
 
 // join puts a call into the queue, and reports false if its deadline comes before the
-// next release or too shortly after it. One that has moved here from another queue is no arrival: it is no sign
-// of how much is asked for.
-func (g *gate) join(now time.Time, w *Waiter, hasMoved bool) bool {
+// next release or too shortly after it. One that has moved here from another queue, where
+// calls have gathered since from, is no arrival: many move at once. from is zero for the
+// others.
+func (g *gate) join(now time.Time, w *Waiter, from time.Time) bool {
 	next := g.due
 	if g.state == Down && g.early.Before(next) {
 		next = g.early
@@ -115,8 +116,15 @@ func (g *gate) join(now time.Time, w *Waiter, hasMoved bool) bool {
 	if !w.hasUntil(now) || next.After(now) && !w.hasUntil(next.Add(EarlyRefusal)) {
 		return false
 	}
-	if !hasMoved && !w.tries {
+	switch {
+	case w.tries:
+	case from.IsZero():
 		g.outage.arrived++
+	default:
+		if g.outage.moved == 0 || from.Before(g.outage.movedFrom) {
+			g.outage.movedFrom = from
+		}
+		g.outage.moved++
 	}
 	if !w.tries && w.held.count(g.outage.number) {
 		g.outage.held++

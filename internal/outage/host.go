@@ -41,8 +41,8 @@ type Host struct {
 
 // others are calls that wait at the host, and what its outage has counted of them.
 type others struct {
-	waiters       []*Waiter
-	arrived, held int
+	waiters              []*Waiter
+	arrived, moved, held int
 }
 
 // The low bits of Host.published; the sequence number stands above them.
@@ -333,7 +333,7 @@ func (h *Host) fall(now time.Time, wasUp bool) {
 	for _, g := range h.paths.clear() {
 		h.touch(g.gate)
 		for _, w := range g.queue.all() {
-			h.enterHost(now, w, true)
+			h.enterHost(now, w, g.outage.gathersFrom())
 		}
 	}
 }
@@ -372,6 +372,7 @@ func (h *Host) handOver() []Change {
 	h.absolve()
 	h.paths.add(now, own)
 	own.outage.arrived -= others.arrived
+	own.outage.moved -= others.moved
 	own.outage.held -= others.held
 	for _, w := range others.waiters {
 		switch {
@@ -397,14 +398,14 @@ func (h *Host) Status() HostStatus {
 // enter has a waiter wait at the gate of its path or of its host, or releases it.
 func (h *Host) enter(now time.Time, w *Waiter) {
 	if g := h.paths.of(w.path); g != nil && g.state != Up && w.passOf(&g.queue).sequence < max(1, g.outage.fellSequence) {
-		h.enterQueue(now, g, w, false)
+		h.enterQueue(now, g, w, time.Time{})
 		return
 	}
-	h.enterHost(now, w, false)
+	h.enterHost(now, w, time.Time{})
 }
 
 // enterHost has a waiter wait at the gate of its host, or releases it.
-func (h *Host) enterHost(now time.Time, w *Waiter, hasMoved bool) {
+func (h *Host) enterHost(now time.Time, w *Waiter, from time.Time) {
 	switch {
 	case h.mayAsk(w):
 		h.asking = w
@@ -413,18 +414,19 @@ func (h *Host) enterHost(now time.Time, w *Waiter, hasMoved bool) {
 		w.release(now, h.clock)
 	default:
 		before := h.gate.outage
-		h.enterQueue(now, h.gate, w, hasMoved)
+		h.enterQueue(now, h.gate, w, from)
 		if h.blamed != "" && h.blamed != w.path {
 			h.others.waiters = append(h.others.waiters, w)
 			h.others.arrived += h.gate.outage.arrived - before.arrived
+			h.others.moved += h.gate.outage.moved - before.moved
 			h.others.held += h.gate.outage.held - before.held
 		}
 	}
 }
 
 // enterQueue has a waiter wait at a gate, or refuses it.
-func (h *Host) enterQueue(now time.Time, g *gate, w *Waiter, hasMoved bool) {
-	if !g.join(now, w, hasMoved) {
+func (h *Host) enterQueue(now time.Time, g *gate, w *Waiter, from time.Time) {
+	if !g.join(now, w, from) {
 		h.refuses(w, g.refusal(now), now)
 		return
 	}
@@ -462,7 +464,7 @@ func (h *Host) moves(g *gate, w *Waiter, now time.Time) bool {
 	}
 	w.forgetPasses()
 	g.queue.remove(w)
-	h.enterQueue(now, own, w, true)
+	h.enterQueue(now, own, w, g.outage.gathersFrom())
 	return true
 }
 
@@ -471,7 +473,7 @@ func (h *Host) passes(g *gate, w *Waiter, now time.Time) {
 		w.release(now, h.clock)
 		return
 	}
-	h.enterHost(now, w, false)
+	h.enterHost(now, w, time.Time{})
 }
 
 func (h *Host) refuses(w *Waiter, why *Outage, now time.Time) {

@@ -762,3 +762,49 @@ func TestRunWithWhichAPathFallsAgainIsForgotten(t *testing.T) {
 		assert.False(t, h.gate.brake.trial.isOn())
 	})
 }
+
+// It is the same calls that wait, and what was asked for before.
+func TestCallsThatHaveMovedAreReleasedAtTheRateAtWhichTheyHaveGathered(t *testing.T) {
+	gather := func(t *testing.T, h *Host) {
+		for range 20 {
+			waits(t, h, noisy)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	t.Run("from their path to the host", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := hostWithAPathDown(t)
+			gather(t, h)
+			for h.gate.state == Up {
+				h.Answered(quiet, Permit{sequence: h.clock}, ResultDown, nil)
+			}
+			h.Answered(quiet, Permit{sequence: h.clock}, ResultUp, nil)
+			require.Equal(t, Recovering, h.gate.state)
+			assert.InDelta(t, 10, h.gate.rate.current, 1)
+			assert.Zero(t, h.gate.rate.arrived, "they are not those who come now")
+			time.Sleep(time.Minute)
+		})
+	})
+	t.Run("from the host to their path", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newTestHost()
+			answers(t, h, noisy, ResultDown)
+			for h.gate.state == Up {
+				answers(t, h, quiet, ResultDown)
+			}
+			gather(t, h)
+			h.Answered(quiet, Permit{sequence: h.clock}, ResultUp, nil)
+			require.Equal(t, Recovering, h.gate.state)
+			for h.paths.of(Key(noisy)) == nil || h.paths.of(Key(noisy)).state == Up {
+				h.Answered(noisy, Permit{sequence: h.clock}, ResultDown, nil)
+			}
+			own := h.paths.of(Key(noisy))
+			time.Sleep(4 * time.Second)
+			require.Greater(t, own.outage.moved, 10)
+			h.Answered(noisy, Permit{sequence: h.clock}, ResultUp, nil)
+			require.Equal(t, Recovering, own.state)
+			assert.InDelta(t, float64(own.outage.moved)/6, own.rate.current, 1)
+			time.Sleep(time.Minute)
+		})
+	})
+}

@@ -22,7 +22,7 @@ type rate struct {
 // it has formed, since that is what the host was asked for before. So a hundred processes
 // together begin with what all of them sent, and one with a call a second at least.
 func (r *rate) start(now time.Time, o outage) {
-	arrivals := float64(o.arrived) / max(now.Sub(o.since).Seconds(), 1)
+	arrivals := o.perSecond(now)
 	first := max(1, arrivals)
 	ceiling := max(first, drain*arrivals)
 	*r = rate{current: first, ceiling: ceiling, floor: ceiling, share: 1, counted: now, arrived: o.arrived}

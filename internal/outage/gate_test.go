@@ -789,6 +789,13 @@ func TestRecoveringHostHasNoNextProbe(t *testing.T) {
 	})
 }
 
+func TestLongestIntervalStaysThatWithJitter(t *testing.T) {
+	longest := Config{InitialInterval: math.MaxInt64, MaxInterval: math.MaxInt64, Jitter: 1}
+	for range 100 {
+		assert.EqualValues(t, math.MaxInt64, longest.jittered(math.MaxInt64))
+	}
+}
+
 func TestJitterOnlyLengthensAnInterval(t *testing.T) {
 	config := Config{Jitter: 0.5, InitialInterval: 5 * time.Second}
 	for interval, most := range map[time.Duration]time.Duration{2 * time.Second: time.Second, 5 * time.Second: 2500 * time.Millisecond, 20 * time.Second: 2500 * time.Millisecond} {

@@ -54,5 +54,6 @@ func (p *probes) interval(config Config) time.Duration {
 // jittered returns an interval with jitter on top, but no more than the initial interval would
 // have: an end that is noticed late makes everybody wait.
 func (c Config) jittered(interval time.Duration) time.Duration {
-	return interval + times(c.Jitter*rand.Float64(), min(interval, c.InitialInterval))
+	top := times(c.Jitter*rand.Float64(), min(interval, c.InitialInterval))
+	return interval + min(top, math.MaxInt64-interval)
 }

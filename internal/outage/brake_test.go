@@ -454,7 +454,8 @@ func TestOutageInATrialHoldsThoseWhoWaitForTheTrial(t *testing.T) {
 	})
 }
 
-// The clock of the wall would else put it off for as long as it is set back.
+// If it were a time of the wall clock, one that is set back by an hour would put the next trial
+// off by an hour.
 func TestClockThatIsSetPutsNoTrialOff(t *testing.T) {
 	now := time.Now()
 	var b brake

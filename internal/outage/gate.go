@@ -105,9 +105,9 @@ func (g *gate) tick() uint64 {
 }
 
 // join puts a call into the queue, and reports false if its deadline comes before the
-// next release or too shortly after it. One that has moved here from another queue, where
-// calls have gathered since from, is no arrival: many move at once. from is zero for the
-// others.
+// next release or too shortly after it. from is when the queue began to form from which
+// the call has moved here, zero if it comes from none. One that has moved is no arrival: many
+// move at once.
 func (g *gate) join(now time.Time, w *Waiter, from time.Time) bool {
 	next := g.due
 	if g.state == Down && g.early.Before(next) {

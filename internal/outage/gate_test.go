@@ -884,7 +884,9 @@ func TestCallThatHangsUntilItsDeadlineHasNoQueueRefused(t *testing.T) {
 		<-probe.released
 		g.Answered(probe.permit(), ResultUp, nil)
 		require.True(t, isReleased(hangs))
+		g.host.mu.Lock()
 		g.rate.current, g.rate.ceiling, g.rate.floor = 4, 4, 4
+		g.host.mu.Unlock()
 		hasLeft := false
 		for _, w := range waiters {
 			<-w.released

@@ -379,7 +379,7 @@ func (h *Host) handOver() []Change {
 		case w.queue == &own.queue:
 			own.queue.remove(w)
 			h.enter(now, w)
-		case w.passOf(&own.queue).queue != nil: // it was a probe, and is not out at a path that is not its own
+		case w.passOf(&own.queue).queue != nil: // it was a probe of the host, and is none of the path
 			own.out--
 			w.forgetPasses()
 		}

@@ -144,8 +144,8 @@ func (p *paths) drop(g *pathGate) {
 	delete(p.gates, g.path)
 }
 
-// sweep drops the gates of the paths that have been well for a while, or silent, so that
-// calls need not look for a gate for ever.
+// sweep drops the gates of the paths that are up and have been well for a while, or silent, so
+// that calls need not look for a gate for ever.
 func (p *paths) sweep(now time.Time) {
 	if len(p.gates) == 0 || now.Sub(p.swept) < again/4 {
 		return

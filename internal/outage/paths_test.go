@@ -743,11 +743,10 @@ func TestRunWithWhichAPathFallsAgainIsForgotten(t *testing.T) {
 		}
 		own := h.paths.of(Key(noisy))
 		_, _, probe := waits(t, h, noisy), waits(t, h, noisy), waits(t, h, noisy)
-		for own.queue.len() == 3 {
+		for !isReleased(probe) {
 			time.Sleep(100 * time.Millisecond)
 			answers(t, h, quiet, ResultUp)
 		}
-		require.True(t, isReleased(probe))
 		h.Answered(noisy, probe.permit(), ResultUp, nil)
 		require.Equal(t, Recovering, own.state)
 		require.False(t, h.gate.brake.window.isOpen)
@@ -765,6 +764,9 @@ func TestRunWithWhichAPathFallsAgainIsForgotten(t *testing.T) {
 
 // It is the same calls that wait, and what was asked for before.
 func TestCallsThatHaveMovedAreReleasedAtTheRateAtWhichTheyHaveGathered(t *testing.T) {
+	answered := func(h *Host, path string, result Result) {
+		h.Answered(path, Permit{sequence: h.published.Load() >> flagBits}, result, errPath)
+	}
 	gather := func(t *testing.T, h *Host) {
 		for range 20 {
 			waits(t, h, noisy)
@@ -775,13 +777,15 @@ func TestCallsThatHaveMovedAreReleasedAtTheRateAtWhichTheyHaveGathered(t *testin
 		synctest.Test(t, func(t *testing.T) {
 			h := hostWithAPathDown(t)
 			gather(t, h)
-			for h.gate.state == Up {
-				h.Answered(quiet, Permit{sequence: h.clock}, ResultDown, nil)
+			for h.Status().State == Up {
+				answered(h, quiet, ResultDown)
 			}
-			h.Answered(quiet, Permit{sequence: h.clock}, ResultUp, nil)
-			require.Equal(t, Recovering, h.gate.state)
+			answered(h, quiet, ResultUp)
+			require.Equal(t, Recovering, h.Status().State)
+			h.mu.Lock()
 			assert.InDelta(t, 10, h.gate.rate.current, 1)
 			assert.Zero(t, h.gate.rate.arrived, "they are not those who come now")
+			h.mu.Unlock()
 			time.Sleep(time.Minute)
 		})
 	})
@@ -789,21 +793,20 @@ func TestCallsThatHaveMovedAreReleasedAtTheRateAtWhichTheyHaveGathered(t *testin
 		synctest.Test(t, func(t *testing.T) {
 			h := newTestHost()
 			answers(t, h, noisy, ResultDown)
-			for h.gate.state == Up {
-				answers(t, h, quiet, ResultDown)
-			}
+			answers(t, h, quiet, ResultDown, ResultDown)
 			gather(t, h)
-			h.Answered(quiet, Permit{sequence: h.clock}, ResultUp, nil)
-			require.Equal(t, Recovering, h.gate.state)
-			for h.paths.of(Key(noisy)) == nil || h.paths.of(Key(noisy)).state == Up {
-				h.Answered(noisy, Permit{sequence: h.clock}, ResultDown, nil)
+			answered(h, quiet, ResultUp)
+			for len(h.Status().Paths) == 0 {
+				answered(h, noisy, ResultDown)
 			}
-			own := h.paths.of(Key(noisy))
 			time.Sleep(4 * time.Second)
-			require.Greater(t, own.outage.moved, 10)
-			h.Answered(noisy, Permit{sequence: h.clock}, ResultUp, nil)
+			answered(h, noisy, ResultUp)
+			h.mu.Lock()
+			own := h.paths.of(Key(noisy))
 			require.Equal(t, Recovering, own.state)
+			require.Greater(t, own.outage.moved, 10)
 			assert.InDelta(t, float64(own.outage.moved)/6, own.rate.current, 1)
+			h.mu.Unlock()
 			time.Sleep(time.Minute)
 		})
 	})

@@ -338,8 +338,10 @@ func TestNothingIsTriedInASlowStart(t *testing.T) {
 	for _, ceiling := range []float64{40, 100} {
 		synctest.Test(t, func(t *testing.T) {
 			g, waiters, permit := recoveringGate(t, 200)
+			g.host.mu.Lock()
 			g.rate.current, g.rate.ceiling, g.config.Threshold = 40, ceiling, 20
 			g.runs.worst, g.runs.worstAt = 1000, time.Now()
+			g.host.mu.Unlock()
 			time.Sleep(settles)
 			for range fewestAnswers {
 				g.Answered(permit, ResultDown, nil)

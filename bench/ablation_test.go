@@ -52,7 +52,7 @@ var mechanisms = []mechanism{
 	{"a ceiling of the rate", "rate.go", "max(first, drain*arrivals)", "1e6 + first"},
 	{"... that follows those who arrive", "rate.go", "since >= settles && fresh", "false && fresh"},
 	{"... and back", "rate.go", "max(r.floor, ", "max(r.ceiling, "},
-	{"... with less of a reserve where some fail", "rate.go", "(1-lowered)*r.share", "(1 - lowered)"},
+	{"... with less of a reserve where some fail", "rate.go", "reserve*r.share", "reserve"},
 	{"... of whom there must be a few", "rate.go", "fresh >= sure", "fresh >= 1"},
 	{"probes have little jitter", "probe.go", "min(interval, c.InitialInterval)", "interval"},
 	{"a gate for each path", "paths.go", "func Key(path string) string {", "func Key(path string) string {\n	path = \"\""},

@@ -121,6 +121,7 @@ var scenarios = []scenario{
 	{name: "2 and 131000 in turn", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, codes: []graphretry.Code{graphretry.CodeAPIService, graphretry.CodeSomethingWentWrong}, retried: &anything, full: true},
 	{name: "no connection", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, noDials: true, retried: &dials, full: true},
 	{name: "20 workers", workers: 20, send: 30 * time.Minute, capacity: 200, collapsed: true, full: true},
+	{name: "20 workers, down 1 min", workers: 20, send: 4 * time.Minute, down: time.Minute},
 	{name: "10,000 at once", atOnce: 10_000, limit: 80, over: throttled, retried: &throttles, full: true},
 	{name: "a line", rate: 25, send: 20 * time.Minute, line: 20, lineMost: 10 * time.Second, full: true},
 	{name: "Client.Timeout", rate: 50, send: 8 * time.Minute, down: 3 * time.Minute, timeout: 10 * time.Second, late: 40 * time.Millisecond, full: true},
@@ -262,6 +263,7 @@ var afterRows = []row{
 	{"the same: calls while down", "2 and 131000 in turn", whileDown, lower, 100},
 	{"50/s, no connection for 3 min: dials", "no connection", whileDown, lower, 60},
 	{"20 workers in a loop, capacity of 200/s, collapsing: delivered, of plain's", "20 workers", deliveredOfPlain, higher, 0.97},
+	{"20 workers in a loop, down 1 min: calls in the second that is 50 s after", "20 workers, down 1 min", soonAfter, higher, 400},
 	{"10,000 at once, limit of 80/s that answers 130429, which is retried: mean time to deliver, of plain's", "10,000 at once", slowdown, lower, 1.1},
 	{"25/s, an API that takes 20/s one after the other and code 2 above 10 s: messages lost, against plain", "a line", lostMore, lower, 0},
 	{"the same: busiest second", "a line", busiest, lower, 150},
@@ -317,6 +319,8 @@ var (
 	busiest   = figure{func(r, _ result) float64 { return float64(r.busiest) }, count, nil}
 	inVain    = figure{func(r, _ result) float64 { return float64(r.inVain) }, count, nil}
 	lost      = figure{func(r, _ result) float64 { return float64(r.lost()) }, count, nil}
+	soonAfter = figure{func(r, _ result) float64 { return float64(r.soonAfter) }, count, nil}
+
 	lastOut   = figure{func(r, _ result) float64 { return r.lastOut.Seconds() }, clock, nil}
 	calls     = figure{func(r, _ result) float64 { return float64(r.calls) }, count, nil}
 	mean      = figure{func(r, _ result) float64 { return r.meanDelivery.Seconds() }, clock, nil}

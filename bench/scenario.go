@@ -96,6 +96,8 @@ type result struct {
 	inVain int
 	// busiest is the largest number of calls in one second after the outage.
 	busiest int
+	// soonAfter is how many calls there were in the second that is 50 s after it.
+	soonAfter int
 	// lastOut is how long after the outage the last message was delivered that
 	// had to wait.
 	lastOut time.Duration
@@ -264,6 +266,9 @@ func (s scenario) run(subject subject, seed uint64) result {
 	after := int((warmUp + s.trouble()) / time.Second)
 	if after < len(result.perSecond) {
 		result.busiest = slices.Max(result.perSecond[after:])
+	}
+	if after+50 < len(result.perSecond) {
+		result.soonAfter = result.perSecond[after+50]
 	}
 	if s.downAgain > 0 {
 		result.whileDownAgain = sum(result.perSecond[after-int(s.downAgain/time.Second) : after])

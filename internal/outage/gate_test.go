@@ -368,9 +368,9 @@ func TestCeilingIsAboveThoseWhoComeAndLessSoWhereAnswersAreBad(t *testing.T) {
 	now := time.Now()
 	r := rate{counted: now, ceiling: 10, floor: 10, share: 1, current: 200}
 	r.adjust(now.Add(time.Second), ResultUp, 100)
-	assert.Equal(t, (2-lowered)*100, r.ceiling)
+	assert.Equal(t, (1+reserve)*100, r.ceiling)
 	r.adjust(now.Add(2*time.Second), ResultUp, 100+sure-1)
-	assert.Equal(t, (2-lowered)*100, r.ceiling, "so few tell no rate")
+	assert.Equal(t, (1+reserve)*100, r.ceiling, "so few tell no rate")
 	for range 200 {
 		r.failed()
 	}
@@ -393,7 +393,7 @@ func TestCeilingFollowsTheArrivalsOnceASecond(t *testing.T) {
 		assert.Equal(t, ceiling, g.rate.ceiling)
 		time.Sleep(time.Nanosecond)
 		g.Answered(permit, ResultUp, nil)
-		assert.Equal(t, (2-lowered)*100, g.rate.ceiling, "so many came in the last second")
+		assert.Equal(t, (1+reserve)*100, g.rate.ceiling, "so many came in the last second")
 		for _, w := range waiters {
 			g.Leave(w)
 		}

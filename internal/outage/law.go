@@ -39,9 +39,14 @@ const (
 	// the queue is gone in two thirds of the time it took to form, and the host is not
 	// asked for more than a small multiple of what it was asked to carry before.
 	drain = 2.5
+	// reserve is how far above the rate of arrival the ceiling is, in rates of arrival and
+	// times the share of good answers. Workers of a queue come as fast as they are released,
+	// so that is how fast they are again as fast as they were. A host that gets each failure
+	// once more is not asked for ever more.
+	reserve = 0.5
 	// lowered is the part of the rate that is left when the host throttles, which it does
 	// with a few answers, and at most once in settles; and at most when less load has
-	// helped. By as much the ceiling is above the rate of arrival, so that the rate can rise.
+	// helped.
 	lowered = 0.8
 	// increase is the part of its ceiling by which the rate rises in a second, a turn after
 	// it was lowered: about where the limit is has been learned.

@@ -349,7 +349,7 @@ func (r *reference) release(now time.Time) {
 func (r *reference) adjust(now time.Time, result Result) {
 	r.goodOfLate += (1 - r.goodOfLate) / 20
 	if fresh, since := r.arrived-r.arrivedThen, now.Sub(r.counted).Seconds(); since >= 1 && fresh >= 3 {
-		r.ceiling = max(r.floor, (1+0.2*r.goodOfLate)*float64(fresh)/since)
+		r.ceiling = max(r.floor, (1+0.5*r.goodOfLate)*float64(fresh)/since)
 		r.rate = min(r.rate, r.ceiling)
 		r.counted, r.arrivedThen = now, r.arrived
 	}

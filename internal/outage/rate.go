@@ -54,7 +54,7 @@ func (r *rate) adjust(now time.Time, result Result, arrived int) {
 	r.share = nearly*r.share + 1 - nearly
 	since := now.Sub(r.counted)
 	if fresh := arrived - r.arrived; since >= settles && fresh >= sure {
-		r.ceiling = max(r.floor, (1+(1-lowered)*r.share)*float64(fresh)/since.Seconds())
+		r.ceiling = max(r.floor, (1+reserve*r.share)*float64(fresh)/since.Seconds())
 		r.counted, r.arrived = now, arrived
 		r.current = min(r.current, r.ceiling)
 	}

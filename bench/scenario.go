@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ type scenario struct {
 	atOnce    int           // messages that arrive at the beginning, in place of the rate
 	timeout   time.Duration // of the http.Client
 	late      time.Duration // how late an error reaches it, as on a busy machine
+	answers   time.Duration // how long an answer takes; 0: answerTime
 	retried   *retried      // nil: what is retried by default
 
 	collapsed  bool          // capacity holds from the beginning
@@ -339,7 +341,7 @@ func addAt(numbers []int, place, n int) []int {
 // script tells the API what to go through.
 func (s scenario) script(api *graphtest.API, start time.Time) {
 	outage := graphtest.Answer{Code: graphretry.CodeAPIService, Status: http.StatusServiceUnavailable}
-	api.SetLatency(answerTime)
+	api.SetLatency(cmp.Or(s.answers, answerTime))
 	if s.down > 0 && !s.failsPath && s.codes == nil && !s.noDials {
 		api.DownAfter(warmUp, s.down, outage)
 	}

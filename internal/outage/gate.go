@@ -311,6 +311,13 @@ func (g *gate) isOver() bool {
 	return g.state != Up && g.queue.len() == 0 && !g.brake.trial.isOn()
 }
 
+// scheduleProbe says when the probe after one that is sent now, or after the fall, may
+// be sent.
+func (g *gate) scheduleProbe(now time.Time) {
+	g.due = now.Add(g.probes.interval(g.config))
+	g.early = now.Add(times(earlyProbe, g.config.InitialInterval))
+}
+
 // up ends the outage and returns it, or nil if the host was never down.
 func (g *gate) up(now time.Time) *Summary {
 	g.become(Up, now)

@@ -82,13 +82,6 @@ func (g *gate) hurry(now time.Time, head *Waiter) {
 	}
 }
 
-// scheduleProbe says when the probe after one that is sent now, or after the fall, may
-// be sent.
-func (g *gate) scheduleProbe(now time.Time) {
-	g.due = now.Add(g.probes.interval(g.config))
-	g.early = now.Add(times(earlyProbe, g.config.InitialInterval))
-}
-
 // setTimer has advance called when the next waiter may or must go. No timer runs when
 // nobody waits.
 func (g *gate) setTimer(now time.Time) {

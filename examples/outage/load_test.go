@@ -86,7 +86,7 @@ func TestDemoComparesNobodyWhereNothingIsRetried(t *testing.T) {
 // more for its seventh.
 func TestClosingLinesCountPlainLoopsThatStillWait(t *testing.T) {
 	t.Parallel()
-	r := inVirtualTime(t, "-outage", "40s", "-rate", "2")
+	r := inVirtualTime(t, "-outage", "50s", "-rate", "2")
 	assert.Equal(t, exitDelivered, r.exit)
 	assert.Regexp(t, `in the busiest second after\. [1-9]\d* messages still waiting\.`, flat(r.stdout))
 }

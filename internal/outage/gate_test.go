@@ -792,7 +792,7 @@ func TestRecoveringHostHasNoNextProbe(t *testing.T) {
 func TestLongestIntervalStaysThatWithJitter(t *testing.T) {
 	longest := Config{InitialInterval: math.MaxInt64, MaxInterval: math.MaxInt64, Jitter: 1}
 	for range 100 {
-		assert.EqualValues(t, math.MaxInt64, longest.jittered(math.MaxInt64))
+		assert.Equal(t, time.Duration(math.MaxInt64), longest.jittered(math.MaxInt64))
 	}
 }
 

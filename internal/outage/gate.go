@@ -29,9 +29,8 @@ import "time"
 // grow. A probe with any other answer shows that the host is back: it is recovering. The
 // waiters are then released at a rate that starts with that of the arrivals and rises with
 // each success, up to a small multiple, since a host that has just come back must not be met
-// by all that have gathered. The release
-// that empties the queue makes the host up. A run while it is recovering brings it down
-// again; that is the same outage.
+// by all that have gathered. The release that empties the queue makes the host up. A run
+// while it is recovering brings it down again; that is the same outage.
 //
 // A host that is asked for too much gives the same answers as one that is down, but
 // not to all calls. Where the share of good answers is bad, a brake tries whether less than

@@ -118,7 +118,7 @@ LEFT JOIN {queue} AS q ON q.seq = m.seq LEFT JOIN {claim} AS c ON c.seq = m.seq 
 
 // LoadAll returns those messages of these ids that exist, in the order of enqueueing. No id may
 // be there twice.
-func (s *Store) LoadAll(ctx context.Context, ids []string) (found []Stored, err error) {
+func (s *Store) LoadAll(ctx context.Context, ids []string) ([]Stored, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -127,24 +127,19 @@ func (s *Store) LoadAll(ctx context.Context, ids []string) (found []Stored, err 
 		wanted[i].Before.ID = id
 	}
 	text, given := s.written(loadAll, wanted)
-	err = s.read(ctx, func(ctx context.Context, on runner) error {
-		found = nil
-		return s.query(ctx, on, text, given, func(rows *sql.Rows) error {
-			var m Stored
-			err := scan(rows, &m)
-			found = append(found, m)
-			return err
-		})
-	})
-	slices.SortFunc(found, func(a, b Stored) int { return cmp.Compare(a.Seq, b.Seq) })
-	return found, err
+	return s.readAll(ctx, text, given)
 }
 
 // Reread returns those messages that still match a filter, in the order of enqueueing. One
 // statement reads them, so that none is missed that moves meanwhile. The limit of the filter does
 // not apply.
-func (s *Store) Reread(ctx context.Context, f Filter, messages []Change) (found []Stored, err error) {
+func (s *Store) Reread(ctx context.Context, f Filter, messages []Change) ([]Stored, error) {
 	text, given := s.reread(&f, messages)
+	return s.readAll(ctx, text, given)
+}
+
+// readAll returns the messages that one statement finds, in the order of enqueueing.
+func (s *Store) readAll(ctx context.Context, text string, given args) (found []Stored, err error) {
 	err = s.read(ctx, func(ctx context.Context, on runner) error {
 		found = nil
 		return s.query(ctx, on, text, given, func(rows *sql.Rows) error {
